@@ -1,0 +1,1 @@
+//! Steps, commits and the loop around them: the only module that sees all the others.

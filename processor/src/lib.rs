@@ -1,0 +1,17 @@
+//! The engine of Refold: materialized views as folds over a log.
+//!
+//! Data flows one way: [`log`] → [`decode`] → [`view`] → [`state`] → [`store`]. Stages do not import each other, only
+//! [`engine`] sees them all. [`position`], [`table`],
+//! [`quarantine`], [`clock`] and [`source`] are the words they share.
+
+pub mod clock;
+pub mod decode;
+pub mod engine;
+pub mod log;
+pub mod position;
+pub mod quarantine;
+pub mod source;
+pub mod state;
+pub mod store;
+pub mod table;
+pub mod view;

@@ -1,0 +1,142 @@
+//! The log port: partitioned topics of records that are read from explicit positions.
+//!
+//! A log keeps what it acknowledged, in the order of its partition, and never skips: a position below the start of the
+//! log is a [`LogError::Hole`]. The conformance suite in `conformance` is what every adapter must pass.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::position::{Cut, Offset, Partition};
+
+/// A record to append.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Decides the partition: equal keys go to the same one. Without a key, partitions take turns.
+    pub key: Option<Bytes>,
+    /// The encoded event.
+    pub value: Bytes,
+}
+
+/// One record inside [`Records`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordSpan {
+    /// Where the record is in its partition.
+    pub offset: Offset,
+    /// The log's append time, milliseconds since the Unix epoch; never decreases within a partition.
+    pub record_time_ms: i64,
+    /// Where the value starts in [`Records::payload`], in bytes.
+    pub start: u32,
+    /// The length of the value in bytes; `None` for a tombstone (a record without a value).
+    pub len: Option<u32>,
+}
+
+/// A run of records of one partition in log order; offsets rise, gaps (compaction, transaction markers) are normal.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// The partition all records are of.
+    pub partition: Partition,
+    /// The records.
+    pub spans: Vec<RecordSpan>,
+    /// The values of all records.
+    pub payload: Bytes,
+    /// The position after this run (past any gap).
+    pub next: Offset,
+    /// The end of the partition's log when this run was read: the position of the next record to be appended.
+    pub end: Offset,
+}
+
+impl Records {
+    /// The bytes of a record's value; `None` for a tombstone.
+    pub fn value(&self, span: &RecordSpan) -> Option<&[u8]> {
+        let start = span.start as usize;
+        self.payload.get(start..start + span.len? as usize)
+    }
+}
+
+/// First and last position of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The offset of the oldest record still kept.
+    pub start: Offset,
+    /// The position of the next record to be appended.
+    pub end: Offset,
+}
+
+/// Why a log did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The records from `position` to `log_start` are gone.
+    #[error(
+        "records {position} to {log_start} of {topic}/{partition} are no longer in the log (its start is {log_start}); \
+         replay the view from the log's start, or restore them from an archive"
+    )]
+    Hole {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The position that was to be read.
+        position: Offset,
+        /// The offset of the oldest record.
+        log_start: Offset,
+    },
+    /// The position is past the end: the log is not the one the position is of, or it was truncated.
+    #[error("position {position} of {topic}/{partition} is past the end of the log, {end}: the log was truncated or replaced")]
+    PastEnd {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The position that was to be read.
+        position: Offset,
+        /// The end of the log.
+        end: Offset,
+    },
+    /// There is no such topic.
+    #[error("topic {0} does not exist")]
+    UnknownTopic(String),
+    /// The log cannot answer now; the same call may succeed later.
+    #[error("the log is away: {0}")]
+    Away(String),
+    /// What is stored, or what was asked, is not valid.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl LogError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, LogError::Away(_))
+    }
+}
+
+/// The log port.
+pub trait Log: Send + Sync {
+    /// Creates a topic; an existing one is left as it is.
+    fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), LogError>;
+
+    /// The names of all topics.
+    fn topics(&self) -> Result<Vec<String>, LogError>;
+
+    /// The partitions of a topic, in order.
+    fn partitions(&self, topic: &str) -> Result<Vec<Partition>, LogError>;
+
+    /// Start and end of a partition's log.
+    fn bounds(&self, topic: &str, partition: Partition) -> Result<Bounds, LogError>;
+
+    /// Appends records and returns the place of each, in the order given, once they are durable. On error some may
+    /// have been appended: a caller that retries appends at least once.
+    fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError>;
+
+    /// A reader of the partitions that `from` names, starting at its positions.
+    fn reader(&self, topic: &str, from: &Cut) -> Result<Box<dyn LogReader>, LogError>;
+}
+
+/// Reads some partitions of one topic in turn.
+pub trait LogReader: Send {
+    /// The next run of records of one of the partitions, of about `max_bytes` of values and at least one record. `None`: every
+    /// partition is read to its end, and nothing was appended for `wait`. A record that is appended meanwhile ends the wait at once.
+    fn read(&mut self, max_bytes: usize, wait: Duration) -> Result<Option<Records>, LogError>;
+}

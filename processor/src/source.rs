@@ -1,0 +1,166 @@
+//! Source declarations: `sources.toml` and the Avro schemas beside it.
+//!
+//! ```toml
+//! [sources.tweets]              # the table name in a view's FROM
+//! topic = "tweet_feed"
+//! schema = "tweet"              # events/tweet.avsc, beside this file
+//! event_time = "timestamp"      # a timestamp-millis or timestamp-micros field
+//! key = "userid"                # the field whose value decides the partition; without it, partitions take turns
+//! partitions = 4
+//! lateness = "10 seconds"
+//! future_tolerance = "10 minutes"
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// How a record's bytes say which schema wrote them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// A zero byte, the schema's id as four bytes, big endian, then the body.
+    #[default]
+    Confluent,
+    /// `C3 01`, the schema's CRC-64-AVRO fingerprint as eight bytes, little endian, then the body.
+    SingleObject,
+    /// The body alone, written with the declared schema.
+    Bare,
+}
+
+/// One declared source of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The name in a view's FROM and in `/v1/sources/{source}`.
+    pub name: String,
+    /// The topic of the log.
+    pub topic: String,
+    /// The name of the Avro schema file, without `.avsc`.
+    pub schema_name: String,
+    /// The Avro schema (the reader's), as JSON text.
+    pub schema_json: String,
+    /// The field that holds the event time.
+    pub event_time: String,
+    /// The field whose value decides the partition.
+    pub key: Option<String>,
+    /// How many partitions the topic is created with.
+    pub partitions: u32,
+    /// The framing of records.
+    pub framing: Framing,
+    /// How far behind the largest event time of its partition a watermark is, unless the view says otherwise; microseconds.
+    pub lateness_us: i64,
+    /// How far an event time may be ahead of the record time; microseconds.
+    pub future_tolerance_us: i64,
+    /// The largest record accepted, in bytes.
+    pub max_record_bytes: usize,
+}
+
+/// All declared sources, by name.
+pub type Sources = BTreeMap<String, Source>;
+
+/// Why declarations could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file could not be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A file is not valid.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, where, and what to write instead.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourcesFile {
+    sources: BTreeMap<String, SourceEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceEntry {
+    topic: String,
+    schema: String,
+    event_time: String,
+    key: Option<String>,
+    #[serde(default = "default_partitions")]
+    partitions: u32,
+    #[serde(default)]
+    framing: Framing,
+    #[serde(default = "default_lateness")]
+    lateness: String,
+    #[serde(default = "default_future_tolerance")]
+    future_tolerance: String,
+    #[serde(default = "default_max_record_bytes")]
+    max_record_bytes: usize,
+}
+
+fn default_partitions() -> u32 {
+    4
+}
+
+fn default_lateness() -> String {
+    "10 seconds".into()
+}
+
+fn default_future_tolerance() -> String {
+    "10 minutes".into()
+}
+
+fn default_max_record_bytes() -> usize {
+    1 << 20
+}
+
+/// Reads `sources.toml` in `folder` and the schemas that it names.
+pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
+    let path = folder.join("sources.toml");
+    let invalid = |message: String| SourceError::Invalid { path: path.clone(), message };
+    let text = read(&path)?;
+    let file: SourcesFile = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let mut sources = Sources::new();
+    for (name, entry) in file.sources {
+        let schema_json = read(&folder.join("events").join(format!("{}.avsc", entry.schema)))?;
+        let duration = |field: &str, text: &str| {
+            parse_duration_us(text)
+                .ok_or_else(|| invalid(format!("sources.{name}.{field}: {text:?} is not a duration; write for instance \"10 seconds\"")))
+        };
+        if entry.partitions == 0 {
+            return Err(invalid(format!("sources.{name}.partitions must be at least 1")));
+        }
+        let source = Source {
+            lateness_us: duration("lateness", &entry.lateness)?,
+            future_tolerance_us: duration("future_tolerance", &entry.future_tolerance)?,
+            topic: entry.topic,
+            schema_name: entry.schema,
+            schema_json,
+            event_time: entry.event_time,
+            key: entry.key,
+            partitions: entry.partitions,
+            framing: entry.framing,
+            max_record_bytes: entry.max_record_bytes,
+            name: name.clone(),
+        };
+        sources.insert(name, source);
+    }
+    Ok(sources)
+}
+
+fn read(path: &Path) -> Result<String, SourceError> {
+    std::fs::read_to_string(path).map_err(|error| SourceError::Read { path: path.to_path_buf(), error })
+}
+
+/// Reads a duration such as `10 seconds`, `1 day` or `5m` as microseconds.
+pub fn parse_duration_us(text: &str) -> Option<i64> {
+    let duration = humantime::parse_duration(text.trim()).ok()?;
+    i64::try_from(duration.as_micros()).ok()
+}

@@ -1,0 +1,1 @@
+//! Aggregate state, positions and dirty keys of one version.

@@ -1,0 +1,171 @@
+//! The view store port: versioned tables of rows, the progress of each version, and the registers that the catalogue is made of.
+//!
+//! Rows are absolute values. Two writes of the same row are resolved by their *write timestamp*, as Cassandra does: the greater
+//! wins, at equal timestamps a delete wins over an upsert. So a slow or repeated write can do no harm.
+//! The conformance suite in `conformance` is what every adapter must pass.
+
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::scalar::ScalarValue;
+use serde::{Deserialize, Serialize};
+
+use crate::position::Cut;
+use crate::table::{Epoch, Table};
+
+/// Rows to write. `rows`, `written_at` and `deleted` are equally long.
+#[derive(Clone, Debug)]
+pub struct RowBatch {
+    /// The rows, with the columns of the table; of a deleted row only the key columns count.
+    pub rows: RecordBatch,
+    /// The write timestamp of each row.
+    pub written_at: Vec<i64>,
+    /// Whether the row is to be deleted.
+    pub deleted: Vec<bool>,
+}
+
+/// A read of one partition of a table.
+#[derive(Clone, Debug)]
+pub struct PartitionRead {
+    /// The values of the partition key, in its order, of the columns' own types.
+    pub partition: Vec<ScalarValue>,
+    /// The least value of the first clustering column to answer with, included.
+    pub from: Option<ScalarValue>,
+    /// The value of the first clustering column to stop before, excluded.
+    pub to: Option<ScalarValue>,
+    /// How many rows at the most.
+    pub limit: usize,
+    /// Where an earlier read ended ([`Page::next`]).
+    pub cursor: Option<Bytes>,
+}
+
+/// Rows of a partition, in clustering order.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Bytes>,
+}
+
+/// How far a version's table is, as its owner tells readers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Everything up to this cut is in the table.
+    pub visible: Cut,
+    /// Rows of cuts up to this one may be in the table: an owner that restored an older state writes nothing before it has reached it.
+    pub writing: Cut,
+    /// Event time of the version's watermark, microseconds since the Unix epoch.
+    pub watermark_us: Option<i64>,
+    /// Rows whose event time (window start) is below this are past the view's `keep`, microseconds since the Unix epoch.
+    pub horizon_us: Option<i64>,
+    /// Events read: applied and quarantined.
+    pub read: u64,
+    /// Events folded into the state.
+    pub applied: u64,
+    /// Events quarantined, by reason.
+    pub quarantined: std::collections::BTreeMap<String, u64>,
+}
+
+/// A value in the catalogue, with its revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// JSON text.
+    pub value: String,
+    /// Grows by one with every change, from 1.
+    pub revision: u64,
+}
+
+/// What became of a compare-and-set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was carried out; the register has this revision now.
+    Set(u64),
+    /// The register has another revision than expected: what is there now.
+    Conflict(Option<Register>),
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store cannot answer now; the same call may succeed later.
+    #[error("the view store is away: {0}")]
+    Away(String),
+    /// There is no such table.
+    #[error("table {0} does not exist in the view store")]
+    UnknownTable(String),
+    /// The table exists with other columns or another key.
+    #[error("table {table} exists with another shape: {difference}")]
+    OtherShape {
+        /// The table.
+        table: String,
+        /// What differs.
+        difference: String,
+    },
+    /// What is stored, or what was asked, is not valid.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, StoreError::Away(_))
+    }
+}
+
+/// The write side of the view store: only the engine has it.
+pub trait RowWriter: Send + Sync {
+    /// Creates a table; an existing one of the same shape is left as it is.
+    fn create_table(&self, table: &Table) -> Result<(), StoreError>;
+
+    /// Removes a table, its rows and its progress; a table that is not there is no error.
+    fn drop_table(&self, table: &Table) -> Result<(), StoreError>;
+
+    /// Writes rows. When it returns they are readable; on error some of them may be.
+    fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError>;
+
+    /// Tells how far the table is. Of two tellings the one with the greater `(epoch, progress.writing.sum(), progress.visible.sum())` stays.
+    fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError>;
+
+    /// Makes everything written before durable.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Gives back the space of rows whose column `column` (a timestamp) is below `before_us`. Readers do not see such rows anyway.
+    fn reclaim(&self, table: &Table, column: usize, before_us: i64) -> Result<(), StoreError>;
+}
+
+/// The read side of the view store.
+pub trait RowReader: Send + Sync {
+    /// Rows of one partition, in clustering order.
+    fn read(&self, table: &Table, read: &PartitionRead) -> Result<Page, StoreError>;
+
+    /// All rows of the table, in batches, in no particular order.
+    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError>;
+
+    /// What [`RowWriter::tell`] last said.
+    fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError>;
+}
+
+/// Registers with compare-and-set, and an append-only journal: the ground that the catalogue stands on.
+pub trait Registers: Send + Sync {
+    /// The value of a register.
+    fn get(&self, key: &str) -> Result<Option<Register>, StoreError>;
+
+    /// Sets a register, or removes it (`None`), if it has the revision `expected` (`None`: if it does not exist).
+    fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError>;
+
+    /// All registers whose key starts with `prefix`, by key.
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError>;
+
+    /// Adds an entry (JSON text) to the journal.
+    fn append_journal(&self, entry: &str) -> Result<(), StoreError>;
+
+    /// The newest entries of the journal, oldest of them first.
+    fn journal(&self, limit: usize) -> Result<Vec<String>, StoreError>;
+}
+
+/// A whole view store.
+pub trait Store: RowWriter + RowReader + Registers {}
+
+impl<T: RowWriter + RowReader + Registers> Store for T {}

@@ -1,0 +1,61 @@
+//! Views as tables: versions, their numbers and their shape. The words that the view and the store side share.
+
+use std::fmt;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+/// The number of a version of a view, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+/// The number of an ownership of a version: who takes it over has a greater one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u32);
+
+/// The order of a clustering column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Smallest first.
+    Asc,
+    /// Greatest first.
+    Desc,
+}
+
+/// The shape of a view's table: the same for every version that has the same output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableShape {
+    /// All columns, in the order of the view's SELECT.
+    pub columns: SchemaRef,
+    /// The partition key: indexes into `columns`. A read names all of them.
+    pub partition_key: Vec<usize>,
+    /// The clustering columns: indexes into `columns`, and the order rows have within a partition.
+    pub clustering: Vec<(usize, Order)>,
+}
+
+/// One version's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The view.
+    pub view: String,
+    /// The version.
+    pub version: Version,
+    /// The shape.
+    pub shape: TableShape,
+}
+
+impl Table {
+    /// The name of the table: `<view>__v<n>`.
+    pub fn name(&self) -> String {
+        format!("{}__{}", self.view, self.version)
+    }
+}
