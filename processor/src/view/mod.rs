@@ -5,6 +5,8 @@
 //! are merged by group ([`Merger`]), and the part above turns groups and their states into rows ([`View::rows`]).
 //! The same text run as a batch ([`View::batch`]) is the oracle that tests compare with.
 
+pub mod functions;
+
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::table::{Order, TableShape};
