@@ -101,6 +101,6 @@ fn tumbled(times: &ArrayRef, size_us: i64) -> Result<ArrayRef> {
 
 fn tumbled_as<T: ArrowTimestampType>(times: &ArrayRef, size: i64) -> ArrayRef {
     let mut slots = Slots::new(size);
-    let starts: PrimitiveArray<T> = times.as_primitive::<T>().unary_opt(|time| slots.start_of(time));
+    let starts: PrimitiveArray<T> = times.as_primitive::<T>().iter().map(|time| slots.start_of(time?)).collect();
     Arc::new(starts.with_data_type(times.data_type().clone()))
 }
