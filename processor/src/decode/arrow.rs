@@ -91,7 +91,9 @@ impl Shape<'_> {
         match &named.body {
             Body::Enum { .. } => Ok(DataType::Utf8),
             Body::Fixed { logical: Some(logical), .. } => logical_type(*logical, path),
-            Body::Fixed { size, .. } => i32::try_from(*size).map(DataType::FixedSizeBinary).map_err(|error| format!("field {path:?}: {error}")),
+            Body::Fixed { size, .. } => {
+                i32::try_from(*size).map(DataType::FixedSizeBinary).map_err(|error| format!("field {path:?}: {error}"))
+            }
             Body::Record(fields) => {
                 if self.within.contains(&id) {
                     return Err(format!("field {path:?}: the type {:?} contains itself, which has no column", named.name));

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, Decimal128Array, FixedSizeBinaryArray, ListArray, MapArray, NullArray, PrimitiveArray,
-    StringBuilder, StructArray,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, Decimal128Array, FixedSizeBinaryArray, ListArray, MapArray, NullArray,
+    PrimitiveArray, StringBuilder, StructArray,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{
@@ -81,12 +81,28 @@ enum Data<'a> {
     Float(Vec<f32>),
     Double(Vec<f64>),
     Decimal(Vec<i128>),
-    Text { values: Vec<&'a str>, bytes: usize },
-    Bytes { values: Vec<&'a [u8]>, bytes: usize },
-    Fixed { width: usize, values: Vec<u8>, rows: usize },
-    Struct { fields: Vec<Column<'a>>, rows: usize },
+    Text {
+        values: Vec<&'a str>,
+        bytes: usize,
+    },
+    Bytes {
+        values: Vec<&'a [u8]>,
+        bytes: usize,
+    },
+    Fixed {
+        width: usize,
+        values: Vec<u8>,
+        rows: usize,
+    },
+    Struct {
+        fields: Vec<Column<'a>>,
+        rows: usize,
+    },
     /// Lists have one part, maps two. `ends` starts with a zero.
-    List { parts: Vec<Column<'a>>, ends: Vec<i32> },
+    List {
+        parts: Vec<Column<'a>>,
+        ends: Vec<i32>,
+    },
 }
 
 impl<'a> Column<'a> {
@@ -108,7 +124,9 @@ impl<'a> Column<'a> {
             DataType::Decimal128(_, _) => Data::Decimal(Vec::with_capacity(rows)),
             DataType::Utf8 => Data::Text { values: Vec::with_capacity(rows), bytes: 0 },
             DataType::Binary => Data::Bytes { values: Vec::with_capacity(rows), bytes: 0 },
-            DataType::FixedSizeBinary(width) => Data::Fixed { width: usize::try_from(*width).unwrap_or_default(), values: Vec::new(), rows: 0 },
+            DataType::FixedSizeBinary(width) => {
+                Data::Fixed { width: usize::try_from(*width).unwrap_or_default(), values: Vec::new(), rows: 0 }
+            }
             DataType::Struct(fields) => {
                 Data::Struct { fields: fields.iter().map(|field| Column::new(field, rows)).collect::<Result<_, _>>()?, rows: 0 }
             }

@@ -5,9 +5,10 @@ use crate::quarantine::Reason;
 /// How deep values may be nested. Only a type that refers to itself gets there: a schema of its own is bounded when it is compiled.
 const MAX_DEPTH: usize = 256;
 
-/// How many items without a single byte (of type `null`, or of records without fields) all arrays of one record may hold. Their number costs the
-/// writer nothing, so it must be bounded by something else than the record's size.
-const MAX_EMPTY_ITEMS: usize = 1024;
+/// How many values without a single byte (records without fields, items of type `null`) one record may hold. They cost the writer nothing: an array of
+/// any number of them takes a few bytes, as does a record that holds two of a type that holds two of another, and so on. So
+/// they must be bounded by something else than the record's size.
+const MAX_EMPTY_VALUES: usize = 1024;
 
 /// Why a record does not decode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +63,12 @@ impl Fault {
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     depth: usize,
-    empty_items: usize,
+    empty_values: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
-        Cursor { rest: body, depth: 0, empty_items: 0 }
+        Cursor { rest: body, depth: 0, empty_values: 0 }
     }
 
     /// How many bytes are left.
@@ -85,11 +86,11 @@ impl<'a> Cursor<'a> {
         self.depth -= 1;
     }
 
-    /// Counts an item that took no bytes.
-    pub(super) fn empty_item(&mut self) -> Faulty<()> {
-        self.empty_items += 1;
-        if self.empty_items > MAX_EMPTY_ITEMS {
-            return Err(Fault::invalid(format!("more than {MAX_EMPTY_ITEMS} items that take no bytes")));
+    /// Counts a value that took no bytes.
+    pub(super) fn empty_value(&mut self) -> Faulty<()> {
+        self.empty_values += 1;
+        if self.empty_values > MAX_EMPTY_VALUES {
+            return Err(Fault::invalid(format!("more than {MAX_EMPTY_VALUES} values that take no bytes")));
         }
         Ok(())
     }

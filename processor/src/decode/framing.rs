@@ -90,7 +90,9 @@ impl Writers {
         };
         let program = match (key, json) {
             (Key::Declared, _) => resolve(&self.reader, &self.reader, &self.projection),
-            (_, Some(json)) => Schema::parse(&json).map_err(|error| error.0).and_then(|writer| resolve(&writer, &self.reader, &self.projection)),
+            (_, Some(json)) => {
+                Schema::parse(&json).map_err(|error| error.0).and_then(|writer| resolve(&writer, &self.reader, &self.projection))
+            }
             (_, None) => {
                 let fault = Fault::new(Reason::UnknownSchema, format!("no schema has the {name}"));
                 self.unknown.insert(key, fault.clone());
@@ -113,7 +115,12 @@ fn unframe(framing: Framing, value: &[u8]) -> Faulty<(Key, &[u8])> {
         },
         Framing::SingleObject => match value.split_first_chunk::<10>() {
             Some(([0xc3, 0x01, fingerprint @ ..], body)) => Ok((Key::Fingerprint(u64::from_le_bytes(*fingerprint)), body)),
-            _ => Err(misframed(value, &[0xc3, 0x01], 10, "single-object encoding starts with c3 01 and eight bytes of the schema's fingerprint")),
+            _ => Err(misframed(
+                value,
+                &[0xc3, 0x01],
+                10,
+                "single-object encoding starts with c3 01 and eight bytes of the schema's fingerprint",
+            )),
         },
     }
 }

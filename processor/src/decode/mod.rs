@@ -118,20 +118,13 @@ impl Decoder {
     /// # Errors
     /// The source's schema is not valid, or a column is not there.
     pub fn new(source: &Source, columns: &[usize], schemas: Arc<dyn SchemaLookup>) -> Result<Decoder, DecodeError> {
-        let of_source = |message: String| DecodeError::Source {
-            source_name: source.name.clone(),
-            schema_name: source.schema_name.clone(),
-            message,
-        };
+        let of_source =
+            |message: String| DecodeError::Source { source_name: source.name.clone(), schema_name: source.schema_name.clone(), message };
         let reader = Schema::parse(&source.schema_json).map_err(|error| of_source(error.0))?;
         let all = arrow::columns_of(&reader).map_err(|error| of_source(error.to_string()))?;
         for (place, column) in columns.iter().enumerate() {
             if *column >= all.fields().len() || columns.iter().take(place).any(|earlier| earlier == column) {
-                return Err(DecodeError::Projection {
-                    source_name: source.name.clone(),
-                    column: *column,
-                    columns: all.fields().len(),
-                });
+                return Err(DecodeError::Projection { source_name: source.name.clone(), column: *column, columns: all.fields().len() });
             }
         }
         let schema = Arc::new(all.project(columns)?);

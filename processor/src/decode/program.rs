@@ -124,6 +124,7 @@ impl Program {
     fn record<'a, S: Sink<'a>>(&'a self, index: usize, cursor: &mut Cursor<'a>, sink: &mut S) -> Faulty<()> {
         let record = self.records.get(index).ok_or_else(|| Fault::invalid("record"))?;
         cursor.enter()?;
+        let before = cursor.left();
         sink.record();
         for field in &record.fields {
             let part = field.part.and_then(|part| sink.part(part));
@@ -137,6 +138,9 @@ impl Program {
             if let Some(part) = sink.part(*part) {
                 constant.append(part)?;
             }
+        }
+        if cursor.left() == before {
+            cursor.empty_value()?;
         }
         cursor.leave();
         Ok(())
@@ -154,8 +158,9 @@ impl Program {
                 if let Some(part) = sink.part(usize::from(key.is_some())) {
                     self.run(item, cursor, part)?;
                 }
-                if cursor.left() == before {
-                    cursor.empty_item()?;
+                // An empty record has counted itself.
+                if cursor.left() == before && !matches!(item, Op::Record(_)) {
+                    cursor.empty_value()?;
                 }
             }
             if end.is_some_and(|end| end != cursor.left()) {

@@ -114,9 +114,9 @@ impl<'a> Resolver<'a> {
             _ => return Err(format!("is written as {}, but declared as {}", kind(written), kind(read))),
         }
         match (&written.body, &read.body) {
-            (Body::Enum { symbols, .. }, Body::Enum { symbols: known, default }) => Ok(enumeration(symbols, |symbol| {
-                if known.contains(symbol) { Some(symbol.clone()) } else { default.clone() }
-            })),
+            (Body::Enum { symbols, .. }, Body::Enum { symbols: known, default }) => {
+                Ok(enumeration(symbols, |symbol| if known.contains(symbol) { Some(symbol.clone()) } else { default.clone() }))
+            }
             (Body::Fixed { size: from, logical: had }, Body::Fixed { size: to, logical: has }) => {
                 if from != to {
                     return Err(format!("is written in {from} bytes, but declared to have {to}"));
@@ -131,11 +131,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn record(
-        &mut self,
-        key: (NamedId, Option<NamedId>),
-        compile: impl FnOnce(&mut Self) -> Result<Record, String>,
-    ) -> Result<Op, String> {
+    fn record(&mut self, key: (NamedId, Option<NamedId>), compile: impl FnOnce(&mut Self) -> Result<Record, String>) -> Result<Op, String> {
         if let Some(known) = self.compiled.get(&key) {
             return known.clone().map(Op::Record);
         }

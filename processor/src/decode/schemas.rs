@@ -125,7 +125,8 @@ impl SchemaFolder {
             let ids: HashMap<String, String> = toml::from_str(&text).map_err(|error| invalid(&path, error))?;
             for (id, name) in ids {
                 let id = id.parse().map_err(|_| invalid(&path, format!("{id:?} is not a schema id, a number of up to 32 bits")))?;
-                let json = by_name.get(&name).ok_or_else(|| invalid(&path, format!("id {id} names {name}.avsc, which is not in the folder")))?;
+                let json =
+                    by_name.get(&name).ok_or_else(|| invalid(&path, format!("id {id} names {name}.avsc, which is not in the folder")))?;
                 schemas.add_with_id(id, json).map_err(|error| invalid(&path, error))?;
             }
         }
