@@ -11,6 +11,7 @@ mod batch;
 mod error;
 mod errors;
 mod events;
+mod exact;
 mod explain;
 pub mod functions;
 mod key;

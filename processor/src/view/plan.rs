@@ -196,8 +196,7 @@ fn check_aggregate(above: &Above<'_>, words: &Words) -> Result<(Vec<Expr>, Vec<A
     if aggregate.aggr_expr.is_empty() {
         return Err(Problem::new(words.query, "a view must aggregate").help("add an aggregate to SELECT, for instance count(*) AS occurrences"));
     }
-    let schema = aggregate.input.schema();
-    let calls = aggregate.aggr_expr.iter().map(|expr| aggregates::check(expr, schema, words)).collect::<Result<Vec<_>, Problem>>()?;
+    let calls = aggregate.aggr_expr.iter().map(|expr| aggregates::check(expr, words)).collect::<Result<Vec<_>, Problem>>()?;
     let groups = aggregate.group_expr.iter().map(|expr| above::unaliased(expr.clone())).collect();
     Ok((groups, calls))
 }
