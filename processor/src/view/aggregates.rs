@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::compute::SortOptions;
-use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
-use datafusion::logical_expr::{Expr, ExprSchemable, GroupsAccumulator};
+use datafusion::logical_expr::{Expr, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
@@ -47,7 +46,7 @@ impl Inputs {
 }
 
 /// Checks an aggregate, and answers with its call.
-pub(super) fn check(expr: &Expr, schema: &DFSchema, words: &Words) -> Result<AggregateFunction, Problem> {
+pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Problem> {
     let Expr::AggregateFunction(call) = unaliased(expr.clone()) else {
         return Err(Problem::new(words.query, format!("{expr} is not an aggregate that a view can keep")));
     };
@@ -58,18 +57,10 @@ pub(super) fn check(expr: &Expr, schema: &DFSchema, words: &Words) -> Result<Agg
         return Err(if name == "count" { problem.help("write approx_distinct(…), which is bounded and off by about 1 %") } else { problem.help("leave DISTINCT out") });
     }
     let refused = |message: &str, help: &str| Err(Problem::new(at, format!("{name}(): {message}")).help(help));
-    let first = call.params.args.first().and_then(|argument| argument.get_type(schema).ok());
-    let floating = first.as_ref().is_some_and(DataType::is_floating);
     match name.as_str() {
-        "count" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" | "approx_distinct" => {}
-        "sum" | "avg" | "min" | "max" if !floating => {}
-        "sum" | "avg" => {
-            return refused(
-                "adding floating-point numbers gives another result in another order, and rows must not depend on the order of arrival",
-                "CAST(… AS DECIMAL(20, 4)), with as many digits as needed",
-            );
-        }
-        "min" | "max" => return refused("floating-point numbers have no total order (NaN, -0.0)", "CAST(… AS DECIMAL(20, 4)), with as many digits as needed"),
+        "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" | "approx_distinct" => {}
+        // Over floating-point numbers these are exact, see the module `exact`.
+        "var" | "var_pop" | "stddev" | "stddev_pop" => {}
         "first_value" | "last_value" => {
             if call.params.order_by.is_empty() {
                 return refused("which value is the first depends on the order of arrival", "say which: first_value(x ORDER BY time, id)");
@@ -85,7 +76,7 @@ pub(super) fn check(expr: &Expr, schema: &DFSchema, words: &Words) -> Result<Agg
         _ => {
             return refused(
                 "its result depends on the order of arrival",
-                "these do not: count, sum, avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, approx_distinct, first_value, last_value",
+                "these do not: count, sum, avg, min, max, stddev, var, bool_and, bool_or, bit_and, bit_or, bit_xor, approx_distinct, first_value, last_value",
             );
         }
     }
@@ -97,23 +88,12 @@ pub(super) fn collect(call: &AggregateFunction, inputs: &mut Inputs) {
     for argument in call.params.args.iter().filter(|argument| !matches!(argument, Expr::Literal(..))) {
         inputs.place(argument);
     }
-    for sort in ordering(call) {
+    for sort in &call.params.order_by {
         inputs.place(&sort.expr);
     }
     if let Some(filter) = &call.params.filter {
         inputs.place(filter);
     }
-}
-
-/// The ORDER BY of an aggregate, with its value at the end: so that of equal ones the same is taken in every order of arrival.
-pub(super) fn ordering(call: &AggregateFunction) -> Vec<datafusion::logical_expr::SortExpr> {
-    let mut ordering = call.params.order_by.clone();
-    if let (false, Some(value)) = (ordering.is_empty(), call.params.args.first())
-        && !ordering.iter().any(|sort| sort.expr == *value)
-    {
-        ordering.push(value.clone().sort(true, false));
-    }
-    ordering
 }
 
 /// Plans an aggregate over a plan with the columns of `inputs`, which begin at `offset` of its schema.
@@ -126,7 +106,9 @@ pub(super) fn plan(call: &AggregateFunction, index: usize, inputs: &mut Inputs, 
         Arc::new(Column::new(&Inputs::name(place), offset + place))
     };
     let arguments = call.params.args.iter().map(&mut column).collect();
-    let order_by = ordering(call)
+    let order_by = call
+        .params
+        .order_by
         .iter()
         .map(|sort| PhysicalSortExpr { expr: column(&sort.expr), options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first } })
         .collect();

@@ -9,7 +9,9 @@ mod above;
 mod aggregates;
 mod batch;
 mod error;
+mod errors;
 mod events;
+mod exact;
 mod explain;
 pub mod functions;
 mod key;
@@ -22,6 +24,7 @@ mod rows;
 mod session;
 mod statement;
 mod syntax;
+mod ties;
 #[cfg(test)]
 mod tests;
 

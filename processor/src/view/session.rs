@@ -8,6 +8,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::exact;
 use datafusion::common::TableReference;
 
 /// How many rows a plan hands on at a time. Events come in batches of about this many; larger ones are cut.
@@ -24,6 +26,9 @@ pub(super) fn session(name: &str, table: Arc<dyn TableProvider>, functions: Vec<
     let context = SessionContext::new_with_config(config);
     for function in functions {
         context.register_udf(function);
+    }
+    for function in exact::functions() {
+        context.register_udaf(function);
     }
     context.register_table(TableReference::bare(name), table)?;
     Ok(context)
