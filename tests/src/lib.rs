@@ -1,1 +1,3 @@
-//! tests
+//! End to end tests and proofs: what they share.
+
+pub mod shop;

@@ -261,3 +261,20 @@ proptest! {
         let _ = encoder.encode_text(&bytes);
     }
 }
+
+/// A figure for the log of a run, not a limit: machines differ.
+#[test]
+fn the_speed_is_told() {
+    use std::io::Write;
+    let schemas = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
+    let encoder = Encoder::new(&refold_processor::source::load_sources(&schemas).unwrap()["tweets"], Some(1)).unwrap();
+    let tweet = "about as long as people write ".repeat(4) + "#hashtag";
+    let line =
+        json!({"userid": 123_456, "username": "someone", "timestamp": 1_790_000_000_000_i64, "tweetid": 1_i64 << 60, "tweet": tweet});
+    let body = format!("{line}\n").repeat(100_000);
+    let started = std::time::Instant::now();
+    let (records, bad) = encode_ndjson(&encoder, body.as_bytes());
+    let rate = records.len() as f64 / started.elapsed().as_secs_f64();
+    writeln!(std::io::stderr(), "parsed and encoded {rate:.0} lines/s of {} bytes", body.len() / records.len()).unwrap();
+    assert!(bad.is_empty());
+}

@@ -187,9 +187,19 @@ fn after_a_restart_the_posts_are_the_same_at_every_point() {
         }
     }
     assert_eq!(records.iter().map(Vec::len).sum::<usize>(), 700);
+    // Made once, because making the words takes the longest.
+    let (generator, encoder, later) = (Generator::new(5), encoder(), hand(86_400));
     for (point, interrupted) in points.iter().zip(records.iter().skip(1)).filter(|(_, records)| !records.is_empty()) {
         // A day later, at another rate: an interrupted batch is made again all the same.
-        let mut again = source(&GenerateSettings { rate: 77, ..settings.clone() }, &hand(86_400));
+        let mut again = Generate {
+            settings: GenerateSettings { rate: 77, ..settings.clone() },
+            encoder: encoder.clone(),
+            timer: later.clone(),
+            generator: generator.clone(),
+            state: None,
+            again_until: 0,
+            post: Post::default(),
+        };
         again.resume(point, interrupted.len() as u64).unwrap();
         assert_eq!(&pull(&mut again, interrupted.len()).0, interrupted);
     }
