@@ -25,7 +25,7 @@ prove: ## Runs all tests with the proofs at full count, and long fuzzing
 
 bench: ## Runs the benchmarks; one of them by ARGS='--bench functions'
 	@scripts/setup build
-	@$(ENV) cargo bench --workspace $(or $(ARGS),--benches)
+	@$(ENV) cargo bench --workspace $(or $(ARGS),--bench '*')
 
 fmt: ## Formats the code
 	@cargo fmt --all
