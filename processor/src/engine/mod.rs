@@ -1,1 +1,24 @@
 //! Steps, commits and the loop around them: the only module that sees all the others.
+//!
+//! [`map`] judges and pre-aggregates chunks of one partition; [`fold`] merges them into state and commits; [`outbox`] and [`writer`]
+//! bring changed rows to the view store. None of these waits or reads a clock. [`feed`], [`run`] and [`worker`] are the threads around them.
+
+pub mod assemble;
+pub mod codec;
+pub mod dirty;
+pub mod emitted;
+pub mod error;
+pub mod faults;
+pub mod feed;
+pub mod fold;
+pub mod layout;
+pub mod map;
+pub mod meta;
+pub mod outbox;
+pub mod run;
+pub mod shard;
+pub mod status;
+pub mod sweep;
+pub mod watermark;
+pub mod worker;
+pub mod writer;

@@ -4,6 +4,12 @@
 //! wins, at equal timestamps a delete wins over an upsert. So a slow or repeated write can do no harm.
 //! The conformance suite in `conformance` is what every adapter must pass.
 
+pub mod catalogue;
+pub mod memory;
+mod range;
+mod rows;
+mod shape;
+
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;

@@ -1,0 +1,63 @@
+//! What can stop a version.
+
+use datafusion::arrow::error::ArrowError;
+
+use crate::log::LogError;
+use crate::state::StateError;
+use crate::store::StoreError;
+use crate::store::catalogue::CatalogueError;
+use crate::view::ViewError;
+
+/// Why a version cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The state failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The view store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalogue refused, or is away.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The view does not plan, or a row of it cannot be computed.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Decoding cannot go on.
+    #[error(transparent)]
+    Decode(#[from] crate::decode::DecodeError),
+    /// The state was written by another definition or release.
+    #[error("the state is of another layout ({found}, this release has {expected}): replay the view into a new version")]
+    OtherLayout {
+        /// What the state says.
+        found: String,
+        /// What this release would write.
+        expected: String,
+    },
+    /// Write timestamps have no room for another owner.
+    #[error("version has had {0} owners, the most there can be: replay the view into a new version")]
+    EpochsExhausted(u32),
+    /// Columns did not have the shape that the plan gives them.
+    #[error("columns do not fit the plan: {0}")]
+    Arrow(#[from] ArrowError),
+    /// A promise between two parts of the engine was broken.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl EngineError {
+    /// Whether the same step may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            EngineError::Log(error) => error.is_retryable(),
+            EngineError::Store(error) => error.is_retryable(),
+            EngineError::Catalogue(error) => error.is_retryable(),
+            EngineError::Decode(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+}

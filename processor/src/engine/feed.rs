@@ -1,0 +1,224 @@
+//! Reading the log for some versions of views at once: read, decode, and map each chunk for every one of them.
+//!
+//! One thread serves some of the partitions of a source. Per partition everything is in log order; between partitions there is none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::error::EngineError;
+use super::map::{Before, Chunk, ChunkMapper, Mapped, Rules};
+use super::watermark::PartitionTime;
+use crate::decode::{Decoder, SchemaLookup};
+use crate::log::{Log, LogReader};
+use crate::position::{Cut, Offset, Partition};
+use crate::source::Source;
+use crate::view::View;
+
+/// What a fold hears from the threads that read for it.
+pub enum Message {
+    /// A chunk was mapped.
+    Mapped(Box<Mapped>),
+    /// Where the logs of some partitions end now.
+    Ends(Vec<(Partition, Offset)>),
+    /// Reading failed for good.
+    Failed(EngineError),
+}
+
+/// One version that a feed serves.
+pub struct Consumer {
+    /// The view.
+    pub view: Arc<View>,
+    /// When an event is not acceptable.
+    pub rules: Rules,
+    /// Shards that groups are split among.
+    pub shards: usize,
+    /// Where it is: position and event-time progress of each partition.
+    pub cut: Cut,
+    /// Event-time progress of the partitions at that cut.
+    pub times: std::collections::BTreeMap<Partition, PartitionTime>,
+    /// Panes are dropped up to here, as the fold goes on; `i64::MIN`: none.
+    pub dropped_to_us: Arc<AtomicI64>,
+    /// Where mapped chunks go. Bounded: a fold that is slower than its feed holds it back.
+    pub sender: Sender<Message>,
+}
+
+impl Consumer {
+    /// The same consumer for another thread of the feed.
+    pub fn share(&self) -> Consumer {
+        Consumer {
+            view: self.view.clone(),
+            rules: self.rules.clone(),
+            shards: self.shards,
+            cut: self.cut.clone(),
+            times: self.times.clone(),
+            dropped_to_us: self.dropped_to_us.clone(),
+            sender: self.sender.clone(),
+        }
+    }
+}
+
+/// What a feed reads from, and how.
+#[derive(Clone)]
+pub struct FeedSettings {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The source.
+    pub source: Source,
+    /// Writer schemas.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// The partitions that this thread serves.
+    pub partitions: Vec<Partition>,
+    /// About how many bytes of records a chunk has.
+    pub chunk_bytes: usize,
+    /// Set when the feed is to end.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// How long a read waits for new records before it looks around.
+const READ_WAIT: Duration = Duration::from_millis(100);
+
+struct Served {
+    consumer: Consumer,
+    mapper: ChunkMapper,
+    before: std::collections::BTreeMap<Partition, Before>,
+}
+
+/// Serves `consumers` until told to stop, until none is left, or until the log fails for good.
+pub fn run(settings: &FeedSettings, consumers: Vec<Consumer>) {
+    let senders: Vec<Sender<Message>> = consumers.iter().map(|consumer| consumer.sender.clone()).collect();
+    if let Err(error) = serve(settings, consumers) {
+        tracing::error!(source = settings.source.name, %error, "reading the log failed");
+        let text = error.to_string();
+        for sender in senders {
+            // A consumer that is gone needs no news.
+            let _ = sender.send(Message::Failed(EngineError::Internal(text.clone())));
+        }
+    }
+}
+
+fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), EngineError> {
+    let mut columns: Vec<usize> = consumers.iter().flat_map(|consumer| consumer.view.source_columns.iter().copied()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
+    let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
+    let mut positions: Cut =
+        settings.partitions.iter().map(|partition| (*partition, earliest(&served, *partition))).collect();
+    let mut reader: Option<Box<dyn LogReader>> = None;
+    let mut backoff = Backoff::default();
+    while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {
+        match pass(settings, &mut decoder, &mut reader, &mut positions, &mut served) {
+            Ok(()) => backoff = Backoff::default(),
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(source = settings.source.name, %error, "the log is away; trying again");
+                reader = None;
+                backoff.wait(&settings.stop);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn pass(
+    settings: &FeedSettings,
+    decoder: &mut Decoder,
+    reader: &mut Option<Box<dyn LogReader>>,
+    positions: &mut Cut,
+    served: &mut Vec<Served>,
+) -> Result<(), EngineError> {
+    let records = match reader {
+        Some(reader) => reader.read(settings.chunk_bytes, READ_WAIT)?,
+        None => {
+            tell_ends(settings, served)?;
+            *reader = Some(settings.log.reader(&settings.source.topic, positions)?);
+            None
+        }
+    };
+    let Some(records) = records else { return tell_ends(settings, served) };
+    let partition = records.partition;
+    let from = positions.position(partition);
+    let decoded = match decoder.decode(&records) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            // The records were taken from the reader but not applied: read them again.
+            *reader = None;
+            return Err(error.into());
+        }
+    };
+    positions.set(partition, records.next);
+    let chunk = Arc::new(Chunk { from, records, decoded });
+    let mut index = 0;
+    while let Some(consumer) = served.get_mut(index) {
+        match consumer.take(&chunk)? {
+            true => index += 1,
+            false => drop(served.swap_remove(index)),
+        }
+    }
+    Ok(())
+}
+
+fn tell_ends(settings: &FeedSettings, served: &mut Vec<Served>) -> Result<(), EngineError> {
+    let mut ends = Vec::with_capacity(settings.partitions.len());
+    for partition in &settings.partitions {
+        ends.push((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end));
+    }
+    served.retain(|served| served.consumer.sender.send(Message::Ends(ends.clone())).is_ok());
+    Ok(())
+}
+
+fn earliest(served: &[Served], partition: Partition) -> Offset {
+    served.iter().map(|served| served.consumer.cut.position(partition)).min().unwrap_or_default()
+}
+
+impl Served {
+    fn new(consumer: Consumer, partitions: &[Partition]) -> Result<Served, EngineError> {
+        let mapper = ChunkMapper::new(&consumer.view, consumer.rules.clone(), consumer.shards)?;
+        let before = partitions
+            .iter()
+            .map(|partition| {
+                let time = consumer.times.get(partition).copied().unwrap_or_default();
+                (*partition, Before { position: consumer.cut.position(*partition), time, dropped_to_us: None })
+            })
+            .collect();
+        Ok(Served { consumer, mapper, before })
+    }
+
+    /// Maps a chunk and hands it over. `false`: the consumer is gone.
+    fn take(&mut self, chunk: &Arc<Chunk>) -> Result<bool, EngineError> {
+        let partition = chunk.partition();
+        let before = self.before.entry(partition).or_default();
+        if chunk.records.next <= before.position {
+            return Ok(true);
+        }
+        let dropped_to_us = self.consumer.dropped_to_us.load(Ordering::Relaxed);
+        before.dropped_to_us = (dropped_to_us != i64::MIN).then_some(dropped_to_us);
+        let mapped = self.mapper.map(chunk, *before)?;
+        before.time = mapped.time;
+        before.position = chunk.records.next;
+        Ok(self.consumer.sender.send(Message::Mapped(Box::new(mapped))).is_ok())
+    }
+}
+
+/// Waits that grow from 50 ms to 5 s.
+#[derive(Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// Waits, or returns early when `stop` is set.
+    pub fn wait(&mut self, stop: &AtomicBool) {
+        let steps = 1u32 << self.failures.min(7);
+        self.failures += 1;
+        for _ in 0..steps.min(100) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! The fold of one version: merge, commit, and which rows follow.
+//!
+//! Nothing here waits, reads a clock or starts a thread: the loop around it (`worker`) and the simulation drive the very same steps.
+//! One commit is one atomic batch of group states, positions, quarantined events and dirty rows.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, UInt32Array};
+use datafusion::arrow::compute::{filter_record_batch, take};
+
+use super::assemble::{Assembler, windows_of};
+use super::dirty::{self, Acknowledged, DirtyRows};
+use super::emitted;
+use super::error::EngineError;
+use super::layout::Layout;
+use super::map::{Before, ChunkMapper, Mapped, Rules, state_end_us};
+use super::meta::{Meta, quarantine_key};
+use super::shard::{KeyArena, Shard, Touched};
+use super::sweep::Sweep;
+use super::watermark::{Quiet, Times};
+use crate::position::{Cut, Partition};
+use crate::quarantine::Rejected;
+use crate::state::{Batch, Space, State};
+use crate::view::{Rows, View};
+
+/// What a fold needs to know besides its view.
+#[derive(Clone, Debug)]
+pub struct FoldSettings {
+    /// Shards that groups are split among.
+    pub shards: usize,
+    /// When an event is not acceptable.
+    pub rules: Rules,
+    /// How far the watermark is behind the largest event time, microseconds.
+    pub lateness_us: i64,
+    /// When quiet partitions stop counting.
+    pub quiet: Quiet,
+    /// Memory for panes kept while windows are assembled, bytes.
+    pub pane_cache_bytes: usize,
+    /// The most bytes of a quarantined record that are kept.
+    pub max_quarantined_bytes: usize,
+}
+
+/// What one commit made.
+pub struct Committed {
+    /// Everything up to here is in the state.
+    pub cut: Cut,
+    /// The rows that changed, if rows are written at every commit or for late events.
+    pub rows: Vec<DirtyRows>,
+}
+
+/// The fold of one version.
+pub struct Fold {
+    view: Arc<View>,
+    layout: Arc<Layout>,
+    state: Arc<dyn State>,
+    settings: FoldSettings,
+    remapper: ChunkMapper,
+    shards: Vec<Shard>,
+    /// As of the last commit.
+    meta: Meta,
+    /// Ahead of the last commit by what is in the shards.
+    next: Meta,
+    times: Times,
+    quarantine: Batch,
+    /// The panes that committed state holds, and their key prefixes.
+    present: BTreeSet<i64>,
+    present_prefixes: HashSet<Vec<u8>>,
+    assembler: Option<Assembler>,
+    /// Rows are written at every commit from now on.
+    live: bool,
+    /// A sweep up to here is under way: late changes below it are dirty rows.
+    sweeping_to_us: Option<i64>,
+}
+
+impl Fold {
+    /// Opens the fold at its last commit.
+    pub fn open(
+        view: Arc<View>,
+        state: Arc<dyn State>,
+        settings: FoldSettings,
+        partitions: &[Partition],
+        now_ms: i64,
+    ) -> Result<Fold, EngineError> {
+        let meta = Meta::load(&view, state.as_ref())?;
+        let layout = Arc::new(Layout::new(&view)?);
+        let shards = (0..settings.shards.max(1)).map(|_| Shard::new(&view)).collect::<Result<Vec<_>, _>>()?;
+        let remapper = ChunkMapper::new(&view, settings.rules.clone(), shards.len())?;
+        let assembles = view.ranking.is_some() || view.window.is_some_and(|window| window.size_us != window.slide_us);
+        let assembler = assembles.then(|| Assembler::new(view.clone(), layout.clone(), settings.pane_cache_bytes));
+        let times = Times::restore(partitions, meta.times.clone(), now_ms);
+        let present = present_panes(&layout, state.as_ref())?;
+        let present_prefixes = prefixes(&layout, present.iter())?;
+        let live = meta.live;
+        let next = meta.clone();
+        let (quarantine, sweeping_to_us) = (Batch::default(), None);
+        Ok(Fold {
+            view,
+            layout,
+            state,
+            settings,
+            remapper,
+            shards,
+            meta,
+            next,
+            times,
+            quarantine,
+            present,
+            present_prefixes,
+            assembler,
+            live,
+            sweeping_to_us,
+        })
+    }
+
+    /// The view that is folded.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// How its state and rows are laid out.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The committed facts.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What is known before the next chunk of a partition.
+    pub fn before(&self, partition: Partition) -> Before {
+        Before {
+            position: self.next.cut.position(partition),
+            time: self.times.get(partition),
+            dropped_to_us: self.meta.dropped_to_us,
+        }
+    }
+
+    /// Whether anything was merged since the last commit.
+    pub fn is_ahead(&self) -> bool {
+        self.next.cut != self.meta.cut
+    }
+
+    /// The memory of what was merged since the last commit, bytes.
+    pub fn size(&self) -> usize {
+        self.shards.iter().map(Shard::size).sum()
+    }
+
+    /// Merges a chunk. One that is already applied changes nothing.
+    pub fn merge(&mut self, mut mapped: Mapped, now_ms: i64) -> Result<(), EngineError> {
+        let chunk = mapped.chunk.clone();
+        let partition = chunk.partition();
+        let position = self.next.cut.position(partition);
+        if chunk.records.next <= position {
+            return Ok(());
+        }
+        let dropped_meanwhile = match (mapped.oldest_end_us, self.meta.dropped_to_us) {
+            (Some(oldest_end_us), Some(dropped_to_us)) => oldest_end_us <= dropped_to_us,
+            _ => false,
+        };
+        let skipped_otherwise = mapped.before.position != position && chunk.from < position;
+        if dropped_meanwhile || skipped_otherwise || mapped.before.time != self.times.get(partition) {
+            mapped = self.remapper.map(&chunk, self.before(partition))?;
+        }
+        if mapped.before.position.max(chunk.from) > position {
+            return Err(EngineError::Internal(format!("chunk of partition {partition} at {} does not follow {position}", chunk.from)));
+        }
+        self.merge_shards(&mapped)?;
+        for rejected in &mapped.rejected {
+            self.quarantine_event(&mapped, rejected)?;
+        }
+        self.next.applied += mapped.applied;
+        self.next.read += mapped.applied + mapped.rejected.len() as u64;
+        self.next.cut.set(partition, chunk.records.next);
+        self.times.moved(partition, mapped.time, chunk.records.next >= chunk.records.end, now_ms);
+        Ok(())
+    }
+
+    /// A partition was found read to its end.
+    pub fn at_end(&mut self, partition: Partition, now_ms: i64) {
+        self.times.at_end(partition, now_ms);
+    }
+
+    fn merge_shards(&mut self, mapped: &Mapped) -> Result<(), EngineError> {
+        let (layout, state, present) = (&self.layout, self.state.as_ref(), &self.present_prefixes);
+        // A group of a pane that is not in the state needs no look-up.
+        let is_kept = |key: &[u8]| layout.panes.as_ref().is_none_or(|panes| present.contains(panes.of(key)));
+        let merge = |shard: &mut Shard, index: usize| -> Result<(), EngineError> {
+            for partial in mapped.shards.iter().filter(|partial| partial.shard == index) {
+                shard.merge(partial, state, &layout.states, &is_kept)?;
+            }
+            Ok(())
+        };
+        let groups: usize = mapped.shards.iter().map(|partial| partial.hashes.len()).sum();
+        if self.shards.len() == 1 || groups < PARALLEL_GROUPS {
+            return self.shards.iter_mut().enumerate().try_for_each(|(index, shard)| merge(shard, index));
+        }
+        std::thread::scope(|scope| {
+            let merge = &merge;
+            let running: Vec<_> =
+                self.shards.iter_mut().enumerate().map(|(index, shard)| scope.spawn(move || merge(shard, index))).collect();
+            running.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|_| Err(EngineError::Internal("a shard's thread panicked".into())))
+            })
+        })
+    }
+
+    fn quarantine_event(&mut self, mapped: &Mapped, rejected: &Rejected) -> Result<(), EngineError> {
+        *self.next.quarantined.entry(rejected.reason).or_default() += 1;
+        let partition = mapped.chunk.partition();
+        let record = mapped.chunk.value(rejected.offset).unwrap_or_default();
+        let kept = record.get(..self.settings.max_quarantined_bytes).unwrap_or(record);
+        let verdict = serde_json::to_vec(rejected).map_err(|error| EngineError::Internal(error.to_string()))?;
+        let mut value = (verdict.len() as u32).to_be_bytes().to_vec();
+        value.extend_from_slice(&verdict);
+        value.extend_from_slice(kept);
+        self.quarantine.put(Space::Quarantine, &quarantine_key(partition, rejected.offset), &value);
+        Ok(())
+    }
+
+    /// Commits everything merged so far in one batch: states, positions, quarantine, and the rows that changed. Rows
+    /// that the view store has acknowledged leave the dirty set.
+    pub fn commit(&mut self, acknowledged: &[Acknowledged], durable: bool, now_ms: i64) -> Result<Committed, EngineError> {
+        let mut batch = std::mem::take(&mut self.quarantine);
+        dirty::clear(&mut batch, self.state.as_ref(), acknowledged)?;
+        let mut next = self.next.clone();
+        next.times = self.times.all().clone();
+        let watermark_us = self.times.watermark_us(self.settings.lateness_us, self.settings.quiet, now_ms);
+        next.watermark_us = next.watermark_us.max(watermark_us);
+        let sum = next.cut.sum();
+        let mut rows = Vec::new();
+        let mut touched_panes = BTreeSet::new();
+        let touched = self.shards.iter_mut().map(Shard::take).collect::<Result<Vec<_>, _>>()?;
+        for touched in &touched {
+            self.put_groups(&mut batch, touched, &mut touched_panes)?;
+            if self.assembler.is_none() {
+                rows.extend(self.changed_rows(touched, sum)?);
+            }
+        }
+        self.present_prefixes.extend(prefixes(&self.layout, touched_panes.difference(&self.present))?);
+        self.present.extend(touched_panes.iter().copied());
+        self.mark_pending(&mut next, &touched_panes);
+        self.drop_panes(&mut batch, &mut next, now_ms)?;
+        for rows in &rows {
+            dirty::put(&mut batch, &self.layout.rows, rows)?;
+        }
+        next.put(&mut batch)?;
+        self.state.commit(&batch, durable)?;
+        self.meta = next.clone();
+        self.next = next;
+        if let Some(assembler) = &mut self.assembler {
+            for pane in &touched_panes {
+                assembler.forget(*pane);
+            }
+        }
+        rows.extend(self.emit_pending()?);
+        Ok(Committed { cut: self.meta.cut.clone(), rows })
+    }
+
+    fn put_groups(&self, batch: &mut Batch, touched: &Touched, panes: &mut BTreeSet<i64>) -> Result<(), EngineError> {
+        let states = self.layout.states.encode(&touched.states, touched.keys.len())?;
+        let mut last_prefix: &[u8] = &[];
+        for (key, state) in touched.keys.iter().zip(states.iter()) {
+            batch.put(Space::Groups, key, state.data());
+            let Some(prefix) = &self.layout.panes else { continue };
+            if prefix.of(key) != last_prefix {
+                panes.extend(prefix.parse(key)?);
+                last_prefix = prefix.of(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of touched groups that readers are to see now.
+    fn changed_rows(&self, touched: &Touched, sum: u64) -> Result<Option<DirtyRows>, EngineError> {
+        let selected = self.visible_groups(touched)?;
+        if selected.is_empty() {
+            return Ok(None);
+        }
+        let keys: Vec<&[u8]> = selected.iter().map(|index| touched.keys.get(*index as usize)).collect();
+        let groups = self.layout.keys.decode(keys.iter().copied())?;
+        let indices = UInt32Array::from(selected);
+        let states = touched.states.iter().map(|states| take(states, &indices, None)).collect::<Result<Vec<_>, _>>()?;
+        let rows = self.view.rows(&groups, &states)?;
+        let retracted = self.retracted(&keys, &groups, &rows)?;
+        self.dirty_rows(&rows, &retracted, sum).map(Some)
+    }
+
+    /// The touched groups whose rows readers see: all once live, before that those of windows that were swept.
+    fn visible_groups(&self, touched: &Touched) -> Result<Vec<u32>, EngineError> {
+        if self.live {
+            return Ok((0..touched.keys.len() as u32).collect());
+        }
+        let (Some(prefix), Some(window), Some(swept_to_us)) =
+            (&self.layout.panes, self.view.window, self.sweeping_to_us.max(self.next.swept_to_us))
+        else {
+            return Ok(Vec::new());
+        };
+        let mut visible = Vec::new();
+        let mut last: (&[u8], bool) = (&[], false);
+        for (index, key) in touched.keys.iter().enumerate() {
+            if prefix.of(key) != last.0 {
+                let is_swept = prefix.parse(key)?.is_none_or(|pane| state_end_us(&window, pane) <= swept_to_us);
+                last = (prefix.of(key), is_swept);
+            }
+            if last.1 {
+                visible.push(index as u32);
+            }
+        }
+        Ok(visible)
+    }
+
+    /// Of the groups whose rows are not kept (HAVING), those whose rows were kept before.
+    fn retracted(&self, keys: &[&[u8]], groups: &[ArrayRef], rows: &Rows) -> Result<Vec<bool>, EngineError> {
+        let mut retracted = vec![false; keys.len()];
+        let mut excluded: Vec<u32> = (0..keys.len() as u32).filter(|row| !rows.kept.value(*row as usize)).collect();
+        if excluded.is_empty() {
+            return Ok(retracted);
+        }
+        let key = |row: &u32| keys.get(*row as usize).copied().unwrap_or_default();
+        excluded.sort_unstable_by(|a, b| key(a).cmp(key(b)));
+        let found = self.state.get_sorted(Space::Groups, &excluded.iter().map(key).collect::<Vec<_>>())?;
+        let (old_rows, old_states): (Vec<u32>, Vec<&[u8]>) =
+            excluded.iter().zip(&found).filter_map(|(row, value)| Some((*row, value.as_deref()?))).unzip();
+        if old_rows.is_empty() {
+            return Ok(retracted);
+        }
+        let states = self.layout.states.decode(old_states)?;
+        let indices = UInt32Array::from(old_rows.clone());
+        let groups = groups.iter().map(|groups| take(groups, &indices, None)).collect::<Result<Vec<_>, _>>()?;
+        let before = self.view.rows(&groups, &states)?;
+        for (index, row) in old_rows.iter().enumerate() {
+            if let Some(retracted) = retracted.get_mut(*row as usize) {
+                *retracted = before.kept.value(index);
+            }
+        }
+        Ok(retracted)
+    }
+
+    fn dirty_rows(&self, rows: &Rows, retracted: &[bool], sum: u64) -> Result<DirtyRows, EngineError> {
+        let mut mask = Vec::with_capacity(retracted.len());
+        let mut deleted = Vec::new();
+        for (row, retracted) in retracted.iter().enumerate() {
+            let kept = rows.kept.value(row);
+            let is_written = (kept || *retracted) && self.layout.rows.has_key(&rows.rows, row);
+            mask.push(is_written);
+            if is_written {
+                deleted.push(!kept);
+            }
+        }
+        let rows = filter_record_batch(&rows.rows, &mask.into())?;
+        let mut keys = KeyArena::default();
+        for key in self.layout.rows.encode_keys(&rows)?.iter() {
+            keys.push(key.data());
+        }
+        let sums = vec![sum; deleted.len()];
+        Ok(DirtyRows { keys, rows, deleted, sums })
+    }
+
+    /// Notes the windows whose rows a commit changes. They are kept with it, so that a crash before their rows are computed forgets none.
+    fn mark_pending(&self, next: &mut Meta, touched: &BTreeSet<i64>) {
+        let (Some(_), Some(window)) = (&self.assembler, self.view.window) else { return };
+        let end = |start: i64| start.saturating_add(window.size_us);
+        let tumbles = window.size_us == window.slide_us;
+        let closed_to_us = next.watermark_us;
+        let is_closed = |start: i64| closed_to_us.is_some_and(|closed_to_us| end(start) <= closed_to_us);
+        let next_window_us = match (self.live && !tumbles, closed_to_us) {
+            // The first window that ends after the watermark.
+            (true, Some(closed_to_us)) => {
+                let past_us = closed_to_us.saturating_sub(window.size_us);
+                Some(past_us.saturating_sub(past_us.rem_euclid(window.slide_us)).saturating_add(window.slide_us))
+            }
+            _ => None,
+        };
+        for pane in touched {
+            for start in windows_of(&window, *pane) {
+                if is_closed(start) || (self.live && tumbles) || Some(start) == next_window_us {
+                    next.pending.insert(start);
+                }
+            }
+        }
+        // Windows that close with this commit, or open windows that become visible, although no event touched them.
+        let swept_to_us = next.swept_to_us;
+        if closed_to_us > swept_to_us || next_window_us != next.next_window_us {
+            let unswept_from_us = swept_to_us.map_or(i64::MIN, |swept_to_us| swept_to_us.saturating_sub(window.size_us));
+            for pane in self.present.range(unswept_from_us..) {
+                for start in windows_of(&window, *pane) {
+                    let is_new = swept_to_us.is_none_or(|swept_to_us| end(start) > swept_to_us);
+                    if (is_new && is_closed(start)) || (Some(start) == next_window_us && next_window_us != next.next_window_us) {
+                        next.pending.insert(start);
+                    }
+                }
+            }
+        }
+        next.swept_to_us = next.swept_to_us.max(closed_to_us);
+        next.next_window_us = next_window_us;
+    }
+
+    /// Turns pending windows into dirty rows, computed from committed state.
+    fn emit_pending(&mut self) -> Result<Vec<DirtyRows>, EngineError> {
+        let mut emitted = Vec::new();
+        let (Some(assembler), Some(window)) = (&mut self.assembler, self.view.window) else { return Ok(emitted) };
+        let sum = self.meta.cut.sum();
+        while !self.meta.pending.is_empty() {
+            let mut batch = Batch::default();
+            let mut rows = Vec::new();
+            while let Some(start) = self.meta.pending.pop_first() {
+                let panes = self.present.range(start..start.saturating_add(window.size_us)).copied();
+                let assembled = assembler.assemble(start, panes, self.state.as_ref())?;
+                let wanted = emitted::rows_of(&self.view, &self.layout, &assembled)?;
+                let changed = emitted::changed(self.state.as_ref(), start, &wanted)?;
+                changed.put_emitted(&mut batch);
+                rows.extend(changed.into_dirty(&self.layout, sum)?);
+                if batch.len() > EMITTED_PER_BATCH {
+                    break;
+                }
+            }
+            for rows in &rows {
+                dirty::put(&mut batch, &self.layout.rows, rows)?;
+            }
+            self.meta.put(&mut batch)?;
+            // Not synced: if this batch is lost, its windows are still pending in the one before.
+            self.state.commit(&batch, false)?;
+            emitted.extend(rows);
+        }
+        self.next.pending.clear();
+        Ok(emitted)
+    }
+
+    /// Drops panes that no event can reach any more.
+    fn drop_panes(&mut self, batch: &mut Batch, next: &mut Meta, now_ms: i64) -> Result<(), EngineError> {
+        let (Some(window), Some(prefix), Some(accept_late_us)) =
+            (self.view.window, &self.layout.panes, self.settings.rules.accept_late_us)
+        else {
+            return Ok(());
+        };
+        let Some(horizon_us) = self.times.drop_horizon_us(accept_late_us, self.settings.quiet, now_ms) else { return Ok(()) };
+        // Rows that are not written yet still need their state.
+        let horizon_us = match (self.assembler.is_none() && self.meta.live, next.swept_to_us) {
+            (true, _) => horizon_us,
+            (false, Some(swept_to_us)) => horizon_us.min(swept_to_us),
+            (false, None) => return Ok(()),
+        };
+        let Some(first) = self.present.first().copied() else { return Ok(()) };
+        let first_pending = next.pending.first().copied().unwrap_or(i64::MAX);
+        let is_gone = |pane: &i64| state_end_us(&window, *pane) <= horizon_us && *pane < first_pending;
+        let gone: Vec<i64> = self.present.iter().copied().take_while(is_gone).collect();
+        let Some(last) = gone.last().copied() else { return Ok(()) };
+        batch.delete_range(Space::Groups, &prefix.bytes(first)?, &prefix.bytes(last.saturating_add(window.pane_us))?);
+        if let Some(assembler) = &mut self.assembler {
+            let first_kept = horizon_us.saturating_sub(window.size_us).min(first_pending);
+            batch.delete_range(Space::Emitted, &[], &emitted::window_key(first_kept));
+            gone.iter().for_each(|pane| assembler.forget(*pane));
+        }
+        self.present = self.present.split_off(&last.saturating_add(1));
+        self.present_prefixes = prefixes(&self.layout, self.present.iter())?;
+        next.dropped_to_us = next.dropped_to_us.max(Some(state_end_us(&window, last)));
+        Ok(())
+    }
+
+    /// From now on rows are written at every commit. What readers have not seen yet follows from the sweep that this answers with, or, for
+    /// assembled windows, with the next commit.
+    pub fn go_live(&mut self) -> Option<Sweep> {
+        if self.live {
+            return None;
+        }
+        self.live = true;
+        if self.assembler.is_some() {
+            self.next.live = true;
+            if let Some(window) = self.view.window.filter(|window| window.size_us == window.slide_us) {
+                let swept_to_us = self.next.swept_to_us;
+                let is_unseen = |pane: &&i64| swept_to_us.is_none_or(|swept_to_us| state_end_us(&window, **pane) > swept_to_us);
+                self.next.pending.extend(self.present.iter().filter(is_unseen));
+            }
+            return None;
+        }
+        self.sweep(None)
+    }
+
+    /// A sweep of the windows that have closed since the last one, if there are at least `least` of them.
+    pub fn closed_sweep(&mut self, least: usize) -> Option<Sweep> {
+        if self.live || self.assembler.is_some() || self.sweeping_to_us.is_some() {
+            return None;
+        }
+        let window = self.view.window?;
+        let closed_to_us = self.meta.watermark_us?;
+        let is_unswept =
+            |end: i64| end <= closed_to_us && self.next.swept_to_us.is_none_or(|swept_to_us| end > swept_to_us);
+        let closed = self.present.iter().filter(|pane| is_unswept(state_end_us(&window, **pane))).count();
+        if closed < least.max(1) {
+            return None;
+        }
+        self.sweep(Some(closed_to_us))
+    }
+
+    fn sweep(&mut self, to_us: Option<i64>) -> Option<Sweep> {
+        let window = self.view.window;
+        let is_swept = |pane: &i64| match (window, to_us, self.next.swept_to_us) {
+            (Some(window), to_us, swept_to_us) => {
+                let end = state_end_us(&window, *pane);
+                to_us.is_none_or(|to_us| end <= to_us) && swept_to_us.is_none_or(|swept_to_us| end > swept_to_us)
+            }
+            (None, ..) => true,
+        };
+        let panes: BTreeSet<i64> = self.present.iter().copied().filter(is_swept).collect();
+        self.sweeping_to_us = to_us;
+        Some(Sweep { panes: window.is_some().then_some(panes), to_us, sum: self.meta.cut.sum() })
+    }
+
+    /// The rows of a sweep are in the view store: noted with the next commit.
+    pub fn swept(&mut self, sweep: &Sweep) {
+        self.sweeping_to_us = None;
+        match sweep.to_us {
+            Some(to_us) => self.next.swept_to_us = self.next.swept_to_us.max(Some(to_us)),
+            None => self.next.live = true,
+        }
+    }
+
+    /// Whether rows are written at every commit, and that is committed.
+    pub fn is_live(&self) -> bool {
+        self.meta.live
+    }
+
+    /// Whether a commit is due although nothing was merged: facts have changed, or time has passed a window's end.
+    pub fn has_news(&self, now_ms: i64) -> bool {
+        let watermark_us = self.times.watermark_us(self.settings.lateness_us, self.settings.quiet, now_ms);
+        self.next != self.meta || !self.meta.pending.is_empty() || (self.assembler.is_some() && watermark_us > self.meta.watermark_us)
+    }
+}
+
+/// Below this many groups, starting threads costs more than they save.
+const PARALLEL_GROUPS: usize = 4_096;
+
+/// Bounds the memory of a batch of emitted rows.
+const EMITTED_PER_BATCH: usize = 100_000;
+
+fn prefixes<'a>(layout: &Layout, panes: impl Iterator<Item = &'a i64>) -> Result<HashSet<Vec<u8>>, EngineError> {
+    layout.panes.as_ref().map_or(Ok(HashSet::new()), |prefix| panes.map(|pane| prefix.bytes(*pane)).collect())
+}
+
+/// The panes that committed state holds.
+fn present_panes(layout: &Layout, state: &dyn State) -> Result<BTreeSet<i64>, EngineError> {
+    let mut present = BTreeSet::new();
+    let Some(prefix) = &layout.panes else { return Ok(present) };
+    let mut from = Vec::new();
+    loop {
+        let mut found: Option<Vec<u8>> = None;
+        state.scan(Space::Groups, &from, None, &mut |key, _| {
+            found = Some(key.to_vec());
+            false
+        })?;
+        let Some(key) = found else { return Ok(present) };
+        let pane = prefix.parse(&key)?;
+        present.extend(pane);
+        // The least key that does not begin with this pane's prefix.
+        let mut after = prefix.of(&key).to_vec();
+        while after.last() == Some(&u8::MAX) {
+            after.pop();
+        }
+        match after.last_mut() {
+            Some(last) => *last += 1,
+            None => return Ok(present),
+        }
+        from = after;
+    }
+}

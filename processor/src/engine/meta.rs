@@ -1,0 +1,87 @@
+//! The committed facts of a version besides its groups: positions, clocks, counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::EngineError;
+use super::watermark::PartitionTime;
+use crate::position::{Cut, Offset, Partition};
+use crate::quarantine::Reason;
+use crate::state::{Batch, Space, StateReader};
+use crate::view::View;
+
+const KEY: &[u8] = b"version";
+
+/// Rises with every change of what is on disk.
+const FORMAT: u32 = 1;
+
+/// What a commit keeps besides groups and rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Format, definition and aggregate state layout: state of another layout cannot be continued.
+    pub layout: String,
+    /// The positions that everything else here, and every group, is at.
+    pub cut: Cut,
+    /// Event-time progress by partition.
+    pub times: BTreeMap<Partition, PartitionTime>,
+    /// Events read: applied and quarantined.
+    pub read: u64,
+    /// Events folded in.
+    pub applied: u64,
+    /// Quarantined events by reason.
+    pub quarantined: BTreeMap<Reason, u64>,
+    /// Whether rows are written at every commit; until then, only those of closed windows are.
+    pub live: bool,
+    /// Largest watermark so far, microseconds.
+    pub watermark_us: Option<i64>,
+    /// While not live: the rows of windows that end at or before this time have been written.
+    pub swept_to_us: Option<i64>,
+    /// Panes whose state ended at or before this time are dropped.
+    pub dropped_to_us: Option<i64>,
+    /// Windows whose rows have changed and are not yet among the dirty rows (rankings and hopping windows).
+    pub pending: BTreeSet<i64>,
+    /// The window that ends next and whose rows are written although it is open (hopping windows).
+    pub next_window_us: Option<i64>,
+}
+
+impl Meta {
+    /// The facts of a version that has not read anything.
+    pub fn new(view: &View) -> Meta {
+        Meta { layout: layout(view), ..Meta::default() }
+    }
+
+    /// What was committed last, or a new version's.
+    pub fn load(view: &View, state: &dyn StateReader) -> Result<Meta, EngineError> {
+        let Some(bytes) = state.get(Space::Meta, KEY)? else { return Ok(Meta::new(view)) };
+        let meta: Meta =
+            serde_json::from_slice(&bytes).map_err(|error| EngineError::Internal(format!("committed facts do not parse: {error}")))?;
+        let expected = layout(view);
+        if meta.layout != expected {
+            return Err(EngineError::OtherLayout { found: meta.layout, expected });
+        }
+        Ok(meta)
+    }
+
+    /// Puts the facts into a batch.
+    pub fn put(&self, batch: &mut Batch) -> Result<(), EngineError> {
+        let bytes = serde_json::to_vec(self).map_err(|error| EngineError::Internal(error.to_string()))?;
+        batch.put(Space::Meta, KEY, &bytes);
+        Ok(())
+    }
+}
+
+/// What the bytes of the state depend on. DataFusion's aggregate states are its own affair, so its version is a part.
+fn layout(view: &View) -> String {
+    let states: Vec<String> = view.states.fields().iter().map(|field| field.data_type().to_string()).collect();
+    format!("{FORMAT}/{}/datafusion-{}/{}", view.digest, datafusion::DATAFUSION_VERSION, states.join(","))
+}
+
+/// The key of a quarantined event.
+pub fn quarantine_key(partition: Partition, offset: Offset) -> [u8; 12] {
+    let mut key = [0; 12];
+    let (first, second) = key.split_at_mut(4);
+    first.copy_from_slice(&partition.0.to_be_bytes());
+    second.copy_from_slice(&offset.0.to_be_bytes());
+    key
+}

@@ -1,0 +1,205 @@
+//! What is still to be written to the view store, and in which order. Pure: no store, no thread.
+//!
+//! The rows of fresh commits wait in memory, up to a bound. Beyond it (the store is slow or away), and after a restart, rows are *drained*:
+//! read back from the durable dirty set in key order, so that each changed row is written about once however often it changed meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::dirty::{Acknowledged, DirtyRows};
+use super::sweep::Sweep;
+use crate::position::Cut;
+use crate::store::Progress;
+
+/// The rows of one commit.
+pub struct Queued {
+    number: u64,
+    /// The rows.
+    pub rows: Vec<DirtyRows>,
+    /// What readers may be told once they are written.
+    pub progress: Progress,
+}
+
+/// The next thing to do.
+#[derive(Clone)]
+pub enum Work {
+    /// Nothing for now.
+    Nothing,
+    /// Write the rows of a commit.
+    Rows(Arc<Queued>),
+    /// Write the dirty rows whose keys come after this one.
+    Drain(Option<Vec<u8>>),
+    /// Write the rows of windows that have closed.
+    Sweep(Sweep),
+}
+
+struct Drain {
+    after: Option<Vec<u8>>,
+    progress: Progress,
+}
+
+/// What is still to be written.
+pub struct Outbox {
+    queue: VecDeque<Arc<Queued>>,
+    queued_rows: usize,
+    max_rows: usize,
+    next_number: u64,
+    must_drain: bool,
+    drain: Option<Drain>,
+    sweep: Option<Sweep>,
+    swept: Vec<Sweep>,
+    /// Written, but not known to be durable.
+    written: Vec<Acknowledged>,
+    acknowledged: Vec<Acknowledged>,
+    hold_until: Cut,
+    latest: Progress,
+    visible: Progress,
+}
+
+impl Outbox {
+    /// An outbox that keeps up to `max_rows` rows in memory. Nothing is written before a commit has reached `hold_until`: rows of
+    /// cuts up to there may be in the store already, and readers must not see them go back. `committed` is where the state is now.
+    pub fn new(max_rows: usize, hold_until: Cut, committed: Progress) -> Outbox {
+        Outbox {
+            queue: VecDeque::new(),
+            queued_rows: 0,
+            max_rows,
+            next_number: 0,
+            // Whatever a former owner left behind.
+            must_drain: true,
+            drain: None,
+            sweep: None,
+            swept: Vec::new(),
+            written: Vec::new(),
+            acknowledged: Vec::new(),
+            hold_until,
+            visible: Progress::default(),
+            latest: committed,
+        }
+    }
+
+    /// Takes the rows of a commit.
+    pub fn offer(&mut self, rows: Vec<DirtyRows>, progress: Progress) {
+        self.latest = progress.clone();
+        let count: usize = rows.iter().map(DirtyRows::len).sum();
+        if self.must_drain {
+            return;
+        }
+        if self.queued_rows + count > self.max_rows {
+            self.queue.clear();
+            self.queued_rows = 0;
+            self.must_drain = true;
+            return;
+        }
+        self.queued_rows += count;
+        self.queue.push_back(Arc::new(Queued { number: self.next_number, rows, progress }));
+        self.next_number += 1;
+    }
+
+    /// Takes a sweep; there is at most one at a time.
+    pub fn offer_sweep(&mut self, sweep: Sweep) {
+        self.sweep = Some(sweep);
+    }
+
+    /// Whether a sweep is still to be done.
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// What to do next. The same work is answered until it is reported as done.
+    pub fn work(&mut self) -> Work {
+        if !self.latest.visible.reaches(&self.hold_until) {
+            return Work::Nothing;
+        }
+        if let Some(drain) = &self.drain {
+            return Work::Drain(drain.after.clone());
+        }
+        if let Some(queued) = self.queue.front() {
+            return Work::Rows(queued.clone());
+        }
+        if self.must_drain {
+            // Commits from now on are queued again; this pass writes all before them.
+            self.must_drain = false;
+            self.drain = Some(Drain { after: None, progress: self.latest.clone() });
+            return Work::Drain(None);
+        }
+        self.sweep.clone().map_or(Work::Nothing, Work::Sweep)
+    }
+
+    /// The rows of a commit are in the store.
+    pub fn wrote(&mut self, queued: &Queued) {
+        for rows in &queued.rows {
+            self.written.push(acknowledge(rows));
+        }
+        if self.queue.front().is_some_and(|front| front.number == queued.number) {
+            self.queue.pop_front();
+            self.queued_rows -= queued.rows.iter().map(DirtyRows::len).sum::<usize>();
+            self.visible = queued.progress.clone();
+        }
+    }
+
+    /// Drained rows are in the store; there were no more if `rows` is empty.
+    pub fn drained(&mut self, rows: &DirtyRows) {
+        if !rows.is_empty() {
+            self.written.push(acknowledge(rows));
+            if let Some(drain) = &mut self.drain {
+                drain.after = Some(rows.keys.get(rows.keys.len() - 1).to_vec());
+            }
+        } else if let Some(drain) = self.drain.take() {
+            self.visible = drain.progress;
+        }
+    }
+
+    /// The rows of the sweep are in the store.
+    pub fn swept(&mut self) {
+        self.swept.extend(self.sweep.take());
+    }
+
+    /// Everything written so far is durable in the store.
+    pub fn synced(&mut self) {
+        self.acknowledged.append(&mut self.written);
+    }
+
+    /// Whether something is written that is not known to be durable.
+    pub fn has_unsynced(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Whether there are acknowledgements or finished sweeps to be committed.
+    pub fn has_acknowledged(&self) -> bool {
+        !self.acknowledged.is_empty() || !self.swept.is_empty()
+    }
+
+    /// The rows that the store has, to be taken out of the dirty set.
+    pub fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
+        std::mem::take(&mut self.acknowledged)
+    }
+
+    /// The sweeps that are finished.
+    pub fn take_swept(&mut self) -> Vec<Sweep> {
+        std::mem::take(&mut self.swept)
+    }
+
+    /// What readers may be told: everything up to its `visible` cut is in the store, rows up to `writing` may be.
+    pub fn progress(&self) -> Progress {
+        Progress { writing: self.latest.visible.clone(), ..self.visible.clone() }
+    }
+
+    /// Whether everything committed is written.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.drain.is_none() && !self.must_drain && self.sweep.is_none()
+    }
+
+    /// Rows waiting in memory.
+    pub fn queued_rows(&self) -> usize {
+        self.queued_rows
+    }
+}
+
+fn acknowledge(rows: &DirtyRows) -> Acknowledged {
+    let mut keys = super::shard::KeyArena::default();
+    for key in rows.keys.iter() {
+        keys.push(key);
+    }
+    Acknowledged { keys, sums: rows.sums.clone() }
+}

@@ -1,0 +1,243 @@
+//! The loop around one version's fold, and the thread that writes its rows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use parking_lot::{Condvar, Mutex};
+
+use super::error::EngineError;
+use super::faults::{Faults, Step};
+use super::feed::{Backoff, Message};
+use super::fold::Fold;
+use super::meta::Meta;
+use super::outbox::Outbox;
+use super::status::RunStatus;
+use super::writer::{Stepped, Writer};
+use crate::clock::Clock;
+use crate::position::{Offset, Partition};
+use crate::store::Progress;
+
+/// When a running version commits and sweeps.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// A live version commits this long after the first event of a commit, milliseconds.
+    pub commit_interval_ms: u64,
+    /// A version that is being built commits this often, milliseconds, or when `overlay_bytes` is reached.
+    pub building_commit_interval_ms: u64,
+    /// The memory that groups touched since the last commit may take, bytes.
+    pub overlay_bytes: usize,
+    /// How many windows must have closed before a version that is being built writes their rows.
+    pub sweep_windows: usize,
+    /// A version is caught up when it is at most this many events behind the ends of the log.
+    pub caught_up_lag: u64,
+}
+
+/// What the loop and its writer share with the rest.
+pub struct Shared {
+    /// What is to be written.
+    pub outbox: Arc<Mutex<Outbox>>,
+    /// Wakes the writer.
+    pub wake: Arc<(Mutex<bool>, Condvar)>,
+    /// Set when the version is to stop.
+    pub stop: Arc<AtomicBool>,
+    /// Panes are dropped up to here.
+    pub dropped_to_us: Arc<AtomicI64>,
+    /// What `status` answers.
+    pub status: Arc<Mutex<RunStatus>>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where to end the process, for tests.
+    pub faults: Arc<Faults>,
+}
+
+/// What readers are told of committed facts.
+pub fn progress(meta: &Meta, keep_us: Option<i64>) -> Progress {
+    let horizon_us = match (meta.watermark_us, keep_us) {
+        (Some(watermark_us), Some(keep_us)) => Some(watermark_us.saturating_sub(keep_us)),
+        _ => None,
+    };
+    Progress {
+        visible: meta.cut.clone(),
+        writing: meta.cut.clone(),
+        watermark_us: meta.watermark_us,
+        horizon_us,
+        read: meta.read,
+        applied: meta.applied,
+        quarantined: meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect(),
+    }
+}
+
+/// Folds what comes from the feed until told to stop or the feed ends.
+pub struct Runner {
+    /// The fold.
+    pub fold: Fold,
+    /// When to commit.
+    pub settings: RunSettings,
+    /// What comes from the feed.
+    pub messages: Receiver<Message>,
+    /// What is shared.
+    pub shared: Shared,
+    /// Where the logs end, as far as known.
+    pub ends: BTreeMap<Partition, Offset>,
+}
+
+impl Runner {
+    /// Runs until told to stop, or until something fails for good. What was merged is committed at the end.
+    pub fn run(&mut self) -> Result<(), EngineError> {
+        let mut pending_since: Option<std::time::Instant> = None;
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let wait = match pending_since {
+                Some(since) => self.commit_interval().saturating_sub(since.elapsed()),
+                None => IDLE_WAIT,
+            };
+            match self.messages.recv_timeout(wait) {
+                Ok(message) => self.take(message)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.fold.is_ahead() && pending_since.is_none() {
+                pending_since = Some(std::time::Instant::now());
+            }
+            let is_due = pending_since.is_some_and(|since| since.elapsed() >= self.commit_interval()) || self.has_read_all();
+            if is_due || self.fold.size() > self.settings.overlay_bytes || (pending_since.is_none() && self.has_news()) {
+                self.commit()?;
+                pending_since = None;
+            }
+            self.advance();
+        }
+        self.commit()
+    }
+
+    fn commit_interval(&self) -> Duration {
+        let interval_ms = match self.fold.is_live() {
+            true => self.settings.commit_interval_ms,
+            false => self.settings.building_commit_interval_ms,
+        };
+        Duration::from_millis(interval_ms)
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), EngineError> {
+        let now_ms = self.shared.clock.now_ms();
+        match message {
+            Message::Mapped(mapped) => {
+                let records = &mapped.chunk.records;
+                self.ends.insert(records.partition, records.end);
+                self.fold.merge(*mapped, now_ms)
+            }
+            Message::Ends(ends) => {
+                for (partition, end) in ends {
+                    self.ends.insert(partition, end);
+                    if self.fold.before(partition).position >= end {
+                        self.fold.at_end(partition, now_ms);
+                    }
+                }
+                Ok(())
+            }
+            Message::Failed(error) => Err(error),
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        self.fold.has_news(self.shared.clock.now_ms()) || self.shared.outbox.lock().has_acknowledged()
+    }
+
+    fn commit(&mut self) -> Result<(), EngineError> {
+        let (acknowledged, swept) = {
+            let mut outbox = self.shared.outbox.lock();
+            (outbox.take_acknowledged(), outbox.take_swept())
+        };
+        for sweep in &swept {
+            self.fold.swept(sweep);
+        }
+        if !acknowledged.is_empty() {
+            self.shared.faults.reach(Step::Clear);
+        }
+        self.shared.faults.reach(Step::Commit);
+        let durable = self.fold.is_live();
+        let committed = self.fold.commit(&acknowledged, durable, self.shared.clock.now_ms())?;
+        self.shared.faults.reach(Step::Offer);
+        let meta = self.fold.meta();
+        let progress = progress(meta, self.fold.view().options.keep_us);
+        self.shared.dropped_to_us.store(meta.dropped_to_us.unwrap_or(i64::MIN), Ordering::Relaxed);
+        self.shared.outbox.lock().offer(committed.rows, progress);
+        self.shared.status.lock().committed(meta, &self.ends);
+        self.wake_writer();
+        Ok(())
+    }
+
+    /// Decides what follows from how far the version is: sweep, or write at every commit from now on.
+    fn advance(&mut self) {
+        if self.fold.is_live() || self.shared.outbox.lock().is_sweeping() || self.shared.outbox.lock().has_acknowledged() {
+            return;
+        }
+        let sweep = match self.is_caught_up() {
+            true => self.fold.go_live(),
+            false => self.fold.closed_sweep(self.settings.sweep_windows),
+        };
+        if let Some(sweep) = sweep {
+            self.shared.outbox.lock().offer_sweep(sweep);
+            self.wake_writer();
+        }
+    }
+
+    /// A version that is being built has folded all there is: no need to wait for more before it commits.
+    fn has_read_all(&self) -> bool {
+        let is_read = |(partition, end): (&Partition, &Offset)| self.fold.before(*partition).position >= *end;
+        !self.fold.is_live() && self.fold.is_ahead() && self.messages.is_empty() && self.ends.iter().all(is_read)
+    }
+
+    fn is_caught_up(&self) -> bool {
+        let cut = &self.fold.meta().cut;
+        let lag: u64 = self.ends.iter().map(|(partition, end)| end.0.saturating_sub(cut.position(*partition).0)).sum();
+        let all_known = self.fold.meta().times.keys().all(|partition| self.ends.contains_key(partition));
+        !self.ends.is_empty() && all_known && lag <= self.settings.caught_up_lag
+    }
+
+    fn wake_writer(&self) {
+        let (flag, condition) = self.shared.wake.as_ref();
+        *flag.lock() = true;
+        condition.notify_one();
+    }
+}
+
+/// How often a version without events looks around.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+
+/// Writes rows until told to stop; then what is left is written too, for at most `drain_for`.
+pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Result<(), EngineError> {
+    let mut backoff = Backoff::default();
+    let mut stopping: Option<std::time::Instant> = None;
+    loop {
+        if shared.stop.load(Ordering::Relaxed) {
+            let since = *stopping.get_or_insert_with(std::time::Instant::now);
+            if since.elapsed() > drain_for || (shared.outbox.lock().is_empty() && !shared.outbox.lock().has_unsynced()) {
+                return Ok(());
+            }
+        }
+        match writer.step() {
+            Ok(Stepped::Wrote(_)) => {
+                backoff = Backoff::default();
+                shared.status.lock().store_error = None;
+            }
+            Ok(Stepped::Nothing) => wait(shared),
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(table = writer.table.name(), %error, "rows wait for the view store");
+                shared.status.lock().store_error = Some(error.to_string());
+                backoff.wait(&shared.stop);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn wait(shared: &Shared) {
+    let (flag, condition) = shared.wake.as_ref();
+    let mut woken = flag.lock();
+    if !*woken {
+        condition.wait_for(&mut woken, IDLE_WAIT);
+    }
+    *woken = false;
+}

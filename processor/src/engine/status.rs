@@ -1,0 +1,64 @@
+//! How far a running version is, for `status`, metrics and readiness.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::meta::Meta;
+use crate::position::{Cut, Offset, Partition};
+use crate::table::Version;
+
+/// How far a running version is, as of its last commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunStatus {
+    /// The view.
+    pub view: String,
+    /// The version, once it runs.
+    pub version: Option<Version>,
+    /// The positions committed.
+    pub positions: Cut,
+    /// The ends of the source's partitions, as last seen.
+    pub ends: BTreeMap<Partition, Offset>,
+    /// Events between the two.
+    pub lag: u64,
+    /// The version's watermark, microseconds since the Unix epoch.
+    pub watermark_us: Option<i64>,
+    /// The largest event time folded in, microseconds since the Unix epoch.
+    pub event_time_us: Option<i64>,
+    /// Whether rows are written at every commit.
+    pub live: bool,
+    /// Events read: applied and quarantined.
+    pub read: u64,
+    /// Events folded in.
+    pub applied: u64,
+    /// Quarantined events by reason.
+    pub quarantined: BTreeMap<String, u64>,
+    /// Events read per second since the version was started here.
+    pub events_per_s: f64,
+    /// Commits since the version was started here.
+    pub commits: u64,
+    /// Rows waiting in memory to be written.
+    pub queued_rows: usize,
+    /// Rows written since the version was started here.
+    pub rows_written: u64,
+    /// Why rows are not being written at the moment.
+    pub store_error: Option<String>,
+    /// Why the version stopped.
+    pub failed: Option<String>,
+}
+
+impl RunStatus {
+    /// Notes a commit.
+    pub fn committed(&mut self, meta: &Meta, ends: &BTreeMap<Partition, Offset>) {
+        self.positions = meta.cut.clone();
+        self.ends = ends.clone();
+        self.lag = ends.iter().map(|(partition, end)| end.0.saturating_sub(meta.cut.position(*partition).0)).sum();
+        self.watermark_us = meta.watermark_us;
+        self.event_time_us = meta.times.values().filter_map(|time| time.max_us).max();
+        self.live = meta.live;
+        self.read = meta.read;
+        self.applied = meta.applied;
+        self.quarantined = meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();
+        self.commits += 1;
+    }
+}

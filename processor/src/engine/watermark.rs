@@ -1,0 +1,168 @@
+//! Event-time progress of partitions, and what follows from it for a version.
+//!
+//! Pure: what counts as idle is told by the injected clock, and it decides only *when* a row is written and a window dropped.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::Partition;
+
+/// How far a partition is in event time. Part of the committed state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionTime {
+    /// The largest event time accepted so far, microseconds since the Unix epoch.
+    pub max_us: Option<i64>,
+}
+
+/// When a partition was last seen to move.
+#[derive(Clone, Copy, Debug)]
+struct Activity {
+    moved_ms: i64,
+    at_end: bool,
+}
+
+/// The event-time progress of all partitions of a version.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    times: BTreeMap<Partition, PartitionTime>,
+    activity: BTreeMap<Partition, Activity>,
+}
+
+/// How long a partition that is read to its end may be quiet before it stops counting, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet {
+    /// For the watermark: it only delays rows.
+    pub idle_after_ms: i64,
+    /// For dropping state: an event that comes later still is quarantined, so this is long.
+    pub idle_drop_after_ms: i64,
+}
+
+impl Times {
+    /// Progress as it was committed; every partition counts as active from now on.
+    pub fn restore(partitions: &[Partition], committed: BTreeMap<Partition, PartitionTime>, now_ms: i64) -> Times {
+        let mut times = Times { times: committed, activity: BTreeMap::new() };
+        for partition in partitions {
+            times.times.entry(*partition).or_default();
+        }
+        times.activity = times.times.keys().map(|partition| (*partition, Activity { moved_ms: now_ms, at_end: false })).collect();
+        times
+    }
+
+    /// The progress of a partition.
+    pub fn get(&self, partition: Partition) -> PartitionTime {
+        self.times.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// The progress of all partitions, to be committed.
+    pub fn all(&self) -> &BTreeMap<Partition, PartitionTime> {
+        &self.times
+    }
+
+    /// A partition moved; `at_end` tells whether it is read to its end.
+    pub fn moved(&mut self, partition: Partition, time: PartitionTime, at_end: bool, now_ms: i64) {
+        self.times.insert(partition, time);
+        self.activity.insert(partition, Activity { moved_ms: now_ms, at_end });
+    }
+
+    /// A partition was found read to its end, with nothing new.
+    pub fn at_end(&mut self, partition: Partition, now_ms: i64) {
+        self.times.entry(partition).or_default();
+        self.activity.entry(partition).or_insert(Activity { moved_ms: now_ms, at_end: true }).at_end = true;
+    }
+
+    /// The version's watermark: the least of its partitions' largest event times less `lateness_us`. Quiet partitions, and those
+    /// without any event, do not hold it back once they are read to their end.
+    pub fn watermark_us(&self, lateness_us: i64, quiet: Quiet, now_ms: i64) -> Option<i64> {
+        let counts = |time: &PartitionTime, activity: &Activity| {
+            !activity.at_end || (time.max_us.is_some() && now_ms - activity.moved_ms < quiet.idle_after_ms)
+        };
+        match self.least(counts) {
+            Least::NoneCounts => self.greatest().map(|time| time.saturating_sub(lateness_us)),
+            Least::Unknown => None,
+            Least::At(time) => Some(time.saturating_sub(lateness_us)),
+        }
+    }
+
+    /// The event time that every partition is past by `accept_late_us`: windows that end at or before it take no more events.
+    pub fn drop_horizon_us(&self, accept_late_us: i64, quiet: Quiet, now_ms: i64) -> Option<i64> {
+        let counts =
+            |_: &PartitionTime, activity: &Activity| !activity.at_end || now_ms - activity.moved_ms < quiet.idle_drop_after_ms;
+        match self.least(counts) {
+            Least::NoneCounts | Least::Unknown => None,
+            Least::At(time) => Some(time.saturating_sub(accept_late_us)),
+        }
+    }
+
+    fn least(&self, counts: impl Fn(&PartitionTime, &Activity) -> bool) -> Least {
+        let mut least = Least::NoneCounts;
+        for (partition, time) in &self.times {
+            let Some(activity) = self.activity.get(partition) else { return Least::Unknown };
+            if !counts(time, activity) {
+                continue;
+            }
+            let Some(max_us) = time.max_us else { return Least::Unknown };
+            least = match least {
+                Least::At(so_far) => Least::At(so_far.min(max_us)),
+                _ => Least::At(max_us),
+            };
+        }
+        least
+    }
+
+    fn greatest(&self) -> Option<i64> {
+        self.times.values().filter_map(|time| time.max_us).max()
+    }
+}
+
+enum Least {
+    /// No partition counts.
+    NoneCounts,
+    /// A partition that counts has no event yet.
+    Unknown,
+    At(i64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Quiet = Quiet { idle_after_ms: 100, idle_drop_after_ms: 1_000 };
+
+    fn at(max_us: i64) -> PartitionTime {
+        PartitionTime { max_us: Some(max_us) }
+    }
+
+    #[test]
+    fn the_slowest_partition_holds_the_watermark_until_it_is_idle() {
+        let mut times = Times::restore(&[Partition(0), Partition(1)], BTreeMap::new(), 0);
+        assert_eq!(times.watermark_us(5, QUIET, 0), None, "a partition that is not read yet holds it back");
+        times.moved(Partition(0), at(1_000), true, 10);
+        assert_eq!(times.watermark_us(5, QUIET, 10), None);
+        times.at_end(Partition(1), 10);
+        assert_eq!(times.watermark_us(5, QUIET, 10), Some(995), "an empty partition does not");
+        times.moved(Partition(1), at(400), true, 20);
+        assert_eq!(times.watermark_us(5, QUIET, 119), Some(395));
+        times.moved(Partition(0), at(2_000), true, 119);
+        assert_eq!(times.watermark_us(5, QUIET, 120), Some(1_995), "partition 1 is idle by now");
+        assert_eq!(times.watermark_us(5, QUIET, 500), Some(1_995), "all idle: the farthest one decides");
+    }
+
+    #[test]
+    fn an_idle_partition_that_is_not_at_its_end_still_counts() {
+        let mut times = Times::restore(&[Partition(0), Partition(1)], BTreeMap::new(), 0);
+        times.moved(Partition(0), at(1_000), true, 0);
+        times.moved(Partition(1), at(10), false, 0);
+        assert_eq!(times.watermark_us(0, QUIET, 10_000), Some(10));
+    }
+
+    #[test]
+    fn state_is_dropped_only_behind_every_partition_that_was_not_quiet_for_long() {
+        let mut times = Times::restore(&[Partition(0), Partition(1)], BTreeMap::new(), 0);
+        times.moved(Partition(0), at(1_000), true, 0);
+        times.at_end(Partition(1), 0);
+        assert_eq!(times.drop_horizon_us(100, QUIET, 500), None, "partition 1 may still bring old events");
+        times.moved(Partition(0), at(1_200), true, 999);
+        assert_eq!(times.drop_horizon_us(100, QUIET, 1_000), Some(1_100));
+    }
+}

@@ -1,0 +1,429 @@
+//! Runs what the catalogue wants run, in this process: opens versions, connects them to feeds, keeps their leases, and stops what is
+//! dropped, lost or failed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::error::EngineError;
+use super::faults::Faults;
+use super::feed::{self, Consumer, FeedSettings};
+use super::fold::{Fold, FoldSettings};
+use super::map::Rules;
+use super::outbox::Outbox;
+use super::run::{self, RunSettings, Runner, Shared, progress};
+use super::status::RunStatus;
+use super::watermark::Quiet;
+use super::writer::Writer;
+use crate::clock::Clock;
+use crate::decode::{SchemaLookup, arrow_schema};
+use crate::log::Log;
+use crate::position::Partition;
+use crate::source::{Source, Sources};
+use crate::state::rocks::{RocksMemory, RocksState};
+use crate::store::Store;
+use crate::store::catalogue::{Catalogue, CatalogueError, Take, VersionRecord, VersionState};
+use crate::table::{Epoch, Table, Version};
+use crate::view::View;
+
+/// What a worker works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The view store, with the catalogue in it.
+    pub store: Arc<dyn Store>,
+    /// The catalogue.
+    pub catalogue: Catalogue,
+    /// Writer schemas.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// The declared sources.
+    pub sources: Sources,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// The name under which it owns versions: unique among running processes.
+    pub owner: String,
+    /// Where the state of each version lives, in a folder of its own.
+    pub state_dir: PathBuf,
+    /// Memory for all state together, bytes: caches, write buffers, and groups touched since the last commit.
+    pub memory_bytes: usize,
+    /// Threads that read, decode and pre-aggregate, for each feed.
+    pub feed_threads: usize,
+    /// Shards of each version.
+    pub shards: usize,
+    /// About how many bytes of records are read at a time.
+    pub chunk_bytes: usize,
+    /// When versions commit and sweep.
+    pub run: RunSettings,
+    /// When quiet partitions stop counting.
+    pub quiet: Quiet,
+    /// How long an ownership lasts unless it is renewed, milliseconds.
+    pub lease_ms: i64,
+    /// How often the catalogue is looked at, milliseconds.
+    pub reconcile_interval_ms: u64,
+    /// How many rows may wait in memory to be written, for each version.
+    pub queued_rows: usize,
+    /// How many rows are drained or swept at a time.
+    pub rows_per_write: usize,
+    /// Where to end the process, for tests.
+    pub faults: Arc<Faults>,
+}
+
+/// The threads of one version.
+struct Running {
+    record: VersionRecord,
+    table: Table,
+    epoch: Epoch,
+    stop: Arc<AtomicBool>,
+    stop_writing: Arc<AtomicBool>,
+    status: Arc<Mutex<RunStatus>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A version that is opened but not yet connected to a feed.
+struct Opened {
+    running: Running,
+    source: Source,
+    consumer: Consumer,
+    live: bool,
+}
+
+/// Runs versions in this process until it is stopped.
+pub struct Worker {
+    ports: Ports,
+    settings: WorkerSettings,
+    memory: RocksMemory,
+    running: Mutex<BTreeMap<(String, Version), Running>>,
+    feeds: Mutex<Vec<JoinHandle<()>>>,
+    stop: Arc<AtomicBool>,
+    nudge: (Mutex<bool>, Condvar),
+}
+
+impl Worker {
+    /// A worker that does not run anything yet.
+    pub fn new(ports: Ports, settings: WorkerSettings) -> Arc<Worker> {
+        let memory = RocksMemory::new(settings.memory_bytes / 2);
+        Arc::new(Worker {
+            ports,
+            settings,
+            memory,
+            running: Mutex::default(),
+            feeds: Mutex::default(),
+            stop: Arc::default(),
+            nudge: Default::default(),
+        })
+    }
+
+    /// Looks at the catalogue again and again, until [`Worker::stop`]. Returns when every version has committed, written what it could
+    /// and was released.
+    pub fn run(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.reconcile() {
+                tracing::warn!(%error, "the catalogue could not be followed; trying again");
+            }
+            let (flag, condition) = &self.nudge;
+            let mut nudged = flag.lock();
+            if !*nudged {
+                condition.wait_for(&mut nudged, Duration::from_millis(self.settings.reconcile_interval_ms));
+            }
+            *nudged = false;
+        }
+        let running = std::mem::take(&mut *self.running.lock());
+        for running in running.values() {
+            running.stop.store(true, Ordering::Relaxed);
+        }
+        for (_, running) in running {
+            self.finish(running, true);
+        }
+        for feed in self.feeds.lock().drain(..) {
+            let _ = feed.join();
+        }
+    }
+
+    /// Asks [`Worker::run`] to end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.look();
+    }
+
+    /// Asks for a look at the catalogue now.
+    pub fn look(&self) {
+        *self.nudge.0.lock() = true;
+        self.nudge.1.notify_all();
+    }
+
+    /// How far each running version is.
+    pub fn status(&self) -> Vec<RunStatus> {
+        self.running.lock().values().map(|running| running.status.lock().clone()).collect()
+    }
+
+    fn reconcile(&self) -> Result<(), EngineError> {
+        let mut opened = Vec::new();
+        for view in self.ports.catalogue.views()? {
+            for record in self.ports.catalogue.versions(&view)? {
+                let key = (view.clone(), record.version);
+                let is_running = self.running.lock().contains_key(&key);
+                let is_wanted = matches!(
+                    record.state,
+                    VersionState::Building | VersionState::CaughtUp | VersionState::Active | VersionState::Retired
+                );
+                match (is_running, is_wanted) {
+                    (true, true) => self.keep(&key, &record)?,
+                    (true, false) => self.end(&key, record.state == VersionState::Dropped),
+                    (false, true) => match self.open(&record) {
+                        Ok(found) => opened.extend(found),
+                        Err(error) if error.is_retryable() => {
+                            tracing::warn!(view, version = %record.version, %error, "version cannot be opened yet");
+                        }
+                        Err(error) => self.fail(&record, &error.to_string())?,
+                    },
+                    (false, false) => {}
+                }
+            }
+        }
+        self.connect(opened);
+        Ok(())
+    }
+
+    /// Renews the lease and moves the version on in its life.
+    fn keep(&self, key: &(String, Version), record: &VersionRecord) -> Result<(), EngineError> {
+        let catalogue = &self.ports.catalogue;
+        let Some((epoch, status)) = self.running.lock().get(key).map(|running| (running.epoch, running.status.lock().clone())) else {
+            return Ok(());
+        };
+        if let Some(error) = status.failed {
+            self.end(key, false);
+            return self.fail(record, &error);
+        }
+        match catalogue.renew(&key.0, key.1, &self.settings.owner, epoch, self.settings.lease_ms) {
+            Ok(()) => {}
+            Err(error @ CatalogueError::LostTo { .. }) => {
+                tracing::warn!(view = key.0, version = %key.1, %error, "version was taken over");
+                self.end(key, false);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if status.live && record.state == VersionState::Building {
+            catalogue.set_state(&key.0, key.1, &[VersionState::Building], VersionState::CaughtUp, &self.settings.owner)?;
+            // The first version has nothing to be compared with.
+            if catalogue.active(&key.0)?.is_none() {
+                catalogue.switch(&key.0, None, key.1, &self.settings.owner, Some("first version"))?;
+            }
+            tracing::info!(view = key.0, version = %key.1, "version is caught up");
+        }
+        Ok(())
+    }
+
+    fn fail(&self, record: &VersionRecord, error: &str) -> Result<(), EngineError> {
+        tracing::error!(view = record.view, version = %record.version, error, "version failed");
+        let states = [VersionState::Building, VersionState::CaughtUp, VersionState::Active, VersionState::Retired];
+        let failed = VersionState::Failed { error: error.to_owned() };
+        self.ports.catalogue.set_state(&record.view, record.version, &states, failed, &self.settings.owner)?;
+        Ok(())
+    }
+
+    fn end(&self, key: &(String, Version), dropped: bool) {
+        let Some(running) = self.running.lock().remove(key) else { return };
+        let table = running.table.clone();
+        self.finish(running, !dropped);
+        if dropped {
+            if let Err(error) = self.ports.store.drop_table(&table) {
+                tracing::warn!(table = table.name(), %error, "the table of a dropped version is left behind");
+            }
+            let state = self.state_dir(&key.0, key.1);
+            if let Err(error) = std::fs::remove_dir_all(&state) {
+                tracing::warn!(state = %state.display(), %error, "the state of a dropped version is left behind");
+            }
+        }
+    }
+
+    /// Stops a version's threads: first the fold, which commits, then the writer, which writes what is left.
+    fn finish(&self, running: Running, release: bool) {
+        running.stop.store(true, Ordering::Relaxed);
+        let mut threads = running.threads.into_iter();
+        if let Some(fold) = threads.next() {
+            let _ = fold.join();
+        }
+        running.stop_writing.store(true, Ordering::Relaxed);
+        for thread in threads {
+            let _ = thread.join();
+        }
+        if release {
+            let record = &running.record;
+            // Whoever comes next waits for the lease instead.
+            if let Err(error) = self.ports.catalogue.release(&record.view, record.version, &self.settings.owner, running.epoch) {
+                tracing::debug!(view = record.view, %error, "version could not be released");
+            }
+        }
+    }
+
+    fn state_dir(&self, view: &str, version: Version) -> PathBuf {
+        self.settings.state_dir.join(view).join(version.to_string())
+    }
+
+    fn open(&self, record: &VersionRecord) -> Result<Option<Opened>, EngineError> {
+        let Ports { log, store, catalogue, sources, clock, .. } = &self.ports;
+        let schemas = sources
+            .iter()
+            .map(|(name, source)| Ok((name.clone(), arrow_schema(&source.schema_json)?)))
+            .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
+        let view = Arc::new(View::plan(&record.sql, &record.view, &schemas)?);
+        let Some(source) = sources.get(&view.source).cloned() else {
+            return Err(EngineError::Internal(format!("source {} of view {} is not declared any more", view.source, view.name)));
+        };
+        let epoch = match catalogue.take(&record.view, record.version, &self.settings.owner, self.settings.lease_ms)? {
+            Take::Taken(epoch) => epoch,
+            Take::HeldBy { owner, .. } => {
+                tracing::debug!(view = record.view, version = %record.version, owner, "version is run elsewhere");
+                return Ok(None);
+            }
+        };
+        log.create_topic(&source.topic, source.partitions)?;
+        let partitions = log.partitions(&source.topic)?;
+        let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
+        store.create_table(&table)?;
+        let state = RocksState::open(&self.state_dir(&record.view, record.version), &self.memory)?;
+        let rules = Rules {
+            event_time: source.event_time.clone(),
+            accept_late_us: accept_late_us(&view),
+            future_tolerance_us: source.future_tolerance_us,
+        };
+        let fold_settings = FoldSettings {
+            shards: self.settings.shards,
+            rules: rules.clone(),
+            lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
+            quiet: self.settings.quiet,
+            pane_cache_bytes: self.settings.memory_bytes / 8,
+            max_quarantined_bytes: MAX_QUARANTINED_BYTES,
+        };
+        let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, clock.now_ms())?;
+        let committed = progress(fold.meta(), view.options.keep_us);
+        let hold_until = store.progress(&table)?.map(|told| told.writing).unwrap_or_default();
+        let status = Arc::new(Mutex::new(RunStatus {
+            view: view.name.clone(),
+            version: Some(record.version),
+            ..RunStatus::default()
+        }));
+        status.lock().committed(fold.meta(), &BTreeMap::new());
+        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, hold_until, committed)));
+        let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
+        let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let shared = |stop: &Arc<AtomicBool>| Shared {
+            outbox: outbox.clone(),
+            wake: wake.clone(),
+            stop: stop.clone(),
+            dropped_to_us: dropped_to_us.clone(),
+            status: status.clone(),
+            clock: clock.clone(),
+            faults: self.settings.faults.clone(),
+        };
+        let mut writer = Writer {
+            view: view.clone(),
+            layout: fold.layout().clone(),
+            state,
+            store: store.clone(),
+            table: table.clone(),
+            epoch,
+            outbox: outbox.clone(),
+            rows_per_write: self.settings.rows_per_write,
+            announced: None,
+            faults: self.settings.faults.clone(),
+        };
+        let live = fold.meta().live;
+        let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
+        let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
+        let mut runner = Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new() };
+        let write_shared = shared(&stop_writing);
+        let name = format!("{}-{}", view.name, record.version);
+        let failed = status.clone();
+        let fold_thread = spawn(&format!("fold-{name}"), move || {
+            if let Err(error) = runner.run() {
+                failed.lock().failed = Some(error.to_string());
+            }
+        })?;
+        let failed = status.clone();
+        let write_thread = spawn(&format!("write-{name}"), move || {
+            if let Err(error) = run::write(&mut writer, &write_shared, DRAIN_AT_STOP) {
+                failed.lock().failed = Some(error.to_string());
+            }
+        })?;
+        let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
+        let threads = vec![fold_thread, write_thread];
+        let running = Running { record: record.clone(), table, epoch, stop, stop_writing, status, threads };
+        Ok(Some(Opened { running, source, consumer, live }))
+    }
+
+    /// Starts feeds: versions that are live share one read of the log, each that is being built has its own.
+    fn connect(&self, opened: Vec<Opened>) {
+
+        let mut groups: BTreeMap<(String, Option<(String, Version)>), Vec<Opened>> = BTreeMap::new();
+        for opened in opened {
+            let record = &opened.running.record;
+            let apart = (!opened.live).then(|| (record.view.clone(), record.version));
+            groups.entry((opened.source.name.clone(), apart)).or_default().push(opened);
+        }
+        for group in groups.into_values() {
+            if let Err(error) = self.start_feed(&group) {
+                tracing::error!(%error, "a feed could not be started");
+            }
+            let mut running = self.running.lock();
+            for opened in group {
+                running.insert((opened.running.record.view.clone(), opened.running.record.version), opened.running);
+            }
+        }
+    }
+
+    fn start_feed(&self, group: &[Opened]) -> Result<(), EngineError> {
+        let Some(source) = group.first().map(|opened| opened.source.clone()) else { return Ok(()) };
+        let partitions = self.ports.log.partitions(&source.topic)?;
+        let threads = self.settings.feed_threads.clamp(1, partitions.len().max(1));
+        for thread in 0..threads {
+            let served: Vec<Partition> = partitions.iter().copied().skip(thread).step_by(threads).collect();
+            let settings = FeedSettings {
+                log: self.ports.log.clone(),
+                source: source.clone(),
+                schemas: self.ports.schemas.clone(),
+                partitions: served,
+                chunk_bytes: self.settings.chunk_bytes,
+                stop: self.stop.clone(),
+            };
+            let consumers: Vec<Consumer> = group.iter().map(|opened| opened.consumer.share()).collect();
+            let handle = spawn(&format!("feed-{}-{thread}", source.name), move || feed::run(&settings, consumers))?;
+            self.feeds.lock().push(handle);
+        }
+        Ok(())
+    }
+}
+
+/// Without `accept_late`, nothing is too late while its row lives.
+fn accept_late_us(view: &View) -> Option<i64> {
+    view.options.accept_late_us.or(view.options.keep_us)
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| EngineError::Internal(format!("thread {name} cannot be started: {error}")))
+}
+
+/// Mapped chunks that may wait for a fold.
+const CHUNKS_IN_FLIGHT: usize = 8;
+
+/// How long a writer goes on after a stop was asked for.
+const DRAIN_AT_STOP: Duration = Duration::from_secs(10);
+
+/// The most bytes of a quarantined record that are kept.
+const MAX_QUARANTINED_BYTES: usize = 64 << 10;

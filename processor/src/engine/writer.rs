@@ -1,0 +1,131 @@
+//! Carries out what the outbox says: rows → view store, step by step.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::dirty;
+use super::error::EngineError;
+use super::faults::{Faults, Step};
+use super::layout::Layout;
+use super::outbox::{Outbox, Work};
+use super::sweep::Sweeper;
+use crate::position::Cut;
+use crate::state::StateReader;
+use crate::store::{RowBatch, RowWriter};
+use crate::table::{Epoch, Table};
+use crate::view::View;
+
+/// Writes the rows of one version.
+pub struct Writer {
+    /// The view.
+    pub view: Arc<View>,
+    /// Its layout.
+    pub layout: Arc<Layout>,
+    /// Committed state.
+    pub state: Arc<dyn StateReader>,
+    /// Where rows go.
+    pub store: Arc<dyn RowWriter>,
+    /// The version's table.
+    pub table: Table,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// What is to be written.
+    pub outbox: Arc<Mutex<Outbox>>,
+    /// How many rows are drained or swept at a time.
+    pub rows_per_write: usize,
+    /// The last cut that was announced before its rows were written.
+    pub announced: Option<Cut>,
+    /// Where to end the process, for tests.
+    pub faults: Arc<Faults>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// There was nothing to write.
+    Nothing,
+    /// Rows were written, or made durable.
+    Wrote(usize),
+}
+
+impl Writer {
+    /// Does the next piece of work. On error nothing is taken as written, and the next step tries the same again.
+    pub fn step(&mut self) -> Result<Stepped, EngineError> {
+        let work = self.outbox.lock().work();
+        if !matches!(work, Work::Nothing) {
+            self.faults.reach(Step::Write);
+        }
+        let rows = match work {
+            Work::Nothing => return self.sync(),
+            Work::Rows(queued) => {
+                self.announce()?;
+                let mut count = 0;
+                for rows in queued.rows.iter().filter(|rows| !rows.is_empty()) {
+                    self.store.write(&self.table, &rows.to_batch(self.epoch)?)?;
+                    count += rows.len();
+                }
+                self.faults.reach(Step::Acknowledge);
+                self.outbox.lock().wrote(&queued);
+                count
+            }
+            Work::Drain(after) => {
+                self.announce()?;
+                let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), self.rows_per_write)?;
+                if !rows.is_empty() {
+                    self.store.write(&self.table, &rows.to_batch(self.epoch)?)?;
+                }
+                self.outbox.lock().drained(&rows);
+                rows.len()
+            }
+            Work::Sweep(sweep) => {
+                self.announce()?;
+                let mut count = 0;
+                let mut write = |rows: RowBatch| {
+                    count += rows.rows.num_rows();
+                    self.store.write(&self.table, &rows).map_err(EngineError::from)
+                };
+                let sweeper = Sweeper {
+                    view: &self.view,
+                    layout: &self.layout,
+                    state: self.state.as_ref(),
+                    epoch: self.epoch,
+                    max_rows: self.rows_per_write,
+                };
+                sweeper.run(&sweep, &mut write)?;
+                // A sweep is forgotten as soon as it is noted, so its rows must be durable first.
+                self.store.sync()?;
+                self.outbox.lock().swept();
+                count
+            }
+        };
+        self.faults.reach(Step::Tell);
+        self.tell()?;
+        Ok(Stepped::Wrote(rows))
+    }
+
+    /// Says up to which cut rows may be in the store, before any of them is.
+    fn announce(&mut self) -> Result<(), EngineError> {
+        let writing = self.outbox.lock().progress().writing;
+        if self.announced.as_ref() != Some(&writing) {
+            self.tell()?;
+            self.announced = Some(writing);
+        }
+        Ok(())
+    }
+
+    fn tell(&self) -> Result<(), EngineError> {
+        let progress = self.outbox.lock().progress();
+        Ok(self.store.tell(&self.table, self.epoch, &progress)?)
+    }
+
+    fn sync(&self) -> Result<Stepped, EngineError> {
+        if !self.outbox.lock().has_unsynced() {
+            return Ok(Stepped::Nothing);
+        }
+        self.store.sync()?;
+        // Only this thread writes: what is noted as written now was so before the sync.
+        self.outbox.lock().synced();
+        Ok(Stepped::Wrote(0))
+    }
+}

@@ -1,0 +1,83 @@
+//! The audit trail: from the views' registers into the journal, and back to people.
+
+use std::collections::BTreeSet;
+
+use super::records::{AuditEntry, VIEW_PREFIX, ViewRegister, decode, encode, view_key};
+use super::{ATTEMPTS, Catalogue, CatalogueError, Outcome, too_busy};
+
+/// What a journal entry is called in errors.
+const JOURNAL: &str = "journal";
+
+impl AuditEntry {
+    pub(super) fn new(verb: &str, view: &str, by: &str, at_ms: i64) -> Self {
+        AuditEntry {
+            at_ms,
+            by: by.into(),
+            verb: verb.into(),
+            view: view.into(),
+            version: None,
+            from: None,
+            to: None,
+            reason: None,
+            change: None,
+        }
+    }
+}
+
+impl Catalogue {
+    /// The newest entries of the audit trail, of one view or of all, the oldest of them first. Renewals of leases are not in it.
+    pub fn history(&self, view: Option<&str>, limit: usize) -> Result<Vec<AuditEntry>, CatalogueError> {
+        let of_interest = |entry: &AuditEntry| view.is_none_or(|view| entry.view == view);
+        let mut pending = Vec::new();
+        for (key, stored) in self.registers.list(VIEW_PREFIX)? {
+            let register: ViewRegister = decode(&key, &stored.value)?;
+            pending.extend(register.unjournaled);
+        }
+        let mut depth = limit;
+        loop {
+            let journal = self.registers.journal(depth)?;
+            let all = journal.len() < depth;
+            let mut seen = BTreeSet::new();
+            let mut entries = Vec::new();
+            for text in &journal {
+                entries.push(decode::<AuditEntry>(JOURNAL, text)?);
+            }
+            entries.extend(pending.iter().cloned());
+            // An entry that was journaled twice is shown at its first place.
+            entries.retain(|entry| of_interest(entry) && entry.change.is_none_or(|change| seen.insert((entry.view.clone(), change))));
+            if all || entries.len() >= limit {
+                return Ok(entries.split_off(entries.len().saturating_sub(limit)));
+            }
+            depth = depth.saturating_mul(4);
+        }
+    }
+
+    /// Adds an entry about something that is not in a view's register.
+    pub(super) fn journal(&self, entry: &AuditEntry) -> Result<(), CatalogueError> {
+        Ok(self.registers.append_journal(&encode(JOURNAL, entry)?)?)
+    }
+
+    /// Moves a view's entries to the journal. Interrupted, it is done again: some entries are then there twice, which their
+    /// number tells.
+    pub(super) fn journal_pending(&self, view: &str) -> Result<(), CatalogueError> {
+        let key = view_key(view);
+        let mut journaled = 0;
+        for _ in 0..ATTEMPTS {
+            let (mut register, revision) = self.view_register(view)?;
+            if register.unjournaled.is_empty() {
+                return Ok(());
+            }
+            for entry in &register.unjournaled {
+                if entry.change > Some(journaled) {
+                    self.journal(entry)?;
+                    journaled = entry.change.unwrap_or(journaled);
+                }
+            }
+            register.unjournaled.clear();
+            if let Outcome::Set(_) = self.registers.compare_and_set(&key, revision, Some(&encode(&key, &register)?))? {
+                return Ok(());
+            }
+        }
+        Err(too_busy(&key))
+    }
+}

@@ -1,0 +1,465 @@
+//! The catalogue: which versions a view has, which one readers are sent to, who feeds each, and who did what when.
+//!
+//! It stands on [`Registers`], so it works on any store. Every change is a compare-and-set, every verb can be run again
+//! after an interruption and goes on from where it was, and who comes second is told who was first, and when.
+
+mod history;
+mod ownership;
+mod records;
+mod schemas;
+
+use std::sync::Arc;
+
+pub use ownership::Take;
+pub use records::{ActivePointer, AuditEntry, Ownership, VersionRecord, VersionState};
+use records::{DroppedRegister, VIEW_PREFIX, ViewRegister, decode, dropped_key, dropped_prefix, encode, view_key};
+use serde::de::DeserializeOwned;
+
+use super::{Outcome, Registers, StoreError};
+use crate::clock::Clock;
+use crate::table::{Epoch, Version};
+
+/// How often a compare-and-set is tried before the store is said to be too busy.
+const ATTEMPTS: usize = 100;
+
+/// Why the catalogue did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatalogueError {
+    /// The store below did not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name that cannot be part of a key.
+    #[error("{0:?} cannot be a view's name: it must not be empty or contain a slash")]
+    InvalidName(String),
+    /// There is no such version.
+    #[error("view {view} has no version {version}; it has {known}")]
+    UnknownVersion {
+        /// The view.
+        view: String,
+        /// The version asked for.
+        version: Version,
+        /// Those that it has.
+        known: String,
+    },
+    /// Another version is active than the one that was to be replaced.
+    #[error("view {view}: version {active} became active {ago} ago by {by}; look at it and run again")]
+    Switched {
+        /// The view.
+        view: String,
+        /// The active version.
+        active: Version,
+        /// How long ago.
+        ago: String,
+        /// Who did it.
+        by: String,
+    },
+    /// No version is active where one was to be replaced.
+    #[error("view {view}: no version is active, {expected} was to be replaced; look at its status and run again")]
+    NothingActive {
+        /// The view.
+        view: String,
+        /// The version that was to be replaced.
+        expected: Version,
+    },
+    /// The version's state does not allow it.
+    #[error("view {view}: version {version} is {state} (since {ago}, by {by}) and cannot become {wanted}; it can become {allowed}")]
+    State {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+        /// Its state.
+        state: &'static str,
+        /// How long it has been in it.
+        ago: String,
+        /// Who put it there.
+        by: String,
+        /// The state asked for.
+        wanted: &'static str,
+        /// The states that could follow.
+        allowed: String,
+    },
+    /// Only a switch moves readers.
+    #[error("view {view}: version {version} becomes {wanted} by a switch alone; switch to it, or to the one that follows it")]
+    SwitchOnly {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+        /// The state asked for.
+        wanted: &'static str,
+    },
+    /// Readers are sent to the version.
+    #[error("view {view}: version {version} is the one readers are sent to and cannot be dropped; switch to another version first")]
+    InService {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+    },
+    /// Another owner has it.
+    #[error("view {view}: version {version} is fed by {owner} in epoch {}; this owner has lost it and must stop", epoch.0)]
+    LostTo {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+        /// The owner now.
+        owner: String,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// A writer schema that is not JSON.
+    #[error("the schema is not JSON: {0}")]
+    InvalidSchema(String),
+    /// A register of a later release.
+    #[error(
+        "register {key} has format {format}, this release reads up to {}; use the release that wrote it or a later one",
+        records::FORMAT
+    )]
+    NewerFormat {
+        /// The register.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
+    /// A register that is not what it should be.
+    #[error("register {key} cannot be read: {error}")]
+    Unreadable {
+        /// The register.
+        key: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl CatalogueError {
+    /// Whether the same call may succeed later, without anyone doing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, CatalogueError::Store(error) if error.is_retryable())
+    }
+}
+
+/// The record of versions and the active pointer of all views. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalogue {
+    registers: Arc<dyn Registers>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a change of a view's register answers, and the entry that says so; without an entry nothing is changed.
+struct Change<T> {
+    answer: T,
+    entry: Option<AuditEntry>,
+}
+
+impl Catalogue {
+    /// The catalogue in `registers`. The clock dates entries and leases.
+    pub fn new(registers: Arc<dyn Registers>, clock: Arc<dyn Clock>) -> Self {
+        Catalogue { registers, clock }
+    }
+
+    /// The names of all views that ever had a version, in order.
+    pub fn views(&self) -> Result<Vec<String>, CatalogueError> {
+        let registers = self.registers.list(VIEW_PREFIX)?;
+        Ok(registers.into_iter().filter_map(|(key, _)| key.strip_prefix(VIEW_PREFIX).map(str::to_owned)).collect())
+    }
+
+    /// All versions of a view by number, the dropped ones too; none for a view that is not known.
+    pub fn versions(&self, view: &str) -> Result<Vec<VersionRecord>, CatalogueError> {
+        // In this order: a drop writes its copy before it takes the version out of the register, so none is missed.
+        let (register, _) = self.view_register(view)?;
+        let mut versions = register.versions;
+        for (key, stored) in self.registers.list(&dropped_prefix(view))? {
+            let dropped: DroppedRegister = decode(&key, &stored.value)?;
+            // A copy made by a drop that was refused in the end, or is not finished: the version itself counts.
+            if !versions.iter().any(|living| living.version == dropped.version.version) {
+                versions.push(dropped.version);
+            }
+        }
+        versions.sort_by_key(|record| record.version);
+        Ok(versions)
+    }
+
+    /// One version of a view.
+    pub fn version(&self, view: &str, version: Version) -> Result<Option<VersionRecord>, CatalogueError> {
+        let (register, _) = self.view_register(view)?;
+        if let Some(living) = register.versions.into_iter().find(|record| record.version == version) {
+            return Ok(Some(living));
+        }
+        let dropped: Option<(DroppedRegister, u64)> = self.load(&dropped_key(view, version))?;
+        Ok(dropped.map(|(register, _)| register.version))
+    }
+
+    /// Creates the next version of a view, `building`. Run again with the same definition while that version is being built or
+    /// waits to be switched to, it answers with that version. Numbers are never given twice.
+    pub fn create_version(
+        &self,
+        view: &str,
+        sql: &str,
+        digest: &str,
+        fingerprint: &str,
+        by: &str,
+    ) -> Result<VersionRecord, CatalogueError> {
+        self.change(view, |register, now_ms| {
+            let unfinished = |record: &&VersionRecord| matches!(record.state, VersionState::Building | VersionState::CaughtUp);
+            let same = |record: &&VersionRecord| record.digest == digest && record.schema_fingerprint == fingerprint;
+            if let Some(record) = register.versions.last().filter(unfinished).filter(same) {
+                return Ok(Change { answer: record.clone(), entry: None });
+            }
+            register.last_version += 1;
+            let record = VersionRecord {
+                view: view.into(),
+                version: Version(register.last_version),
+                sql: sql.into(),
+                digest: digest.into(),
+                schema_fingerprint: fingerprint.into(),
+                state: VersionState::Building,
+                created_ms: now_ms,
+                created_by: by.into(),
+                changed_ms: now_ms,
+                changed_by: by.into(),
+            };
+            register.versions.push(record.clone());
+            let entry = AuditEntry {
+                version: Some(record.version),
+                to: Some(record.state.to_string()),
+                ..AuditEntry::new("create", view, by, now_ms)
+            };
+            Ok(Change { answer: record, entry: Some(entry) })
+        })
+    }
+
+    /// Moves a version from one of the states `from` to `to`; a version that is there already is left as it is.
+    /// [`VersionState::successors`] decides what may follow what; `active` and `retired` come by [`Catalogue::switch`] alone, and
+    /// the version that readers are sent to cannot be dropped.
+    pub fn set_state(
+        &self,
+        view: &str,
+        version: Version,
+        from: &[VersionState],
+        to: VersionState,
+        by: &str,
+    ) -> Result<VersionRecord, CatalogueError> {
+        if matches!(to, VersionState::Active | VersionState::Retired) {
+            return Err(CatalogueError::SwitchOnly { view: view.into(), version, wanted: to.name() });
+        }
+        if to == VersionState::Dropped {
+            if let Some(record) = self.version(view, version)?.filter(|record| record.state == VersionState::Dropped) {
+                self.journal_pending(view)?;
+                return Ok(record);
+            }
+            self.archive(view, version, by)?;
+        }
+        self.change(view, |register, now_ms| {
+            let in_service = register.active.as_ref().is_some_and(|active| active.version == version);
+            let record = find(register, view, version)?;
+            if record.state.name() == to.name() {
+                return Ok(Change { answer: record.clone(), entry: None });
+            }
+            let asked_for = from.iter().any(|state| state.name() == record.state.name());
+            if !asked_for || !record.state.may_become(&to) {
+                return Err(refused(record, &to, now_ms));
+            }
+            if to == VersionState::Dropped && in_service {
+                return Err(CatalogueError::InService { view: view.into(), version });
+            }
+            let before = record.state.name();
+            enter(record, to.clone(), by, now_ms);
+            let record = record.clone();
+            if to == VersionState::Dropped {
+                register.versions.retain(|living| living.version != version);
+            }
+            let reason = match &to {
+                VersionState::Failed { error } => Some(error.clone()),
+                _ => None,
+            };
+            let entry = AuditEntry {
+                version: Some(version),
+                from: Some(before.into()),
+                to: Some(to.to_string()),
+                reason,
+                ..AuditEntry::new("state", view, by, now_ms)
+            };
+            Ok(Change { answer: record, entry: Some(entry) })
+        })
+    }
+
+    /// The version readers are sent to.
+    pub fn active(&self, view: &str) -> Result<Option<ActivePointer>, CatalogueError> {
+        Ok(self.view_register(view)?.0.active)
+    }
+
+    /// Sends readers to `to` if they are sent to `expected` now (`None`: to none); a rollback is a switch back. The version
+    /// switched to becomes `active` and the old one `retired` in the same compare-and-set. Where readers are sent to `to` already,
+    /// nothing is changed.
+    pub fn switch(
+        &self,
+        view: &str,
+        expected: Option<Version>,
+        to: Version,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<ActivePointer, CatalogueError> {
+        self.change(view, |register, now_ms| {
+            let before = register.active.clone();
+            let current = before.as_ref().map(|active| active.version);
+            if let Some(active) = before.clone().filter(|active| active.version == to) {
+                let record = find(register, view, to)?;
+                if !record.state.may_become(&VersionState::Active) {
+                    return Ok(Change { answer: active, entry: None });
+                }
+                // It failed in service, was resumed and has caught up.
+                let was = record.state.name();
+                enter(record, VersionState::Active, by, now_ms);
+                let entry = AuditEntry {
+                    version: Some(to),
+                    from: Some(was.into()),
+                    to: Some("active".into()),
+                    reason: reason.map(str::to_owned),
+                    ..AuditEntry::new("state", view, by, now_ms)
+                };
+                return Ok(Change { answer: active, entry: Some(entry) });
+            }
+            match (&before, expected) {
+                (Some(active), _) if Some(active.version) != expected => {
+                    let ago = ago(now_ms - active.switched_ms);
+                    return Err(CatalogueError::Switched {
+                        view: view.into(),
+                        active: active.version,
+                        ago,
+                        by: active.switched_by.clone(),
+                    });
+                }
+                (None, Some(expected)) => return Err(CatalogueError::NothingActive { view: view.into(), expected }),
+                _ => {}
+            }
+            let target = find(register, view, to)?;
+            if !target.state.may_become(&VersionState::Active) {
+                return Err(refused(target, &VersionState::Active, now_ms));
+            }
+            enter(target, VersionState::Active, by, now_ms);
+            let old = register.versions.iter_mut().find(|record| Some(record.version) == current);
+            // One that failed in service stays failed.
+            if let Some(old) = old.filter(|old| old.state == VersionState::Active) {
+                enter(old, VersionState::Retired, by, now_ms);
+            }
+            let active = ActivePointer {
+                version: to,
+                previous: current,
+                switched_ms: now_ms,
+                switched_by: by.into(),
+                reason: reason.map(str::to_owned),
+            };
+            register.active = Some(active.clone());
+            let entry = AuditEntry {
+                version: Some(to),
+                from: current.map(|version| version.to_string()),
+                to: Some(to.to_string()),
+                reason: reason.map(str::to_owned),
+                ..AuditEntry::new("switch", view, by, now_ms)
+            };
+            Ok(Change { answer: active, entry: Some(entry) })
+        })
+    }
+
+    /// Copies a version that is about to be dropped to where dropped versions are kept, so that the view's register, which every
+    /// reader reads, holds living versions only. Until the version leaves that register, the copy does not count.
+    fn archive(&self, view: &str, version: Version, by: &str) -> Result<(), CatalogueError> {
+        let (mut register, _) = self.view_register(view)?;
+        let record = find(&mut register, view, version)?;
+        enter(record, VersionState::Dropped, by, self.clock.now_ms());
+        let key = dropped_key(view, version);
+        let copy = encode(&key, &DroppedRegister { version: record.clone() })?;
+        for _ in 0..ATTEMPTS {
+            let revision = self.registers.get(&key)?.map(|stored| stored.revision);
+            if let Outcome::Set(_) = self.registers.compare_and_set(&key, revision, Some(&copy))? {
+                return Ok(());
+            }
+        }
+        Err(too_busy(&key))
+    }
+
+    fn view_register(&self, view: &str) -> Result<(ViewRegister, Option<u64>), CatalogueError> {
+        if view.is_empty() || view.contains('/') {
+            return Err(CatalogueError::InvalidName(view.into()));
+        }
+        let loaded = self.load(&view_key(view))?;
+        Ok(loaded.map_or((ViewRegister::default(), None), |(register, revision)| (register, Some(revision))))
+    }
+
+    fn load<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, u64)>, CatalogueError> {
+        let Some(stored) = self.registers.get(key)? else { return Ok(None) };
+        Ok(Some((decode(key, &stored.value)?, stored.revision)))
+    }
+
+    /// Changes a view's register, decided by `decide` alone from what is in it. The audit entry travels in the same
+    /// compare-and-set, and from there to the journal: a crash in between leaves it for the next change to journal.
+    fn change<T>(
+        &self,
+        view: &str,
+        decide: impl Fn(&mut ViewRegister, i64) -> Result<Change<T>, CatalogueError>,
+    ) -> Result<T, CatalogueError> {
+        let key = view_key(view);
+        for _ in 0..ATTEMPTS {
+            let (mut register, revision) = self.view_register(view)?;
+            let Change { answer, entry } = decide(&mut register, self.clock.now_ms())?;
+            let Some(mut entry) = entry else {
+                self.journal_pending(view)?;
+                return Ok(answer);
+            };
+            register.changes += 1;
+            entry.change = Some(register.changes);
+            register.unjournaled.push(entry);
+            if let Outcome::Set(_) = self.registers.compare_and_set(&key, revision, Some(&encode(&key, &register)?))? {
+                self.journal_pending(view)?;
+                return Ok(answer);
+            }
+        }
+        Err(too_busy(&key))
+    }
+}
+
+fn find<'a>(register: &'a mut ViewRegister, view: &str, version: Version) -> Result<&'a mut VersionRecord, CatalogueError> {
+    let mut known: Vec<String> = register.versions.iter().map(|record| record.version.to_string()).collect();
+    if known.is_empty() {
+        known.push("none".into());
+    }
+    let found = register.versions.iter_mut().find(|record| record.version == version);
+    found.ok_or_else(|| CatalogueError::UnknownVersion { view: view.into(), version, known: known.join(", ") })
+}
+
+fn enter(record: &mut VersionRecord, state: VersionState, by: &str, now_ms: i64) {
+    record.state = state;
+    record.changed_ms = now_ms;
+    record.changed_by = by.into();
+}
+
+fn refused(record: &VersionRecord, wanted: &VersionState, now_ms: i64) -> CatalogueError {
+    let successors = record.state.successors();
+    CatalogueError::State {
+        view: record.view.clone(),
+        version: record.version,
+        state: record.state.name(),
+        ago: ago(now_ms - record.changed_ms),
+        by: record.changed_by.clone(),
+        wanted: wanted.name(),
+        allowed: if successors.is_empty() { "nothing else".into() } else { successors.join(", ") },
+    }
+}
+
+fn too_busy(key: &str) -> CatalogueError {
+    StoreError::Away(format!("register {key} was changed by others {ATTEMPTS} times in a row")).into()
+}
+
+/// A length of time for people: `12 s`.
+fn ago(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

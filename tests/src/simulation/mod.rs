@@ -1,0 +1,258 @@
+//! The whole protocol from one seed: log, disk, view store, clock and scheduling are simulated, the engine's steps are the real ones.
+//!
+//! A run appends random events, lets owners take random steps, ends them between any two, refuses writes, takes the store away, hands the version
+//! to a second owner with an older state, freezes the first and thaws it. In the end the rows must be those of the same SQL as a batch.
+
+pub mod events;
+pub mod oracle;
+pub mod owner;
+pub mod views;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use refold_processor::clock::{Clock, ManualClock};
+use refold_processor::engine::fold::FoldSettings;
+use refold_processor::engine::map::Rules;
+use refold_processor::engine::watermark::Quiet;
+use refold_processor::log::Log;
+use refold_processor::log::memory::MemoryLog;
+use refold_processor::position::{Cut, Offset, Partition};
+use refold_processor::state::memory::MemoryState;
+use refold_processor::store::RowWriter;
+use refold_processor::table::{Epoch, Table, Version};
+
+use owner::{Owner, Scene};
+use world::{Disk, FaultyStore, Mutant};
+
+/// When a simulation starts, milliseconds since the Unix epoch.
+const START_MS: i64 = 1_700_000_000_000;
+
+/// Steps in which things go wrong, before all is healed.
+const STEPS: usize = 120;
+
+struct Simulation {
+    rng: ChaCha8Rng,
+    clock: Arc<ManualClock>,
+    scene: Scene,
+    partitions: Vec<Partition>,
+    owner: Option<Owner>,
+    frozen: Vec<Owner>,
+    disk: Disk,
+    checkpoint: Option<MemoryState>,
+    epoch: u32,
+    /// Thawed owners ignore that they were replaced: rows may go back for a moment, never for good.
+    zombies: bool,
+    appended: Vec<(Partition, Offset)>,
+    seen: BTreeMap<String, i64>,
+}
+
+/// Runs one seed. The error says what was wrong in the end, or on the way.
+pub fn run(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
+    Simulation::new(seed, mutant).run().map_err(|problem| format!("seed {seed}: {problem}"))
+}
+
+impl Simulation {
+    fn new(seed: u64, mutant: Option<Mutant>) -> Simulation {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let clock = Arc::new(ManualClock::at(START_MS));
+        let log = Arc::new(MemoryLog::new(clock.clone()));
+        let store = Arc::new(FaultyStore::new(mutant));
+        let source = events::source(rng.random_range(1..=4));
+        log.create_topic(&source.topic, source.partitions).unwrap();
+        let views = views::all();
+        let view = views[rng.random_range(0..views.len())].clone();
+        let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
+        store.create_table(&table).unwrap();
+        let settings = FoldSettings {
+            shards: rng.random_range(1..=8),
+            rules: Rules {
+                event_time: source.event_time.clone(),
+                accept_late_us: view.options.accept_late_us.or(view.options.keep_us),
+                future_tolerance_us: source.future_tolerance_us,
+            },
+            lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
+            quiet: Quiet { idle_after_ms: 2_000, idle_drop_after_ms: i64::MAX },
+            pane_cache_bytes: if rng.random_bool(0.5) { 0 } else { 1 << 20 },
+            max_quarantined_bytes: 100,
+        };
+        let partitions = (0..source.partitions).map(Partition).collect();
+        let disk = Disk::new(MemoryState::default(), mutant);
+        let zombies = rng.random_bool(0.3);
+        let scene = Scene { source, view, log, store, table, clock: clock.clone(), settings, mutant };
+        Simulation {
+            rng,
+            clock,
+            scene,
+            partitions,
+            owner: None,
+            frozen: Vec::new(),
+            disk,
+            checkpoint: None,
+            epoch: 0,
+            zombies,
+            appended: Vec::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<(), String> {
+        for _ in 0..STEPS {
+            self.step()?;
+        }
+        self.heal()?;
+        oracle::compare(&self.scene, self.owner.as_ref().ok_or("no owner at the end")?)
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..100) {
+            0..18 => self.append(),
+            18..20 => self.clock.advance_ms(self.rng.random_range(0..5_000)),
+            20..23 => self.scene.store.away.store(self.rng.random_bool(0.5), Ordering::Relaxed),
+            23..26 => *self.scene.store.refuse_next.lock() = Some(self.rng.random_bool(0.5)),
+            26..28 => self.crash(),
+            28..30 => self.crash_at_a_commit(),
+            30..32 => self.checkpoint = Some(self.disk.kept.checkpoint()),
+            32..34 => self.take_over(),
+            _ => self.drive()?,
+        }
+        self.read()
+    }
+
+    fn append(&mut self) {
+        for _ in 0..self.rng.random_range(1..12) {
+            let record = events::random(&mut self.rng, self.clock.now_ms());
+            self.appended.extend(self.scene.log.append(&self.scene.source.topic, vec![record]).unwrap());
+        }
+    }
+
+    /// One step of the owner, and sometimes of one that was replaced.
+    fn drive(&mut self) -> Result<(), String> {
+        if self.zombies && self.rng.random_bool(0.2) && !self.frozen.is_empty() {
+            let index = self.rng.random_range(0..self.frozen.len());
+            let mut thawed = self.frozen.swap_remove(index);
+            // What happens to a zombie is its own affair.
+            if step_of(&self.scene, &self.partitions, &mut self.rng, &mut thawed).is_ok() {
+                self.frozen.push(thawed);
+            }
+            return Ok(());
+        }
+        if self.owner.is_none() {
+            self.epoch += 1;
+            let owner = Owner::open(&self.scene, self.disk.clone(), Epoch(self.epoch)).map_err(|error| format!("cannot open: {error}"))?;
+            self.owner = Some(owner);
+        }
+        let Some(owner) = &mut self.owner else { return Ok(()) };
+        match step_of(&self.scene, &self.partitions, &mut self.rng, owner) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_retryable() => Ok(()),
+            Err(_) if self.disk.commits_to_live.load(Ordering::Relaxed) == 0 => {
+                self.crash();
+                Ok(())
+            }
+            Err(error) => Err(format!("step failed: {error}")),
+        }
+    }
+
+    fn crash(&mut self) {
+        self.owner = None;
+        self.disk.commits_to_live.store(-1, Ordering::Relaxed);
+    }
+
+    fn crash_at_a_commit(&mut self) {
+        self.disk.commits_to_live.store(self.rng.random_range(1..4), Ordering::Relaxed);
+        self.disk.keep_last.store(self.rng.random_bool(0.5), Ordering::Relaxed);
+    }
+
+    /// Another process goes on with a checkpoint; this one is frozen where it stands.
+    fn take_over(&mut self) {
+        let Some(checkpoint) = self.checkpoint.take() else { return };
+        self.frozen.extend(self.owner.take());
+        self.disk = Disk::new(checkpoint, self.scene.mutant);
+    }
+
+    /// Everything works from here on; all that was appended must arrive.
+    fn heal(&mut self) -> Result<(), String> {
+        self.disk.commits_to_live.store(-1, Ordering::Relaxed);
+        self.scene.store.away.store(false, Ordering::Relaxed);
+        *self.scene.store.refuse_next.lock() = None;
+        for round in 0..10_000 {
+            if self.owner.is_none() {
+                self.drive()?;
+                continue;
+            }
+            let Some(owner) = &mut self.owner else { continue };
+            let mut moved = false;
+            for partition in &self.partitions {
+                let size = self.rng.random_range(1..400);
+                moved |= owner.map(&self.scene, *partition, size).map_err(|error| error.to_string())?;
+                moved |= owner.merge(&self.scene, *partition).map_err(|error| error.to_string())?;
+            }
+            if !moved {
+                owner.go_live();
+            }
+            owner.commit(&self.scene).map_err(|error| error.to_string())?;
+            let _ = owner.writer.step().map_err(|error| error.to_string())?;
+            self.read()?;
+            let Some(owner) = &self.owner else { continue };
+            if !moved && owner.is_done(self.clock.now_ms()) {
+                return Ok(());
+            }
+            if round == 5_000 {
+                self.clock.advance_ms(10_000);
+            }
+        }
+        Err("it does not come to rest".into())
+    }
+
+    /// A reader looks: no row may go back.
+    fn read(&mut self) -> Result<(), String> {
+        if self.zombies || !views::is_monotonic(&self.scene.view) {
+            return Ok(());
+        }
+        let now = oracle::counts(&self.scene)?;
+        for (row, before) in &self.seen {
+            match now.get(row) {
+                Some(count) if count >= before => {}
+                Some(count) => return Err(format!("row {row} went back from {before} to {count}")),
+                None => return Err(format!("row {row} vanished")),
+            }
+        }
+        self.seen = now;
+        Ok(())
+    }
+}
+
+fn step_of(
+    scene: &Scene,
+    partitions: &[Partition],
+    rng: &mut ChaCha8Rng,
+    owner: &mut Owner,
+) -> Result<(), refold_processor::engine::error::EngineError> {
+    let partition = partitions.choose(rng).copied().unwrap_or(Partition(0));
+    match rng.random_range(0..100) {
+        0..30 => owner.map(scene, partition, rng.random_range(1..300)).map(drop),
+        30..55 => owner.merge(scene, partition).map(drop),
+        55..75 => owner.commit(scene),
+        75..94 => owner.writer.step().map(drop),
+        94..97 => {
+            owner.sweep();
+            Ok(())
+        }
+        _ => {
+            owner.go_live();
+            Ok(())
+        }
+    }
+}
+
+/// A cut at the ends of all partitions.
+pub fn ends(scene: &Scene) -> Cut {
+    let partitions = scene.log.partitions(&scene.source.topic).unwrap();
+    partitions.into_iter().map(|partition| (partition, scene.log.bounds(&scene.source.topic, partition).unwrap().end)).collect()
+}

@@ -1,0 +1,124 @@
+//! What the rows must be: the same SQL as one batch over the log, less what must be quarantined. The verdicts are worked out here
+//! on their own, event by event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{Int64Type, TimestampMillisecondType};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use refold_processor::decode::{Decoder, StaticSchemas, arrow_schema};
+use refold_processor::log::Log;
+use refold_processor::position::Cut;
+use refold_processor::store::RowReader;
+use refold_processor::view::View;
+
+use super::owner::{Owner, Scene};
+
+/// Compares what the store holds with the batch.
+pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
+    let (events, quarantined) = accepted(scene);
+    let meta = owner.fold.meta();
+    let counted: u64 = meta.quarantined.values().sum();
+    let applied: u64 = events.iter().map(|batch| batch.num_rows() as u64).sum();
+    if (meta.applied, counted, meta.read) != (applied, quarantined, applied + quarantined) {
+        return Err(format!(
+            "counts are applied {} quarantined {counted} read {}, not {applied} and {quarantined}",
+            meta.applied, meta.read
+        ));
+    }
+    let batch = scene.view.batch(events).map_err(|error| error.to_string())?;
+    let wanted = lines(&batch.iter().map(|batch| visible(&scene.view, batch, owner)).collect::<Vec<_>>());
+    let found = lines(&scene.store.kept.scan(&scene.table).map_err(|error| error.to_string())?);
+    if wanted != found {
+        let missing: Vec<_> = wanted.difference(&found).take(5).collect();
+        let extra: Vec<_> = found.difference(&wanted).take(5).collect();
+        return Err(format!("view {}: missing {missing:?}, extra {extra:?}", scene.view.name));
+    }
+    let told = scene.store.told(&scene.table);
+    if told.visible != super::ends(scene) {
+        return Err(format!("readers are told {:?}, not the end of the log", told.visible));
+    }
+    Ok(())
+}
+
+/// Of overlapping windows, only those that are closed and the one that ends next are written.
+fn visible(view: &View, rows: &RecordBatch, owner: &Owner) -> RecordBatch {
+    let Some(window) = view.window.filter(|window| window.size_us != window.slide_us) else { return rows.clone() };
+    let meta = owner.fold.meta();
+    let starts = rows.column(window.column).as_primitive::<TimestampMillisecondType>();
+    let mask: BooleanArray = starts
+        .iter()
+        .map(|start| {
+            let start_us = start.unwrap() * 1_000;
+            let is_closed = meta.watermark_us.is_some_and(|watermark_us| start_us + window.size_us <= watermark_us);
+            Some(is_closed || Some(start_us) == meta.next_window_us)
+        })
+        .collect();
+    filter_record_batch(rows, &mask).unwrap()
+}
+
+/// All events that are acceptable, and how many records are not.
+fn accepted(scene: &Scene) -> (Vec<RecordBatch>, u64) {
+    let columns: Vec<usize> = (0..arrow_schema(&scene.source.schema_json).unwrap().fields().len()).collect();
+    let mut decoder = Decoder::new(&scene.source, &columns, Arc::new(StaticSchemas::default())).unwrap();
+    let mut events = Vec::new();
+    let mut quarantined = 0;
+    for partition in scene.log.partitions(&scene.source.topic).unwrap() {
+        let from: Cut = [(partition, Default::default())].into_iter().collect();
+        let mut reader = scene.log.reader(&scene.source.topic, &from).unwrap();
+        let mut latest_ms: Option<i64> = None;
+        while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
+            let decoded = decoder.decode(&records).unwrap();
+            quarantined += decoded.rejected.len() as u64;
+            let times = decoded.events.column_by_name(&scene.source.event_time).unwrap().as_primitive::<TimestampMillisecondType>();
+            let mut mask = Vec::new();
+            for (row, origin) in decoded.origins.iter().enumerate() {
+                let accepted = times.is_valid(row) && {
+                    let at_ms = times.value(row);
+                    let ahead = at_ms > origin.record_time_ms + scene.source.future_tolerance_us / 1_000;
+                    let late = match (latest_ms, scene.settings.rules.accept_late_us) {
+                        (Some(latest_ms), Some(accept_late_us)) => at_ms < latest_ms - accept_late_us / 1_000,
+                        _ => false,
+                    };
+                    if !ahead && !late {
+                        latest_ms = latest_ms.max(Some(at_ms));
+                    }
+                    !ahead && !late
+                };
+                quarantined += u64::from(!accepted);
+                mask.push(accepted);
+            }
+            events.push(filter_record_batch(&decoded.events, &BooleanArray::from(mask)).unwrap());
+        }
+    }
+    (events, quarantined)
+}
+
+/// The count of every row in the store, by key.
+pub fn counts(scene: &Scene) -> Result<BTreeMap<String, i64>, String> {
+    let mut counts = BTreeMap::new();
+    for rows in scene.store.kept.scan(&scene.table).map_err(|error| error.to_string())? {
+        let count = rows.column_by_name("n").ok_or("no column n")?.as_primitive::<Int64Type>().clone();
+        let keys: Vec<usize> =
+            scene.table.shape.partition_key.iter().copied().chain(scene.table.shape.clustering.iter().map(|(column, _)| *column)).collect();
+        let keys = rows.project(&keys).map_err(|error| error.to_string())?;
+        for (row, line) in row_lines(&keys).into_iter().enumerate() {
+            counts.insert(line, count.value(row));
+        }
+    }
+    Ok(counts)
+}
+
+/// Rows as text, in no order.
+pub fn lines(batches: &[RecordBatch]) -> BTreeSet<String> {
+    batches.iter().flat_map(row_lines).collect()
+}
+
+fn row_lines(batch: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
+    (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")).collect()
+}

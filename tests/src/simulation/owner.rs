@@ -1,0 +1,191 @@
+//! One owner of a version, driven step by step: the engine's own parts, without its threads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use refold_processor::clock::Clock;
+use refold_processor::decode::{Decoder, StaticSchemas};
+use refold_processor::engine::error::EngineError;
+use refold_processor::engine::fold::{Fold, FoldSettings};
+use refold_processor::engine::map::{Before, Chunk, ChunkMapper, Mapped};
+use refold_processor::engine::outbox::{Outbox, Work};
+use refold_processor::engine::run::progress;
+use refold_processor::engine::writer::Writer;
+use refold_processor::log::memory::MemoryLog;
+use refold_processor::log::{Log, LogReader};
+use refold_processor::position::{Cut, Partition};
+use refold_processor::source::Source;
+use refold_processor::store::Progress;
+use refold_processor::table::{Epoch, Table};
+use refold_processor::view::View;
+
+use super::world::{Disk, FaultyStore, Mutant};
+
+/// What all owners of a simulated version share.
+pub struct Scene {
+    /// The source.
+    pub source: Source,
+    /// The view.
+    pub view: Arc<View>,
+    /// The log.
+    pub log: Arc<MemoryLog>,
+    /// The view store.
+    pub store: Arc<FaultyStore>,
+    /// The version's table.
+    pub table: Table,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// How the version is folded.
+    pub settings: FoldSettings,
+    /// What is wrong on purpose.
+    pub mutant: Option<Mutant>,
+}
+
+/// One owner.
+pub struct Owner {
+    /// The fold.
+    pub fold: Fold,
+    /// The writer.
+    pub writer: Writer,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its epoch.
+    pub epoch: Epoch,
+    mapper: ChunkMapper,
+    decoder: Decoder,
+    readers: BTreeMap<Partition, (Box<dyn LogReader>, Before)>,
+    mapped: BTreeMap<Partition, VecDeque<Mapped>>,
+}
+
+impl Owner {
+    /// Takes the version with the state on `disk`.
+    pub fn open(scene: &Scene, disk: Disk, epoch: Epoch) -> Result<Owner, EngineError> {
+        let partitions = scene.log.partitions(&scene.source.topic)?;
+        let state = Arc::new(disk.clone());
+        let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, scene.clock.now_ms())?;
+        let told = scene.store.told(&scene.table);
+        let outbox = Outbox::new(20, told.writing, progress(fold.meta(), None));
+        let writer = Writer {
+            view: scene.view.clone(),
+            layout: fold.layout().clone(),
+            state,
+            store: scene.store.clone(),
+            table: scene.table.clone(),
+            epoch,
+            outbox: Arc::new(Mutex::new(outbox)),
+            rows_per_write: 7,
+            announced: None,
+            faults: Arc::default(),
+        };
+        let mut readers = BTreeMap::new();
+        for partition in partitions {
+            let before = fold.before(partition);
+            let from: Cut = [(partition, before.position)].into_iter().collect();
+            readers.insert(partition, (scene.log.reader(&scene.source.topic, &from)?, before));
+        }
+        Ok(Owner {
+            mapper: ChunkMapper::new(&scene.view, scene.settings.rules.clone(), scene.settings.shards)?,
+            decoder: Decoder::new(&scene.source, &scene.view.source_columns, Arc::new(StaticSchemas::default()))?,
+            fold,
+            writer,
+            disk,
+            epoch,
+            readers,
+            mapped: BTreeMap::new(),
+        })
+    }
+
+    /// Reads and maps one chunk of a partition. `false`: it is read to its end.
+    pub fn map(&mut self, scene: &Scene, partition: Partition, max_bytes: usize) -> Result<bool, EngineError> {
+        let latest = self.readers.values().filter_map(|(_, before)| before.time.max_us).max();
+        let Some((reader, before)) = self.readers.get_mut(&partition) else { return Ok(false) };
+        let Some(records) = reader.read(max_bytes, std::time::Duration::ZERO)? else {
+            if self.fold.before(partition).position >= scene.log.bounds(&scene.source.topic, partition)?.end {
+                self.fold.at_end(partition, scene.clock.now_ms());
+            }
+            return Ok(false);
+        };
+        before.dropped_to_us = self.fold.meta().dropped_to_us;
+        let decoded = self.decoder.decode(&records)?;
+        let chunk = Arc::new(Chunk { from: before.position, records, decoded });
+        let mut judged_by = *before;
+        if scene.mutant == Some(Mutant::LatenessAcrossPartitions) {
+            judged_by.time.max_us = latest;
+        }
+        let mut mapped = self.mapper.map(&chunk, judged_by)?;
+        // The fold maps again what was judged by another progress than its own; the mutant hides that.
+        mapped.before = *before;
+        before.position = chunk.records.next;
+        before.time = mapped.time;
+        self.mapped.entry(partition).or_default().push_back(mapped);
+        Ok(true)
+    }
+
+    /// Merges the oldest mapped chunk of a partition.
+    pub fn merge(&mut self, scene: &Scene, partition: Partition) -> Result<bool, EngineError> {
+        let Some(mapped) = self.mapped.get_mut(&partition).and_then(VecDeque::pop_front) else { return Ok(false) };
+        self.fold.merge(mapped, scene.clock.now_ms())?;
+        Ok(true)
+    }
+
+    /// Commits what is merged, and offers the rows to the writer.
+    pub fn commit(&mut self, scene: &Scene) -> Result<(), EngineError> {
+        let (mut acknowledged, swept) = {
+            let mut outbox = self.writer.outbox.lock();
+            if scene.mutant == Some(Mutant::ClearBeforeAcknowledged) && let Work::Rows(queued) = outbox.work() {
+                outbox.wrote(&queued);
+                outbox.synced();
+            }
+            (outbox.take_acknowledged(), outbox.take_swept())
+        };
+        for sweep in &swept {
+            self.fold.swept(sweep);
+        }
+        let committed = self.fold.commit(&acknowledged, true, scene.clock.now_ms())?;
+        acknowledged.clear();
+        self.writer.outbox.lock().offer(committed.rows, progress(self.fold.meta(), None));
+        Ok(())
+    }
+
+    /// Writes at every commit from now on.
+    pub fn go_live(&mut self) {
+        if self.is_between_sweeps()
+            && let Some(sweep) = self.fold.go_live()
+        {
+            self.writer.outbox.lock().offer_sweep(sweep);
+        }
+    }
+
+    /// Sweeps what has closed.
+    pub fn sweep(&mut self) {
+        if self.is_between_sweeps()
+            && let Some(sweep) = self.fold.closed_sweep(1)
+        {
+            self.writer.outbox.lock().offer_sweep(sweep);
+        }
+    }
+
+    fn is_between_sweeps(&self) -> bool {
+        let outbox = self.writer.outbox.lock();
+        !outbox.is_sweeping() && !outbox.has_acknowledged()
+    }
+
+    /// What it tells readers.
+    pub fn progress(&self) -> Progress {
+        self.writer.outbox.lock().progress()
+    }
+
+    /// Whether everything read is folded and everything folded is written.
+    pub fn is_done(&self, now_ms: i64) -> bool {
+        let outbox = self.writer.outbox.lock();
+        let nothing_mapped = self.mapped.values().all(VecDeque::is_empty);
+        nothing_mapped
+            && self.fold.is_live()
+            && !self.fold.is_ahead()
+            && !self.fold.has_news(now_ms)
+            && outbox.is_empty()
+            && !outbox.has_unsynced()
+            && !outbox.has_acknowledged()
+    }
+}

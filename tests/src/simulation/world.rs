@@ -1,0 +1,189 @@
+//! The ports as a simulation sees them: in memory, and failing when told to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use refold_processor::position::{Offset, Partition};
+use refold_processor::state::memory::MemoryState;
+use refold_processor::state::{Batch, Change, Space, State, StateError, StateReader};
+use refold_processor::store::memory::MemoryStore;
+use refold_processor::store::{Progress, RowBatch, RowReader, RowWriter, StoreError};
+use refold_processor::table::{Epoch, Table};
+
+/// What is wrong with the protocol on purpose, to show that the simulation notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Rows leave the dirty set before the store has them.
+    ClearBeforeAcknowledged,
+    /// Write timestamps have no epoch.
+    TimestampWithoutEpoch,
+    /// Positions are committed apart from the state that they are of.
+    PositionsOutsideTheBatch,
+    /// Lateness is judged by the largest event time of all partitions.
+    LatenessAcrossPartitions,
+}
+
+/// A disk that can fail: the process ends right before or right after a batch is kept.
+#[derive(Clone)]
+pub struct Disk {
+    /// What is kept.
+    pub kept: MemoryState,
+    /// Commits until the process ends; negative: it does not.
+    pub commits_to_live: Arc<AtomicI64>,
+    /// Whether the last batch is kept when it ends.
+    pub keep_last: Arc<AtomicBool>,
+    mutant: Option<Mutant>,
+}
+
+impl Disk {
+    /// A disk that holds `kept`.
+    pub fn new(kept: MemoryState, mutant: Option<Mutant>) -> Disk {
+        Disk { kept, commits_to_live: Arc::new(AtomicI64::new(-1)), keep_last: Arc::default(), mutant }
+    }
+}
+
+impl StateReader for Disk {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.kept.get(space, key)
+    }
+
+    fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+        assert!(keys.is_sorted(), "keys must be in ascending order");
+        self.kept.get_sorted(space, keys)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StateError> {
+        self.kept.scan(space, from, to, visit)
+    }
+
+    fn size(&self) -> u64 {
+        self.kept.size()
+    }
+}
+
+impl State for Disk {
+    fn commit(&self, batch: &Batch, durable: bool) -> Result<(), StateError> {
+        let ended = || StateError::Failed { path: "simulated".into(), message: "the process ended".into() };
+        let left = self.commits_to_live.load(Ordering::Relaxed);
+        if left > 0 {
+            self.commits_to_live.store(left - 1, Ordering::Relaxed);
+        }
+        if left == 0 {
+            return Err(ended());
+        }
+        if left == 1 {
+            self.commits_to_live.store(0, Ordering::Relaxed);
+            if self.mutant == Some(Mutant::PositionsOutsideTheBatch) {
+                self.kept.commit(&only_meta(batch), durable)?;
+            } else if self.keep_last.load(Ordering::Relaxed) {
+                self.kept.commit(batch, durable)?;
+            }
+            return Err(ended());
+        }
+        self.kept.commit(batch, durable)
+    }
+}
+
+fn only_meta(batch: &Batch) -> Batch {
+    let mut meta = Batch::default();
+    for change in batch.changes() {
+        if let Change::Put(Space::Meta, key, value) = change {
+            meta.put(Space::Meta, key, value);
+        }
+    }
+    meta
+}
+
+/// A view store that refuses when told to, before or after it has done what was asked.
+pub struct FaultyStore {
+    /// What is kept.
+    pub kept: MemoryStore,
+    /// Every call is refused while this is set.
+    pub away: AtomicBool,
+    /// The next write is refused: with `true` after some of its rows are kept.
+    pub refuse_next: Mutex<Option<bool>>,
+    /// Rows written.
+    pub rows_written: AtomicI64,
+    mutant: Option<Mutant>,
+}
+
+impl FaultyStore {
+    /// An empty store.
+    pub fn new(mutant: Option<Mutant>) -> FaultyStore {
+        FaultyStore {
+            kept: MemoryStore::new(),
+            away: AtomicBool::new(false),
+            refuse_next: Mutex::default(),
+            rows_written: AtomicI64::new(0),
+            mutant,
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match self.away.load(Ordering::Relaxed) {
+            true => Err(StoreError::Away("simulated".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl RowWriter for FaultyStore {
+    fn create_table(&self, table: &Table) -> Result<(), StoreError> {
+        self.kept.create_table(table)
+    }
+
+    fn drop_table(&self, table: &Table) -> Result<(), StoreError> {
+        self.kept.drop_table(table)
+    }
+
+    fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
+        self.check()?;
+        let mut rows = rows.clone();
+        if self.mutant == Some(Mutant::TimestampWithoutEpoch) {
+            rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);
+        }
+        let refused = self.refuse_next.lock().take();
+        if let Some(partly) = refused {
+            if partly {
+                let half = rows.written_at.len() / 2;
+                let first =
+                    RowBatch { rows: rows.rows.slice(0, half), written_at: rows.written_at[..half].to_vec(), deleted: rows.deleted[..half].to_vec() };
+                self.kept.write(table, &first)?;
+            }
+            return Err(StoreError::Away("simulated".into()));
+        }
+        self.rows_written.fetch_add(rows.written_at.len() as i64, Ordering::Relaxed);
+        self.kept.write(table, &rows)
+    }
+
+    fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {
+        self.check()?;
+        self.kept.tell(table, epoch, progress)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.check()?;
+        self.kept.sync()
+    }
+
+    fn reclaim(&self, table: &Table, column: usize, before_us: i64) -> Result<(), StoreError> {
+        self.kept.reclaim(table, column, before_us)
+    }
+}
+
+impl FaultyStore {
+    /// What was last told, even while the store is away.
+    pub fn told(&self, table: &Table) -> Progress {
+        self.kept.progress(table).unwrap().unwrap_or_default()
+    }
+}
+
+/// Where a record is.
+pub type Place = (Partition, Offset);
