@@ -23,7 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(to < place.start, "{name:?} overlaps the one before it");
         to = place.end;
         assert!(text[..place.start].ends_with(['@', '＠']), "{name:?} has no sign");
-        assert!((1..=20).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{name:?} is no screen name");
+        assert!(
+            (1..=20).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+            "{name:?} is no screen name"
+        );
     });
 });
 
