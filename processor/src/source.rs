@@ -89,15 +89,9 @@ const SOURCE_KEYS: [&str; 9] =
 #[serde(deny_unknown_fields)]
 struct SourcesFile {
     sources: BTreeMap<String, SourceEntry>,
-<<<<<<< HEAD
     /// How input of other shapes becomes events: the collector's to read.
     #[serde(default, rename = "mappings")]
     _mappings: Option<serde::de::IgnoredAny>,
-=======
-    /// How JSON of other shapes becomes events: the collector's business.
-    #[serde(default, rename = "mappings")]
-    _mappings: serde::de::IgnoredAny,
->>>>>>> part/collector
 }
 
 #[derive(Deserialize)]

@@ -1,11 +1,6 @@
-<<<<<<< HEAD
 //! What the end to end tests and proofs of Refold share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 pub mod scale;
-pub mod simulation;
-=======
-//! End to end tests and proofs: what they share.
-
 pub mod shop;
->>>>>>> part/collector
+pub mod simulation;

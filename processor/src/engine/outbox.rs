@@ -160,9 +160,9 @@ impl Outbox {
         self.acknowledged.append(&mut self.written);
     }
 
-    /// Whether something is written that is not known to be durable.
-    pub fn has_unsynced(&self) -> bool {
-        !self.written.is_empty()
+    /// Rows written that are not known to be durable.
+    pub fn unsynced_rows(&self) -> usize {
+        self.written.iter().map(|written| written.sums.len()).sum()
     }
 
     /// Whether there are acknowledgements or finished sweeps to be committed.

@@ -213,7 +213,7 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
     loop {
         if shared.stop.load(Ordering::Relaxed) {
             let since = *stopping.get_or_insert_with(std::time::Instant::now);
-            if since.elapsed() > drain_for || (shared.outbox.lock().is_empty() && !shared.outbox.lock().has_unsynced()) {
+            if since.elapsed() > drain_for || (shared.outbox.lock().is_empty() && shared.outbox.lock().unsynced_rows() == 0) {
                 return Ok(());
             }
         }

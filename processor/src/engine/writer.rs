@@ -40,6 +40,9 @@ pub struct Writer {
     pub faults: Arc<Faults>,
 }
 
+/// Rows written before they are made durable without a pause, in units of the rows of one write.
+const UNSYNCED_ROWS: usize = 4;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stepped {
@@ -101,6 +104,10 @@ impl Writer {
         };
         self.faults.reach(Step::Tell);
         self.tell()?;
+        // Under steady load there is no pause to sync in.
+        if self.outbox.lock().unsynced_rows() > UNSYNCED_ROWS * self.rows_per_write {
+            self.sync()?;
+        }
         Ok(Stepped::Wrote(rows))
     }
 
@@ -120,7 +127,7 @@ impl Writer {
     }
 
     fn sync(&self) -> Result<Stepped, EngineError> {
-        if !self.outbox.lock().has_unsynced() {
+        if self.outbox.lock().unsynced_rows() == 0 {
             return Ok(Stepped::Nothing);
         }
         self.store.sync()?;

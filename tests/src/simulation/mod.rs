@@ -196,7 +196,9 @@ impl Simulation {
             if !moved {
                 owner.go_live();
             }
-            owner.commit(&self.scene).map_err(|error| error.to_string())?;
+            if owner.is_commit_due(self.clock.now_ms()) {
+                owner.commit(&self.scene).map_err(|error| error.to_string())?;
+            }
             let _ = owner.writer.step().map_err(|error| error.to_string())?;
             self.read()?;
             let Some(owner) = &self.owner else { continue };

@@ -149,6 +149,11 @@ impl Owner {
         Ok(())
     }
 
+    /// Whether a commit would change anything.
+    pub fn is_commit_due(&self, now_ms: i64) -> bool {
+        self.fold.is_ahead() || self.fold.has_news(now_ms) || self.writer.outbox.lock().has_acknowledged()
+    }
+
     /// Writes at every commit from now on.
     pub fn go_live(&mut self) {
         if self.is_between_sweeps()
@@ -187,7 +192,7 @@ impl Owner {
             self.fold.is_ahead(),
             self.fold.has_news(now_ms),
             outbox.is_empty(),
-            outbox.has_unsynced(),
+            outbox.unsynced_rows() > 0,
             outbox.has_acknowledged(),
         )
     }
@@ -201,7 +206,7 @@ impl Owner {
             && !self.fold.is_ahead()
             && !self.fold.has_news(now_ms)
             && outbox.is_empty()
-            && !outbox.has_unsynced()
+            && outbox.unsynced_rows() == 0
             && !outbox.has_acknowledged()
     }
 }
