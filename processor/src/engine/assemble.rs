@@ -56,12 +56,7 @@ impl Assembler {
     }
 
     /// The groups of the window that starts at `window_us`.
-    pub fn assemble(
-        &mut self,
-        window_us: i64,
-        present: impl Iterator<Item = i64>,
-        state: &dyn StateReader,
-    ) -> Result<Window, EngineError> {
+    pub fn assemble(&mut self, window_us: i64, present: impl Iterator<Item = i64>, state: &dyn StateReader) -> Result<Window, EngineError> {
         let layout = self.layout.clone();
         let (Some(window), Some(prefix)) = (self.view.window, &layout.panes) else {
             return Err(EngineError::Internal("a view without windows has none to assemble".into()));
@@ -95,13 +90,7 @@ impl Assembler {
         Ok(Window { groups: layout.keys.decode(keys.iter())?, states: merger.take()? })
     }
 
-    fn pane(
-        &mut self,
-        pane_us: i64,
-        window: &WindowSpec,
-        prefix: &PanePrefix,
-        state: &dyn StateReader,
-    ) -> Result<Arc<Pane>, EngineError> {
+    fn pane(&mut self, pane_us: i64, window: &WindowSpec, prefix: &PanePrefix, state: &dyn StateReader) -> Result<Arc<Pane>, EngineError> {
         if let Some(pane) = self.panes.get(&pane_us) {
             return Ok(pane.clone());
         }

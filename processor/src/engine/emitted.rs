@@ -59,8 +59,9 @@ fn kept_rows(view: &View, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Re
     Ok(filter_record_batch(&rows.rows, &rows.kept)?)
 }
 
-/// Compares a window's rows with those emitted before.
-pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted) -> Result<Changed, EngineError> {
+/// Compares a window's rows with those emitted before. With `all`, rows that seem unchanged count as changed too: another owner
+/// may have written something else.
+pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: bool) -> Result<Changed, EngineError> {
     let prefix = window_key(start_us);
     let end = window_key(start_us.saturating_add(1));
     let mut emitted = std::collections::HashMap::new();
@@ -71,7 +72,7 @@ pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted) -> Resul
     let mut indices = Vec::new();
     let mut upserts = Wanted { rows: wanted.rows.slice(0, 0), keys: KeyArena::default(), others: KeyArena::default() };
     for (index, (key, other)) in wanted.keys.iter().zip(wanted.others.iter()).enumerate() {
-        if emitted.remove(key).is_none_or(|before| before != other) {
+        if emitted.remove(key).is_none_or(|before| before != other) || all {
             indices.push(index as u32);
             upserts.keys.push(key);
             upserts.others.push(other);

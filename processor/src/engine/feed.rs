@@ -103,8 +103,7 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
     let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
     let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
     let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
-    let mut positions: Cut =
-        settings.partitions.iter().map(|partition| (*partition, earliest(&served, *partition))).collect();
+    let mut positions: Cut = settings.partitions.iter().map(|partition| (*partition, earliest(&served, *partition))).collect();
     let mut reader: Option<Box<dyn LogReader>> = None;
     let mut backoff = Backoff::default();
     while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {

@@ -41,6 +41,15 @@ pub struct FoldSettings {
     pub max_quarantined_bytes: usize,
 }
 
+/// What is known from outside when a fold is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Rows of cuts up to here may be in the view store.
+    pub writing: Cut,
+    /// The clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
 /// What one commit made.
 pub struct Committed {
     /// Everything up to here is in the state.
@@ -67,20 +76,18 @@ pub struct Fold {
     present: BTreeSet<i64>,
     present_prefixes: HashSet<Vec<u8>>,
     assembler: Option<Assembler>,
-    /// Rows are written at every commit from now on.
-    live: bool,
-    /// A sweep up to here is under way: late changes below it are dirty rows.
-    sweeping_to_us: Option<i64>,
+    /// Rows of cuts up to here may be in the store although this state does not know them: a former owner was ahead of it.
+    unknown_until: Cut,
 }
 
 impl Fold {
-    /// Opens the fold at its last commit.
+    /// Opens the fold at its last commit. Every partition that is to be read must be named; `told` is what readers were told last.
     pub fn open(
         view: Arc<View>,
         state: Arc<dyn State>,
         settings: FoldSettings,
         partitions: &[Partition],
-        now_ms: i64,
+        told: &Told,
     ) -> Result<Fold, EngineError> {
         let meta = Meta::load(&view, state.as_ref())?;
         let layout = Arc::new(Layout::new(&view)?);
@@ -88,12 +95,10 @@ impl Fold {
         let remapper = ChunkMapper::new(&view, settings.rules.clone(), shards.len())?;
         let assembles = view.ranking.is_some() || view.window.is_some_and(|window| window.size_us != window.slide_us);
         let assembler = assembles.then(|| Assembler::new(view.clone(), layout.clone(), settings.pane_cache_bytes));
-        let times = Times::restore(partitions, meta.times.clone(), now_ms);
+        let times = Times::restore(partitions, meta.times.clone(), told.now_ms);
         let present = present_panes(&layout, state.as_ref())?;
         let present_prefixes = prefixes(&layout, present.iter())?;
-        let live = meta.live;
         let next = meta.clone();
-        let (quarantine, sweeping_to_us) = (Batch::default(), None);
         Ok(Fold {
             view,
             layout,
@@ -104,12 +109,11 @@ impl Fold {
             meta,
             next,
             times,
-            quarantine,
+            quarantine: Batch::default(),
             present,
             present_prefixes,
             assembler,
-            live,
-            sweeping_to_us,
+            unknown_until: told.writing.clone(),
         })
     }
 
@@ -130,11 +134,7 @@ impl Fold {
 
     /// What is known before the next chunk of a partition.
     pub fn before(&self, partition: Partition) -> Before {
-        Before {
-            position: self.next.cut.position(partition),
-            time: self.times.get(partition),
-            dropped_to_us: self.meta.dropped_to_us,
-        }
+        Before { position: self.next.cut.position(partition), time: self.times.get(partition), dropped_to_us: self.meta.dropped_to_us }
     }
 
     /// Whether anything was merged since the last commit.
@@ -200,9 +200,9 @@ impl Fold {
             let merge = &merge;
             let running: Vec<_> =
                 self.shards.iter_mut().enumerate().map(|(index, shard)| scope.spawn(move || merge(shard, index))).collect();
-            running.into_iter().try_for_each(|thread| {
-                thread.join().unwrap_or_else(|_| Err(EngineError::Internal("a shard's thread panicked".into())))
-            })
+            running
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(EngineError::Internal("a shard's thread panicked".into()))))
         })
     }
 
@@ -222,6 +222,7 @@ impl Fold {
     /// Commits everything merged so far in one batch: states, positions, quarantine, and the rows that changed. Rows
     /// that the view store has acknowledged leave the dirty set.
     pub fn commit(&mut self, acknowledged: &[Acknowledged], durable: bool, now_ms: i64) -> Result<Committed, EngineError> {
+        let is_behind = !self.meta.cut.reaches(&self.unknown_until);
         let mut batch = std::mem::take(&mut self.quarantine);
         dirty::clear(&mut batch, self.state.as_ref(), acknowledged)?;
         let mut next = self.next.clone();
@@ -235,7 +236,7 @@ impl Fold {
         for touched in &touched {
             self.put_groups(&mut batch, touched, &mut touched_panes)?;
             if self.assembler.is_none() {
-                rows.extend(self.changed_rows(touched, sum)?);
+                rows.extend(self.changed_rows(touched, sum, is_behind)?);
             }
         }
         self.present_prefixes.extend(prefixes(&self.layout, touched_panes.difference(&self.present))?);
@@ -254,7 +255,7 @@ impl Fold {
                 assembler.forget(*pane);
             }
         }
-        rows.extend(self.emit_pending()?);
+        rows.extend(self.emit_pending(is_behind)?);
         Ok(Committed { cut: self.meta.cut.clone(), rows })
     }
 
@@ -273,7 +274,7 @@ impl Fold {
     }
 
     /// The rows of touched groups that readers are to see now.
-    fn changed_rows(&self, touched: &Touched, sum: u64) -> Result<Option<DirtyRows>, EngineError> {
+    fn changed_rows(&self, touched: &Touched, sum: u64, is_behind: bool) -> Result<Option<DirtyRows>, EngineError> {
         let selected = self.visible_groups(touched)?;
         if selected.is_empty() {
             return Ok(None);
@@ -283,17 +284,21 @@ impl Fold {
         let indices = UInt32Array::from(selected);
         let states = touched.states.iter().map(|states| take(states, &indices, None)).collect::<Result<Vec<_>, _>>()?;
         let rows = self.view.rows(&groups, &states)?;
-        let retracted = self.retracted(&keys, &groups, &rows)?;
+        // A former owner may have written what this state never had: then every row that is not kept is deleted.
+        let retracted = match is_behind {
+            true => vec![true; keys.len()],
+            false => self.retracted(&keys, &groups, &rows)?,
+        };
         self.dirty_rows(&rows, &retracted, sum).map(Some)
     }
 
     /// The touched groups whose rows readers see: all once live, before that those of windows that were swept.
     fn visible_groups(&self, touched: &Touched) -> Result<Vec<u32>, EngineError> {
-        if self.live {
+        if self.next.live {
             return Ok((0..touched.keys.len() as u32).collect());
         }
         let (Some(prefix), Some(window), Some(swept_to_us)) =
-            (&self.layout.panes, self.view.window, self.sweeping_to_us.max(self.next.swept_to_us))
+            (&self.layout.panes, self.view.window, self.next.sweeping_to_us.max(self.next.swept_to_us))
         else {
             return Ok(Vec::new());
         };
@@ -365,7 +370,7 @@ impl Fold {
         let tumbles = window.size_us == window.slide_us;
         let closed_to_us = next.watermark_us;
         let is_closed = |start: i64| closed_to_us.is_some_and(|closed_to_us| end(start) <= closed_to_us);
-        let next_window_us = match (self.live && !tumbles, closed_to_us) {
+        let next_window_us = match (next.live && !tumbles, closed_to_us) {
             // The first window that ends after the watermark.
             (true, Some(closed_to_us)) => {
                 let past_us = closed_to_us.saturating_sub(window.size_us);
@@ -375,7 +380,7 @@ impl Fold {
         };
         for pane in touched {
             for start in windows_of(&window, *pane) {
-                if is_closed(start) || (self.live && tumbles) || Some(start) == next_window_us {
+                if is_closed(start) || (next.live && tumbles) || Some(start) == next_window_us {
                     next.pending.insert(start);
                 }
             }
@@ -398,7 +403,7 @@ impl Fold {
     }
 
     /// Turns pending windows into dirty rows, computed from committed state.
-    fn emit_pending(&mut self) -> Result<Vec<DirtyRows>, EngineError> {
+    fn emit_pending(&mut self, is_behind: bool) -> Result<Vec<DirtyRows>, EngineError> {
         let mut emitted = Vec::new();
         let (Some(assembler), Some(window)) = (&mut self.assembler, self.view.window) else { return Ok(emitted) };
         let sum = self.meta.cut.sum();
@@ -409,7 +414,7 @@ impl Fold {
                 let panes = self.present.range(start..start.saturating_add(window.size_us)).copied();
                 let assembled = assembler.assemble(start, panes, self.state.as_ref())?;
                 let wanted = emitted::rows_of(&self.view, &self.layout, &assembled)?;
-                let changed = emitted::changed(self.state.as_ref(), start, &wanted)?;
+                let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_behind)?;
                 changed.put_emitted(&mut batch);
                 rows.extend(changed.into_dirty(&self.layout, sum)?);
                 if batch.len() > EMITTED_PER_BATCH {
@@ -430,14 +435,13 @@ impl Fold {
 
     /// Drops panes that no event can reach any more.
     fn drop_panes(&mut self, batch: &mut Batch, next: &mut Meta, now_ms: i64) -> Result<(), EngineError> {
-        let (Some(window), Some(prefix), Some(accept_late_us)) =
-            (self.view.window, &self.layout.panes, self.settings.rules.accept_late_us)
+        let (Some(window), Some(prefix), Some(accept_late_us)) = (self.view.window, &self.layout.panes, self.settings.rules.accept_late_us)
         else {
             return Ok(());
         };
         let Some(horizon_us) = self.times.drop_horizon_us(accept_late_us, self.settings.quiet, now_ms) else { return Ok(()) };
         // Rows that are not written yet still need their state.
-        let horizon_us = match (self.assembler.is_none() && self.meta.live, next.swept_to_us) {
+        let horizon_us = match (self.assembler.is_none() && self.meta.complete, next.swept_to_us) {
             (true, _) => horizon_us,
             (false, Some(swept_to_us)) => horizon_us.min(swept_to_us),
             (false, None) => return Ok(()),
@@ -460,66 +464,64 @@ impl Fold {
     }
 
     /// From now on rows are written at every commit. What readers have not seen yet follows from the sweep that this answers with, or, for
-    /// assembled windows, with the next commit.
+    /// assembled windows, with the next commit. Asked again after a crash, it answers with that sweep again.
     pub fn go_live(&mut self) -> Option<Sweep> {
-        if self.live {
+        if self.next.complete {
             return None;
         }
-        self.live = true;
-        if self.assembler.is_some() {
+        if self.assembler.is_none() {
             self.next.live = true;
-            if let Some(window) = self.view.window.filter(|window| window.size_us == window.slide_us) {
-                let swept_to_us = self.next.swept_to_us;
-                let is_unseen = |pane: &&i64| swept_to_us.is_none_or(|swept_to_us| state_end_us(&window, **pane) > swept_to_us);
-                self.next.pending.extend(self.present.iter().filter(is_unseen));
-            }
-            return None;
+            return Some(self.sweep(None));
         }
-        self.sweep(None)
+        if let Some(window) = self.view.window.filter(|window| window.size_us == window.slide_us && !self.next.live) {
+            let swept_to_us = self.next.swept_to_us;
+            let is_unseen = |pane: &&i64| swept_to_us.is_none_or(|swept_to_us| state_end_us(&window, **pane) > swept_to_us);
+            self.next.pending.extend(self.present.iter().filter(is_unseen));
+        }
+        self.next.live = true;
+        self.next.complete = true;
+        None
     }
 
     /// A sweep of the windows that have closed since the last one, if there are at least `least` of them.
     pub fn closed_sweep(&mut self, least: usize) -> Option<Sweep> {
-        if self.live || self.assembler.is_some() || self.sweeping_to_us.is_some() {
+        if self.next.live || self.assembler.is_some() {
             return None;
         }
         let window = self.view.window?;
         let closed_to_us = self.meta.watermark_us?;
-        let is_unswept =
-            |end: i64| end <= closed_to_us && self.next.swept_to_us.is_none_or(|swept_to_us| end > swept_to_us);
+        let is_unswept = |end: i64| end <= closed_to_us && self.next.swept_to_us.is_none_or(|swept_to_us| end > swept_to_us);
         let closed = self.present.iter().filter(|pane| is_unswept(state_end_us(&window, **pane))).count();
         if closed < least.max(1) {
             return None;
         }
-        self.sweep(Some(closed_to_us))
+        Some(self.sweep(Some(closed_to_us)))
     }
 
-    fn sweep(&mut self, to_us: Option<i64>) -> Option<Sweep> {
-        let window = self.view.window;
-        let is_swept = |pane: &i64| match (window, to_us, self.next.swept_to_us) {
-            (Some(window), to_us, swept_to_us) => {
+    fn sweep(&mut self, to_us: Option<i64>) -> Sweep {
+        let swept_to_us = self.next.swept_to_us;
+        let panes = self.view.window.map(|window| {
+            let is_due = |pane: &i64| {
                 let end = state_end_us(&window, *pane);
                 to_us.is_none_or(|to_us| end <= to_us) && swept_to_us.is_none_or(|swept_to_us| end > swept_to_us)
-            }
-            (None, ..) => true,
-        };
-        let panes: BTreeSet<i64> = self.present.iter().copied().filter(is_swept).collect();
-        self.sweeping_to_us = to_us;
-        Some(Sweep { panes: window.is_some().then_some(panes), to_us, sum: self.meta.cut.sum() })
+            };
+            self.present.iter().copied().filter(is_due).collect()
+        });
+        self.next.sweeping_to_us = self.next.sweeping_to_us.max(to_us);
+        Sweep { panes, to_us, sum: self.meta.cut.sum() }
     }
 
     /// The rows of a sweep are in the view store: noted with the next commit.
     pub fn swept(&mut self, sweep: &Sweep) {
-        self.sweeping_to_us = None;
         match sweep.to_us {
             Some(to_us) => self.next.swept_to_us = self.next.swept_to_us.max(Some(to_us)),
-            None => self.next.live = true,
+            None => self.next.complete = true,
         }
     }
 
-    /// Whether rows are written at every commit, and that is committed.
+    /// Whether rows are written at every commit and readers have all of them, and that is committed.
     pub fn is_live(&self) -> bool {
-        self.meta.live
+        self.meta.complete
     }
 
     /// Whether a commit is due although nothing was merged: facts have changed, or time has passed a window's end.

@@ -33,6 +33,10 @@ pub struct Meta {
     pub quarantined: BTreeMap<Reason, u64>,
     /// Whether rows are written at every commit; until then, only those of closed windows are.
     pub live: bool,
+    /// Whether readers have all rows: the version is live, and what was not written before has been swept.
+    pub complete: bool,
+    /// A sweep of the windows that end at or before this time was begun: from then on their late changes are dirty rows.
+    pub sweeping_to_us: Option<i64>,
     /// Largest watermark so far, microseconds.
     pub watermark_us: Option<i64>,
     /// While not live: the rows of windows that end at or before this time have been written.

@@ -55,7 +55,7 @@ impl RunStatus {
         self.lag = ends.iter().map(|(partition, end)| end.0.saturating_sub(meta.cut.position(*partition).0)).sum();
         self.watermark_us = meta.watermark_us;
         self.event_time_us = meta.times.values().filter_map(|time| time.max_us).max();
-        self.live = meta.live;
+        self.live = meta.complete;
         self.read = meta.read;
         self.applied = meta.applied;
         self.quarantined = meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();

@@ -86,8 +86,7 @@ impl Times {
 
     /// The event time that every partition is past by `accept_late_us`: windows that end at or before it take no more events.
     pub fn drop_horizon_us(&self, accept_late_us: i64, quiet: Quiet, now_ms: i64) -> Option<i64> {
-        let counts =
-            |_: &PartitionTime, activity: &Activity| !activity.at_end || now_ms - activity.moved_ms < quiet.idle_drop_after_ms;
+        let counts = |_: &PartitionTime, activity: &Activity| !activity.at_end || now_ms - activity.moved_ms < quiet.idle_drop_after_ms;
         match self.least(counts) {
             Least::NoneCounts | Least::Unknown => None,
             Least::At(time) => Some(time.saturating_sub(accept_late_us)),

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use super::error::EngineError;
 use super::faults::Faults;
 use super::feed::{self, Consumer, FeedSettings};
-use super::fold::{Fold, FoldSettings};
+use super::fold::{Fold, FoldSettings, Told};
 use super::map::Rules;
 use super::outbox::Outbox;
 use super::run::{self, RunSettings, Runner, Shared, progress};
@@ -173,10 +173,8 @@ impl Worker {
             for record in self.ports.catalogue.versions(&view)? {
                 let key = (view.clone(), record.version);
                 let is_running = self.running.lock().contains_key(&key);
-                let is_wanted = matches!(
-                    record.state,
-                    VersionState::Building | VersionState::CaughtUp | VersionState::Active | VersionState::Retired
-                );
+                let is_wanted =
+                    matches!(record.state, VersionState::Building | VersionState::CaughtUp | VersionState::Active | VersionState::Retired);
                 match (is_running, is_wanted) {
                     (true, true) => self.keep(&key, &record)?,
                     (true, false) => self.end(&key, record.state == VersionState::Dropped),
@@ -307,16 +305,13 @@ impl Worker {
             pane_cache_bytes: self.settings.memory_bytes / 8,
             max_quarantined_bytes: MAX_QUARANTINED_BYTES,
         };
-        let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, clock.now_ms())?;
+        let writing = store.fence(&table, epoch)?.writing;
+        let told = Told { writing: writing.clone(), now_ms: clock.now_ms() };
+        let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, &told)?;
         let committed = progress(fold.meta(), view.options.keep_us);
-        let hold_until = store.progress(&table)?.map(|told| told.writing).unwrap_or_default();
-        let status = Arc::new(Mutex::new(RunStatus {
-            view: view.name.clone(),
-            version: Some(record.version),
-            ..RunStatus::default()
-        }));
+        let status = Arc::new(Mutex::new(RunStatus { view: view.name.clone(), version: Some(record.version), ..RunStatus::default() }));
         status.lock().committed(fold.meta(), &BTreeMap::new());
-        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, hold_until, committed)));
+        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, writing, committed)));
         let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
         let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
@@ -341,7 +336,7 @@ impl Worker {
             announced: None,
             faults: self.settings.faults.clone(),
         };
-        let live = fold.meta().live;
+        let live = fold.is_live();
         let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
         let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
         let mut runner = Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new() };
@@ -367,7 +362,6 @@ impl Worker {
 
     /// Starts feeds: versions that are live share one read of the log, each that is being built has its own.
     fn connect(&self, opened: Vec<Opened>) {
-
         let mut groups: BTreeMap<(String, Option<(String, Version)>), Vec<Opened>> = BTreeMap::new();
         for opened in opened {
             let record = &opened.running.record;

@@ -39,13 +39,7 @@ impl StateReader for MemoryState {
         Ok(keys.iter().map(|key| map.get(&(space, key.to_vec())).cloned()).collect())
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StateError> {
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
         let map = self.0.read();
         let visited: Box<dyn Iterator<Item = _>> = match bounds(space, from, to) {
             Some(range) => Box::new(map.range(range)),

@@ -158,13 +158,7 @@ pub trait StateReader: Send + Sync {
     fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError>;
 
     /// Visits keys from `from`, included, to `to`, excluded (`None`: to the end), in order, until `visit` answers `false`.
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StateError>;
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError>;
 
     /// About how many bytes the state takes.
     fn size(&self) -> u64;

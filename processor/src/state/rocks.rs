@@ -95,13 +95,7 @@ impl StateReader for RocksState {
             .collect()
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StateError> {
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
         let mut options = ReadOptions::default();
         if let Some(to) = to {
             options.set_iterate_upper_bound(to.to_vec());

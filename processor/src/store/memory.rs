@@ -93,13 +93,27 @@ impl RowWriter for MemoryStore {
         Ok(())
     }
 
+    fn fence(&self, table: &Table, epoch: Epoch) -> Result<Progress, StoreError> {
+        let mut tables = self.tables.write();
+        let found = find_mut(&mut tables, table)?;
+        let (told_in, told) = found.told.take().unwrap_or_default();
+        found.told = Some((told_in.max(epoch), told.clone()));
+        match told_in > epoch {
+            true => Err(StoreError::Superseded { table: table.name(), epoch: told_in }),
+            false => Ok(told),
+        }
+    }
+
     fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {
         let mut tables = self.tables.write();
         let found = find_mut(&mut tables, table)?;
-        let rank = |epoch: Epoch, progress: &Progress| (epoch, progress.writing.sum(), progress.visible.sum());
-        let is_older = found.told.as_ref().is_some_and(|(told_in, told)| rank(epoch, progress) < rank(*told_in, told));
-        if !is_older {
-            found.told = Some((epoch, progress.clone()));
+        let rank = |progress: &Progress| (progress.writing.sum(), progress.visible.sum());
+        match &found.told {
+            Some((told_in, _)) if *told_in > epoch => {
+                return Err(StoreError::Superseded { table: table.name(), epoch: *told_in });
+            }
+            Some((told_in, told)) if *told_in == epoch && rank(progress) < rank(told) => {}
+            _ => found.told = Some((epoch, progress.clone())),
         }
         Ok(())
     }

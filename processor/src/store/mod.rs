@@ -103,6 +103,14 @@ pub enum StoreError {
     /// There is no such table.
     #[error("table {0} does not exist in the view store")]
     UnknownTable(String),
+    /// A greater epoch was fenced: the caller is no longer the owner.
+    #[error("table {table} is written by a later owner, in epoch {}", epoch.0)]
+    Superseded {
+        /// The table.
+        table: String,
+        /// The later owner's epoch.
+        epoch: Epoch,
+    },
     /// The table exists with other columns or another key.
     #[error("table {table} exists with another shape: {difference}")]
     OtherShape {
@@ -135,7 +143,12 @@ pub trait RowWriter: Send + Sync {
     /// column: the caller leaves such rows out.
     fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError>;
 
-    /// Tells how far the table is. Of two tellings the one with the greater `(epoch, progress.writing.sum(), progress.visible.sum())` stays.
+    /// Shuts out owners of lesser epochs: what they tell from now on is refused. Answers what was told last; rows of cuts up to its
+    /// `writing` may be in the table, and no others of a former owner's can come.
+    fn fence(&self, table: &Table, epoch: Epoch) -> Result<Progress, StoreError>;
+
+    /// Tells how far the table is. An owner tells up to which cut it is `writing` before it writes rows of that cut, so that one who was fenced off
+    /// finds out first. Of two tellings in an epoch, the one with the greater `(progress.writing.sum(), progress.visible.sum())` stays.
     fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError>;
 
     /// Makes everything written before durable.

@@ -1,11 +1,11 @@
 //! The part of a plan above its aggregate, folded into expressions over group columns and aggregate results.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator};
-use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
 use super::error::{Problem, clean};

@@ -65,7 +65,13 @@ impl Problem {
     }
 
     pub fn in_file(self, file: &str) -> ViewError {
-        ViewError { file: file.to_owned(), line: self.at.line.max(1), column: self.at.column.max(1), message: self.message, help: self.help }
+        ViewError {
+            file: file.to_owned(),
+            line: self.at.line.max(1),
+            column: self.at.column.max(1),
+            message: self.message,
+            help: self.help,
+        }
     }
 }
 
@@ -92,7 +98,8 @@ pub(super) fn clean(error: &DataFusionError) -> String {
     while let Some(shorter) = STAGES.iter().find_map(|stage| rest.strip_prefix(stage)) {
         rest = shorter.trim_start();
     }
-    let first_lines = rest.lines().take_while(|line| !line.starts_with("This issue was likely caused by a bug")).collect::<Vec<_>>().join(" ");
+    let first_lines =
+        rest.lines().take_while(|line| !line.starts_with("This issue was likely caused by a bug")).collect::<Vec<_>>().join(" ");
     lower_first(first_lines.trim().trim_end_matches('.'))
 }
 

@@ -8,7 +8,7 @@ use refold_processor::clock::Clock;
 use refold_processor::decode::{Decoder, StaticSchemas};
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::feed::columns;
-use refold_processor::engine::fold::{Fold, FoldSettings};
+use refold_processor::engine::fold::{Fold, FoldSettings, Told};
 use refold_processor::engine::map::{Before, Chunk, ChunkMapper, Mapped};
 use refold_processor::engine::outbox::{Outbox, Work};
 use refold_processor::engine::run::progress;
@@ -17,7 +17,7 @@ use refold_processor::log::memory::MemoryLog;
 use refold_processor::log::{Log, LogReader};
 use refold_processor::position::{Cut, Partition};
 use refold_processor::source::Source;
-use refold_processor::store::Progress;
+use refold_processor::store::{Progress, RowWriter};
 use refold_processor::table::{Epoch, Table};
 use refold_processor::view::View;
 
@@ -64,9 +64,10 @@ impl Owner {
     pub fn open(scene: &Scene, disk: Disk, epoch: Epoch) -> Result<Owner, EngineError> {
         let partitions = scene.log.partitions(&scene.source.topic)?;
         let state = Arc::new(disk.clone());
-        let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, scene.clock.now_ms())?;
-        let told = scene.store.told(&scene.table);
-        let outbox = Outbox::new(20, told.writing, progress(fold.meta(), None));
+        let writing = scene.store.kept.fence(&scene.table, epoch)?.writing;
+        let told = Told { writing: writing.clone(), now_ms: scene.clock.now_ms() };
+        let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, &told)?;
+        let outbox = Outbox::new(20, writing, progress(fold.meta(), None));
         let writer = Writer {
             view: scene.view.clone(),
             layout: fold.layout().clone(),
@@ -87,7 +88,11 @@ impl Owner {
         }
         Ok(Owner {
             mapper: ChunkMapper::new(&scene.view, scene.settings.rules.clone(), scene.settings.shards)?,
-            decoder: Decoder::new(&scene.source, &columns(&scene.source, std::iter::once(scene.view.as_ref()))?, Arc::new(StaticSchemas::default()))?,
+            decoder: Decoder::new(
+                &scene.source,
+                &columns(&scene.source, std::iter::once(scene.view.as_ref()))?,
+                Arc::new(StaticSchemas::default()),
+            )?,
             fold,
             writer,
             disk,
@@ -134,7 +139,9 @@ impl Owner {
     pub fn commit(&mut self, scene: &Scene) -> Result<(), EngineError> {
         let (mut acknowledged, swept) = {
             let mut outbox = self.writer.outbox.lock();
-            if scene.mutant == Some(Mutant::ClearBeforeAcknowledged) && let Work::Rows(queued) = outbox.work() {
+            if scene.mutant == Some(Mutant::ClearBeforeAcknowledged)
+                && let Work::Rows(queued) = outbox.work()
+            {
                 outbox.wrote(&queued);
                 outbox.synced();
             }

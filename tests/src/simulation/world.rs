@@ -53,13 +53,7 @@ impl StateReader for Disk {
         self.kept.get_sorted(space, keys)
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StateError> {
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
         self.kept.scan(space, from, to, visit)
     }
 
@@ -153,14 +147,22 @@ impl RowWriter for FaultyStore {
         if let Some(partly) = refused {
             if partly {
                 let half = rows.written_at.len() / 2;
-                let first =
-                    RowBatch { rows: rows.rows.slice(0, half), written_at: rows.written_at[..half].to_vec(), deleted: rows.deleted[..half].to_vec() };
+                let first = RowBatch {
+                    rows: rows.rows.slice(0, half),
+                    written_at: rows.written_at[..half].to_vec(),
+                    deleted: rows.deleted[..half].to_vec(),
+                };
                 self.kept.write(table, &first)?;
             }
             return Err(StoreError::Away("simulated".into()));
         }
         self.rows_written.fetch_add(rows.written_at.len() as i64, Ordering::Relaxed);
         self.kept.write(table, &rows)
+    }
+
+    fn fence(&self, table: &Table, epoch: Epoch) -> Result<Progress, StoreError> {
+        self.check()?;
+        self.kept.fence(table, epoch)
     }
 
     fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {

@@ -67,6 +67,7 @@ macro_rules! store_conformance {
                 a_dropped_table_is_gone_and_comes_back_empty,
                 unknown_tables_are_said_to_be_unknown,
                 the_greatest_telling_of_progress_stays,
+                a_fence_shuts_out_lesser_epochs,
                 reclaim_removes_expired_rows_alone,
                 what_was_synced_is_there_after_reopening,
             ],

@@ -97,7 +97,7 @@ fn progress(writing: u64, visible: u64, read: u64) -> Progress {
     }
 }
 
-/// By epoch, then by what may be in the table, then by what is visible.
+/// By what may be in the table, then by what is visible; an owner of a lesser epoch is refused.
 pub fn the_greatest_telling_of_progress_stays(harness: &mut dyn Harness) {
     let store = harness.store();
     let table = created(store, counts_table("tables_progress", Order::Asc));
@@ -113,12 +113,31 @@ pub fn the_greatest_telling_of_progress_stays(harness: &mut dyn Harness) {
     ];
     let mut stays = None;
     for (epoch, telling, is_greater) in tellings {
-        store.tell(&table, epoch, &telling).unwrap();
+        let told = store.tell(&table, epoch, &telling);
+        let is_fenced_off = matches!(told, Err(StoreError::Superseded { epoch: Epoch(2), .. }));
+        assert!(told.is_ok() || (is_fenced_off && epoch == Epoch(1)));
         if is_greater {
             stays = Some(telling);
         }
         assert_eq!(store.progress(&table).unwrap(), stays);
     }
+}
+
+/// Who is fenced off learns it before it can tell that it writes more.
+pub fn a_fence_shuts_out_lesser_epochs(harness: &mut dyn Harness) {
+    let store = harness.store();
+    let table = created(store, counts_table("tables_fence", Order::Asc));
+    assert_eq!(store.fence(&table, Epoch(1)).unwrap(), Progress::default());
+    store.tell(&table, Epoch(1), &progress(10, 5, 1)).unwrap();
+    assert_eq!(store.fence(&table, Epoch(3)).unwrap(), progress(10, 5, 1));
+    assert_eq!(store.progress(&table).unwrap(), Some(progress(10, 5, 1)), "what was told stays");
+    assert!(matches!(store.tell(&table, Epoch(1), &progress(99, 99, 2)), Err(StoreError::Superseded { epoch: Epoch(3), .. })));
+    assert!(matches!(store.fence(&table, Epoch(2)), Err(StoreError::Superseded { epoch: Epoch(3), .. })));
+    assert_eq!(store.progress(&table).unwrap(), Some(progress(10, 5, 1)));
+    store.tell(&table, Epoch(3), &progress(7, 7, 3)).unwrap();
+    assert_eq!(store.progress(&table).unwrap(), Some(progress(10, 5, 1)), "until its owner has passed it");
+    store.tell(&table, Epoch(3), &progress(11, 11, 4)).unwrap();
+    assert_eq!(store.progress(&table).unwrap(), Some(progress(11, 11, 4)));
 }
 
 /// By a column of the key or by another; a row without a time does not expire.
@@ -179,7 +198,7 @@ pub fn what_was_synced_is_there_after_reopening(harness: &mut dyn Harness) {
     let store = harness.store();
     assert_eq!(read(store, &table, &whole("rust")), [(2, 20), (1, 10)]);
     write(store, &table, &[upsert("rust", 3, 30, 4), upsert("rust", 2, 21, 4)]);
-    store.tell(&table, Epoch(1), &progress(9, 9, 9)).unwrap();
+    assert!(matches!(store.tell(&table, Epoch(1), &progress(9, 9, 9)), Err(StoreError::Superseded { .. })));
     assert_eq!(read(store, &table, &whole("rust")), [(2, 20), (1, 10)], "older writes lose as before");
     assert_eq!(store.progress(&table).unwrap(), Some(progress(7, 7, 7)));
     assert!(matches!(store.scan(&dropped), Err(StoreError::UnknownTable(_))));

@@ -75,22 +75,32 @@ impl RowWriter for EmbeddedStore {
         self.write_step(&step)
     }
 
+    fn fence(&self, table: &Table, epoch: Epoch) -> Result<Progress, StoreError> {
+        let open = self.table(table)?;
+        let state = open.writing.lock();
+        require_present(table, *state)?;
+        let told = self.told(table)?.unwrap_or(Told { epoch, progress: Progress::default() });
+        if told.epoch > epoch {
+            return Err(StoreError::Superseded { table: table.name(), epoch: told.epoch });
+        }
+        self.put_told(table, &Told { epoch, progress: told.progress.clone() }, true)?;
+        Ok(told.progress)
+    }
+
     fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {
         let open = self.table(table)?;
         let state = open.writing.lock();
         require_present(table, *state)?;
-        let name = table.name();
         let telling = Told { epoch, progress: progress.clone() };
-        let told = self.db.get_pinned_cf(self.meta()?, progress_key(&name)).map_err(|error| self.error(&error))?;
-        if let Some(told) = told {
-            let told: Told = decode_json(&name, &told)?;
+        if let Some(told) = self.told(table)? {
+            if told.epoch > epoch {
+                return Err(StoreError::Superseded { table: table.name(), epoch: told.epoch });
+            }
             if telling.rank() < told.rank() {
                 return Ok(());
             }
         }
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.meta()?, progress_key(&name), encode_json(&name, &telling)?);
-        self.apply(batch, false)
+        self.put_told(table, &telling, false)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -212,5 +222,20 @@ fn require_present(table: &Table, state: TableState) -> Result<(), StoreError> {
     match state {
         TableState::Present => Ok(()),
         TableState::Dropped => Err(StoreError::UnknownTable(table.name())),
+    }
+}
+
+impl EmbeddedStore {
+    fn told(&self, table: &Table) -> Result<Option<Told>, StoreError> {
+        let name = table.name();
+        let told = self.db.get_pinned_cf(self.meta()?, progress_key(&name)).map_err(|error| self.error(&error))?;
+        told.map(|told| decode_json(&name, &told)).transpose()
+    }
+
+    fn put_told(&self, table: &Table, told: &Told, durable: bool) -> Result<(), StoreError> {
+        let name = table.name();
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.meta()?, progress_key(&name), encode_json(&name, told)?);
+        self.apply(batch, durable)
     }
 }

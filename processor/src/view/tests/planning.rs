@@ -17,7 +17,8 @@ fn hashtag_counts() {
     assert_eq!(view.shape.clustering, [(1, Order::Desc)]);
     assert_eq!(view.options.accept_late_us, Some(86_400_000_000));
     assert_eq!(view.ranking, None);
-    let names = |schema: &datafusion::arrow::datatypes::SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+    let names =
+        |schema: &datafusion::arrow::datatypes::SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
     assert_eq!(names(&view.shape.columns), ["hashtag", "slot", "occurrences"]);
     assert_eq!(names(&view.groups), ["slot", "hashtag"]);
     assert_eq!(names(&view.states), ["r0[count]"]);

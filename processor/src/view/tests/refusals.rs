@@ -36,7 +36,9 @@ fn hostile_text_is_refused_and_does_no_harm() {
     let froms = format!("SELECT 1 FROM {}", "(SELECT 1 FROM ".repeat(3_000));
     let arrays = format!("SELECT {}", "[".repeat(20_000));
     let wrap = |query: &str| format!("CREATE MATERIALIZED VIEW v WITH (partition_key = 'shop', unbounded = true) AS {query}");
-    for text in [long, wrap(&chain), wrap(&nested), wrap(&negated), wrap(&cases), wrap(&froms), wrap(&arrays), "\0\u{feff}'\"`$$".to_owned()] {
+    for text in
+        [long, wrap(&chain), wrap(&nested), wrap(&negated), wrap(&cases), wrap(&froms), wrap(&arrays), "\0\u{feff}'\"`$$".to_owned()]
+    {
         assert!(View::plan(&text, "v.sql", &sources()).is_err());
     }
 }
