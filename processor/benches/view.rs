@@ -62,7 +62,8 @@ fn tweets() -> Vec<RecordBatch> {
                 })
                 .collect();
             let users: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| row as i64)));
-            let times = TimestampMillisecondArray::from_iter_values(rows.map(|row| 1_700_000_000_000 + 20 * row as i64)).with_timezone("+00:00");
+            let times =
+                TimestampMillisecondArray::from_iter_values(rows.map(|row| 1_700_000_000_000 + 20 * row as i64)).with_timezone("+00:00");
             RecordBatch::try_new(Arc::clone(&schema), vec![users, Arc::new(times), Arc::new(texts)]).unwrap()
         })
         .collect()
@@ -77,7 +78,9 @@ fn view(criterion: &mut Criterion) {
         let view = View::plan(sql, "bench.sql", &sources).unwrap();
         let mut mapper = view.mapper().unwrap();
         group.bench_function(name, |bencher| {
-            bencher.iter(|| batches.iter().filter_map(|events| mapper.map(events).unwrap()).map(|partial| partial.groups[0].len()).sum::<usize>())
+            bencher.iter(|| {
+                batches.iter().filter_map(|events| mapper.map(events).unwrap()).map(|partial| partial.groups[0].len()).sum::<usize>()
+            })
         });
     }
 

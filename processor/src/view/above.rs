@@ -1,15 +1,18 @@
 //! The part of a plan above its aggregate, folded into expressions over group columns and aggregate results.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator};
-use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
 use super::error::{Problem, clean};
 use super::statement::Words;
+
+/// The largest folded expression, in nodes. Each subquery may name a column of the one below many times.
+const MAX_NODES: usize = 5_000;
 
 /// The name of the column of ranks in the folded expressions.
 pub(super) const RANK: &str = "rank";
@@ -125,6 +128,10 @@ impl Fold<'_> {
     }
 
     fn substitute(&self, expr: &Expr, schema: &DFSchema) -> Result<Expr, Problem> {
+        if self.nodes(expr, schema) > MAX_NODES {
+            return Err(Problem::new(self.words.query, "the expressions above GROUP BY grow too large when put together")
+                .help("name the columns of subqueries less often"));
+        }
         let substituted = unaliased(expr.clone()).transform_up(|node| match &node {
             Expr::Column(column) => {
                 let index = schema.index_of_column(column)?;
@@ -133,6 +140,19 @@ impl Fold<'_> {
             _ => Ok(Transformed::no(node)),
         });
         substituted.map(|done| done.data).map_err(|error| Problem::new(self.words.query, clean(&error)))
+    }
+
+    /// How many nodes an expression has after substitution.
+    fn nodes(&self, expr: &Expr, schema: &DFSchema) -> usize {
+        let mut nodes = 0_usize;
+        let counted = expr.apply(|node| {
+            nodes += match node {
+                Expr::Column(column) => schema.index_of_column(column).ok().and_then(|index| self.columns.get(index)).map_or(1, size),
+                _ => 1,
+            };
+            Ok(TreeNodeRecursion::Continue)
+        });
+        if counted.is_ok() { nodes } else { usize::MAX }
     }
 
     fn filter(&mut self, predicate: Expr) -> Result<(), Problem> {
@@ -176,6 +196,15 @@ impl Fold<'_> {
         self.columns.push(Expr::Column(Column::new_unqualified(RANK)));
         Ok(())
     }
+}
+
+fn size(expr: &Expr) -> usize {
+    let mut nodes = 0;
+    let counted = expr.apply(|_| {
+        nodes += 1;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    if counted.is_ok() { nodes } else { usize::MAX }
 }
 
 /// An expression without the names given to it.

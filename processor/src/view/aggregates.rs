@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{Expr, GroupsAccumulator};
@@ -54,7 +54,11 @@ pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Pro
     let at = words.find(&name);
     if call.params.distinct {
         let problem = Problem::new(at, format!("{name}(DISTINCT …) would have to keep every value it has seen"));
-        return Err(if name == "count" { problem.help("write approx_distinct(…), which is bounded and off by about 1 %") } else { problem.help("leave DISTINCT out") });
+        return Err(if name == "count" {
+            problem.help("write approx_distinct(…), which is bounded and off by about 1 %")
+        } else {
+            problem.help("leave DISTINCT out")
+        });
     }
     let refused = |message: &str, help: &str| Err(Problem::new(at, format!("{name}(): {message}")).help(help));
     match name.as_str() {
@@ -66,10 +70,23 @@ pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Pro
                 return refused("which value is the first depends on the order of arrival", "say which: first_value(x ORDER BY time, id)");
             }
         }
-        "array_agg" | "string_agg" | "nth_value" => return refused("its state grows with the events of a group", "keep count(*), min(…), max(…) or last_value(… ORDER BY …) instead"),
-        "median" | "percentile_cont" | "quantile_cont" => return refused("it would have to keep every value", "count values in classes instead: sum(CASE WHEN x <= 10 THEN 1 ELSE 0 END)"),
+        "array_agg" | "string_agg" | "nth_value" => {
+            return refused(
+                "its state grows with the events of a group",
+                "keep count(*), min(…), max(…) or last_value(… ORDER BY …) instead",
+            );
+        }
+        "median" | "percentile_cont" | "quantile_cont" => {
+            return refused(
+                "it would have to keep every value",
+                "count values in classes instead: sum(CASE WHEN x <= 10 THEN 1 ELSE 0 END)",
+            );
+        }
         "approx_percentile_cont" | "approx_percentile_cont_with_weight" | "approx_median" => {
-            return refused("its result depends on the order of arrival", "count values in classes instead: sum(CASE WHEN x <= 10 THEN 1 ELSE 0 END)");
+            return refused(
+                "its result depends on the order of arrival",
+                "count values in classes instead: sum(CASE WHEN x <= 10 THEN 1 ELSE 0 END)",
+            );
         }
         "any_value" => return refused("which value it takes depends on the order of arrival", "write min(…) or first_value(… ORDER BY …)"),
         "grouping" => return refused("there are no grouping sets here", "leave it out"),
@@ -110,7 +127,10 @@ pub(super) fn plan(call: &AggregateFunction, index: usize, inputs: &mut Inputs, 
         .params
         .order_by
         .iter()
-        .map(|sort| PhysicalSortExpr { expr: column(&sort.expr), options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first } })
+        .map(|sort| PhysicalSortExpr {
+            expr: column(&sort.expr),
+            options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },
+        })
         .collect();
     let filter = call.params.filter.as_deref().map(&mut column);
     let function = AggregateExprBuilder::new(Arc::clone(&call.func), arguments)

@@ -1,5 +1,6 @@
 //! Why a view is refused, or could not be evaluated.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use datafusion::error::DataFusionError;
@@ -65,7 +66,13 @@ impl Problem {
     }
 
     pub fn in_file(self, file: &str) -> ViewError {
-        ViewError { file: file.to_owned(), line: self.at.line.max(1), column: self.at.column.max(1), message: self.message, help: self.help }
+        ViewError {
+            file: file.to_owned(),
+            line: self.at.line.max(1),
+            column: self.at.column.max(1),
+            message: self.message,
+            help: self.help,
+        }
     }
 }
 
@@ -92,7 +99,8 @@ pub(super) fn clean(error: &DataFusionError) -> String {
     while let Some(shorter) = STAGES.iter().find_map(|stage| rest.strip_prefix(stage)) {
         rest = shorter.trim_start();
     }
-    let first_lines = rest.lines().take_while(|line| !line.starts_with("This issue was likely caused by a bug")).collect::<Vec<_>>().join(" ");
+    let first_lines =
+        rest.lines().take_while(|line| !line.starts_with("This issue was likely caused by a bug")).collect::<Vec<_>>().join(" ");
     lower_first(first_lines.trim().trim_end_matches('.'))
 }
 
@@ -110,8 +118,12 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     let name = name.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 3)
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&name, &candidate.to_lowercase());
+            let shared = name.chars().zip(candidate.chars()).take_while(|(a, b)| a == b).count();
+            (distance, Reverse(shared), candidate)
+        })
+        .filter(|(distance, _, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 3)
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(_, _, candidate)| candidate)
 }

@@ -35,7 +35,13 @@ fn write(text: &mut String, view: &View, compiled: &Compiled) -> std::fmt::Resul
         }
     }
     if let Some(ranking) = &view.ranking {
-        writeln!(text, "ranking     first {} within {}, as {}", ranking.k, list(ranking.within.iter().map(name).collect()), name(&ranking.column))?;
+        writeln!(
+            text,
+            "ranking     first {} within {}, as {}",
+            ranking.k,
+            list(ranking.within.iter().map(name).collect()),
+            name(&ranking.column)
+        )?;
     }
     writeln!(text, "partition   {}", list(view.shape.partition_key.iter().map(name).collect()))?;
     let order = |(column, order): &(usize, Order)| format!("{}{}", name(column), if *order == Order::Desc { " DESC" } else { "" });
@@ -50,7 +56,11 @@ fn write(text: &mut String, view: &View, compiled: &Compiled) -> std::fmt::Resul
     let states = view.states.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>();
     writeln!(text, "state       {}", states.join(", "))?;
     writeln!(text, "digest      {}", view.digest)?;
-    writeln!(text, "\nbelow the aggregate, for each batch of events\n{}", displayable(compiled.below.as_ref()).indent(false).to_string().trim_end())?;
+    writeln!(
+        text,
+        "\nbelow the aggregate, for each batch of events\n{}",
+        displayable(compiled.below.as_ref()).indent(false).to_string().trim_end()
+    )?;
     writeln!(text, "\nabove the aggregate, for each row\n{}", compiled.described.join("\n"))
 }
 

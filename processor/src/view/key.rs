@@ -25,12 +25,21 @@ pub(super) struct Group {
 }
 
 /// The table's shape and its ranking. `types` are those of the outputs.
-pub(super) fn shape(above: &Above<'_>, types: &[DataType], groups: &[Group], placed: &Placed, words: &Words) -> Result<(TableShape, Option<Ranking>), Problem> {
+pub(super) fn shape(
+    above: &Above<'_>,
+    types: &[DataType],
+    groups: &[Group],
+    placed: &Placed,
+    words: &Words,
+) -> Result<(TableShape, Option<Ranking>), Problem> {
     let names: Vec<&str> = above.outputs.iter().map(|(name, _)| name.as_str()).collect();
     check_outputs(&names, types, words)?;
     if let Some(group) = groups.iter().find(|group| group.data_type.is_floating()) {
-        return Err(Problem::new(words.find(&group.name), format!("the GROUP BY column {} is a floating-point number, which makes no reliable key", group.name))
-            .help("group by floor(…) cast to BIGINT, or by a DECIMAL"));
+        return Err(Problem::new(
+            words.find(&group.name),
+            format!("the GROUP BY column {} is a floating-point number, which makes no reliable key", group.name),
+        )
+        .help("group by floor(…) cast to BIGINT, or by a DECIMAL"));
     }
 
     let column = |name: &String, at| {
@@ -74,10 +83,13 @@ fn check_outputs(names: &[&str], types: &[DataType], words: &Words) -> Result<()
         let mut letters = name.chars();
         let begins_well = letters.next().is_some_and(|letter| letter.is_ascii_alphabetic() || letter == '_');
         if !begins_well || !letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
-            return Err(Problem::new(words.query, format!("the column {name:?} has no proper name")).help(format!("name it: {name} AS something, in letters, digits and _")));
+            return Err(Problem::new(words.query, format!("the column {name:?} has no proper name"))
+                .help(format!("name it: {name} AS something, in letters, digits and _")));
         }
         if names.iter().take(place).any(|earlier| earlier.eq_ignore_ascii_case(name)) {
-            return Err(Problem::new(words.nth(name, 1), format!("two columns are named {name}")).help("give one of them another name with AS"));
+            return Err(
+                Problem::new(words.nth(name, 1), format!("two columns are named {name}")).help("give one of them another name with AS")
+            );
         }
         if !storable(data_type) {
             return Err(Problem::new(words.find(name), format!("the column {name} has the type {data_type}, which a table cannot hold"))
@@ -109,10 +121,14 @@ pub(super) fn table_type(data_type: &DataType) -> DataType {
 
 /// The outputs that hold a GROUP BY column as itself.
 fn holders(above: &Above<'_>, group: &Group, words: &Words) -> Result<Vec<usize>, Problem> {
-    let holders: Vec<usize> = above.outputs.iter().enumerate().filter(|(_, (_, expr))| is_column(expr, &group.folded)).map(|(place, _)| place).collect();
+    let holders: Vec<usize> =
+        above.outputs.iter().enumerate().filter(|(_, (_, expr))| is_column(expr, &group.folded)).map(|(place, _)| place).collect();
     if holders.is_empty() {
-        return Err(Problem::new(words.last(group.name.split('(').next().unwrap_or_default()), format!("the GROUP BY column {} is not a column of the view, so different groups would be the same row", group.name))
-            .help(format!("add {} to SELECT and to partition_key or clustering, or group without it", group.name)));
+        return Err(Problem::new(
+            words.last(group.name.split('(').next().unwrap_or_default()),
+            format!("the GROUP BY column {} is not a column of the view, so different groups would be the same row", group.name),
+        )
+        .help(format!("add {} to SELECT and to partition_key or clustering, or group without it", group.name)));
     }
     Ok(holders)
 }
@@ -124,14 +140,20 @@ fn check_key(key: &[usize], expected: &[Vec<usize>], names: &[&str], placed: &Pl
     let rule = if ranked { "the key of a ranking is the columns it ranks within and the rank" } else { "the key is the GROUP BY columns" };
     let help = format!("{rule}: {}", whole.join(", "));
     if let Some(extra) = key.iter().find(|column| !expected.iter().any(|columns| columns.contains(column))) {
-        let at = if placed.options.partition_key.iter().any(|column| column == name(*extra)) { placed.partition_key_at } else { placed.clustering_at };
+        let at = if placed.options.partition_key.iter().any(|column| column == name(*extra)) {
+            placed.partition_key_at
+        } else {
+            placed.clustering_at
+        };
         return Err(Problem::new(at, format!("{} cannot be part of the key", name(*extra))).help(help));
     }
     for columns in expected {
         match columns.iter().filter(|column| key.contains(column)).count() {
             0 => {
                 let missing = columns.first().map_or("", |column| name(*column));
-                return Err(Problem::new(placed.partition_key_at, format!("{missing} is missing from partition_key and clustering")).help(help));
+                return Err(
+                    Problem::new(placed.partition_key_at, format!("{missing} is missing from partition_key and clustering")).help(help)
+                );
             }
             1 => {}
             _ => return Err(Problem::new(placed.partition_key_at, "two key columns hold the same GROUP BY column").help(help)),
@@ -145,7 +167,8 @@ fn ranking(above: &Above<'_>, rank: &RankBy, groups: &[Group], words: &Words) ->
     let output = |wanted: &Expr| above.outputs.iter().position(|(_, expr)| expr == wanted);
     let rank_column = Expr::Column(Column::new_unqualified(RANK));
     let column = output(&rank_column).ok_or_else(|| {
-        Problem::new(words.find("row_number"), "the rank is not a column of the view").help("add row_number() OVER (…) AS rank to SELECT; rankings are stored by rank")
+        Problem::new(words.find("row_number"), "the rank is not a column of the view")
+            .help("add row_number() OVER (…) AS rank to SELECT; rankings are stored by rank")
     })?;
     if above.outputs.iter().any(|(_, expr)| *expr != rank_column && expr.column_refs().iter().any(|column| column.name == RANK)) {
         return Err(Problem::new(at, "the rank can only be selected as it is").help("compute with it when reading"));
@@ -153,9 +176,12 @@ fn ranking(above: &Above<'_>, rank: &RankBy, groups: &[Group], words: &Words) ->
     let mut within = Vec::new();
     for expr in &rank.within {
         let group = groups.iter().find(|group| is_column(expr, &group.folded));
-        let group = group.ok_or_else(|| Problem::new(at, "PARTITION BY takes GROUP BY columns").help("name columns of GROUP BY, the window's among them"))?;
+        let group = group.ok_or_else(|| {
+            Problem::new(at, "PARTITION BY takes GROUP BY columns").help("name columns of GROUP BY, the window's among them")
+        })?;
         let place = output(expr).ok_or_else(|| {
-            Problem::new(at, format!("{} is ranked within, but is not a column of the view", group.name)).help(format!("add {} to SELECT", group.name))
+            Problem::new(at, format!("{} is ranked within, but is not a column of the view", group.name))
+                .help(format!("add {} to SELECT", group.name))
         })?;
         if !within.contains(&place) {
             within.push(place);
@@ -166,7 +192,8 @@ fn ranking(above: &Above<'_>, rank: &RankBy, groups: &[Group], words: &Words) ->
             .help(format!("add {} to PARTITION BY", window.name)));
     }
     let ordered = |group: &&Group| {
-        !rank.within.iter().any(|expr| is_column(expr, &group.folded)) && !rank.order.iter().any(|sort| is_column(&sort.expr, &group.folded))
+        !rank.within.iter().any(|expr| is_column(expr, &group.folded))
+            && !rank.order.iter().any(|sort| is_column(&sort.expr, &group.folded))
     };
     if let Some(group) = groups.iter().find(ordered) {
         return Err(Problem::new(at, format!("the order of the ranking is not total: groups that differ in {} may tie", group.name))

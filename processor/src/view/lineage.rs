@@ -88,7 +88,10 @@ fn interval_us(expr: &Expr, at: Location) -> Result<i64, Problem> {
         ScalarValue::IntervalMonthDayNano(Some(value)) => (value.months, value.days, value.nanoseconds),
         ScalarValue::IntervalDayTime(Some(value)) => (0, value.days, i64::from(value.milliseconds).saturating_mul(1_000_000)),
         ScalarValue::IntervalYearMonth(Some(months)) => (months, 0, 0),
-        other => return Err(Problem::new(at, format!("the length of a window must be an interval, not {other}")).help("write for instance INTERVAL '5 minutes'")),
+        other => {
+            return Err(Problem::new(at, format!("the length of a window must be an interval, not {other}"))
+                .help("write for instance INTERVAL '5 minutes'"));
+        }
     };
     if months != 0 {
         return Err(Problem::new(at, "months and years differ in length").help("write the window in days, hours, minutes or seconds"));
@@ -174,7 +177,8 @@ pub(super) fn check_hop(group_exprs: &[Expr], aggregate_exprs: &[Expr], input: &
     }
     let grouped = group_exprs.iter().filter(|group| touches_hop(group, input, &tainted)).count();
     if calls > 1 || grouped != 1 {
-        return Err(Problem::new(at, "a view has one hop(), and groups by its windows").help("write GROUP BY with the column of unnest(hop(…)), once"));
+        return Err(Problem::new(at, "a view has one hop(), and groups by its windows")
+            .help("write GROUP BY with the column of unnest(hop(…)), once"));
     }
     Ok(true)
 }
@@ -235,7 +239,9 @@ fn touches_hop(expr: &Expr, input: &LogicalPlan, tainted: &[bool]) -> bool {
     let visited: Result<TreeNodeRecursion> = expr.apply(|node| {
         touches |= match node {
             Expr::ScalarFunction(call) => call.func.name() == "hop",
-            Expr::Column(column) => input.schema().index_of_column(column).ok().and_then(|index| tainted.get(index).copied()).unwrap_or(false),
+            Expr::Column(column) => {
+                input.schema().index_of_column(column).ok().and_then(|index| tainted.get(index).copied()).unwrap_or(false)
+            }
             _ => false,
         };
         Ok(TreeNodeRecursion::Continue)

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::common::collect;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::events::{EventsExec, Slot};
 use super::plan::Compiled;
@@ -52,7 +52,15 @@ impl Mapper {
         })?;
         let needed = Arc::new(compiled.source_schema.project(&view.source_columns)?);
         let schema = plan.data.schema();
-        Ok(Mapper { file: compiled.file.clone(), plan: plan.data, slot, task: compiled.session.task_ctx(), needed, groups: view.groups.fields().len(), schema })
+        Ok(Mapper {
+            file: compiled.file.clone(),
+            plan: plan.data,
+            slot,
+            task: compiled.session.task_ctx(),
+            needed,
+            groups: view.groups.fields().len(),
+            schema,
+        })
     }
 
     /// The partial aggregates of a batch of events, whose columns are found by name. `None` if no event counts.
@@ -88,7 +96,6 @@ impl Mapper {
             column.cloned().ok_or_else(|| DataFusionError::Execution(format!("the events have no column {}", field.name())))
         });
         let options = RecordBatchOptions::new().with_row_count(Some(events.num_rows()));
-        let schema: Arc<Schema> = Arc::clone(&self.needed);
-        Ok(RecordBatch::try_new_with_options(schema, columns.collect::<Result<Vec<_>>>()?, &options)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.needed), columns.collect::<Result<Vec<_>>>()?, &options)?)
     }
 }

@@ -69,7 +69,13 @@ impl Merger {
             accumulators.push(accumulator(function)?);
             widths.push(function.state_fields()?.len());
         }
-        Ok(Merger { file: compiled.file.clone(), accumulators, widths, schema: state_schema(&compiled.functions)?, dense: Dense::default() })
+        Ok(Merger {
+            file: compiled.file.clone(),
+            accumulators,
+            widths,
+            schema: state_schema(&compiled.functions)?,
+            dense: Dense::default(),
+        })
     }
 
     /// Merges the states of some groups into the accumulators.
@@ -124,6 +130,7 @@ impl Merger {
 
     /// How much memory the accumulators hold, in bytes.
     pub fn size(&self) -> usize {
-        self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>() + self.dense.numbers.capacity() * size_of::<Option<usize>>()
+        self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+            + self.dense.numbers.capacity() * size_of::<Option<usize>>()
     }
 }

@@ -24,9 +24,9 @@ mod rows;
 mod session;
 mod statement;
 mod syntax;
-mod ties;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

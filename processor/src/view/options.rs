@@ -21,7 +21,14 @@ pub(super) struct Placed {
 
 /// Reads the options of a view.
 pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Problem> {
-    let mut read = ViewOptions { partition_key: Vec::new(), clustering: Vec::new(), lateness_us: None, accept_late_us: None, keep_us: None, unbounded: false };
+    let mut read = ViewOptions {
+        partition_key: Vec::new(),
+        clustering: Vec::new(),
+        lateness_us: None,
+        accept_late_us: None,
+        keep_us: None,
+        unbounded: false,
+    };
     let mut places: Vec<(String, Location)> = Vec::new();
     for option in options {
         let SqlOption::KeyValue { key, value } = option else {
@@ -67,7 +74,8 @@ fn text(key: &Ident, value: &Expr) -> Result<String, Problem> {
 }
 
 fn quoted(key: &Ident, found: &str) -> Problem {
-    Problem::new(key.span.start, format!("{} takes a text in single quotes, not {found}", key.value)).help(format!("write {} = '…'", key.value))
+    Problem::new(key.span.start, format!("{} takes a text in single quotes, not {found}", key.value))
+        .help(format!("write {} = '…'", key.value))
 }
 
 fn boolean(key: &Ident, value: &Expr) -> Result<bool, Problem> {
@@ -80,7 +88,8 @@ fn boolean(key: &Ident, value: &Expr) -> Result<bool, Problem> {
 
 fn duration(key: &Ident, text: &str) -> Result<i64, Problem> {
     parse_duration_us(text).ok_or_else(|| {
-        Problem::new(key.span.start, format!("{}: {text:?} is not a duration", key.value)).help("write a number and a unit, for instance '10 seconds' or '1 day'")
+        Problem::new(key.span.start, format!("{}: {text:?} is not a duration", key.value))
+            .help("write a number and a unit, for instance '10 seconds' or '1 day'")
     })
 }
 
@@ -98,10 +107,13 @@ fn clustering(key: &Ident, text: &str) -> Result<Vec<(String, Order)>, Problem> 
         let order = match words.next().map(str::to_lowercase).as_deref() {
             None | Some("asc") => Order::Asc,
             Some("desc") => Order::Desc,
-            Some(other) => return Err(Problem::new(key.span.start, format!("clustering: {other:?} is not an order")).help("write ASC or DESC")),
+            Some(other) => {
+                return Err(Problem::new(key.span.start, format!("clustering: {other:?} is not an order")).help("write ASC or DESC"));
+            }
         };
         if let Some(extra) = words.next() {
-            return Err(Problem::new(key.span.start, format!("clustering: unexpected {extra:?}")).help("write columns with ASC or DESC, separated by commas"));
+            return Err(Problem::new(key.span.start, format!("clustering: unexpected {extra:?}"))
+                .help("write columns with ASC or DESC, separated by commas"));
         }
         columns.push((column, order));
     }
@@ -111,7 +123,8 @@ fn clustering(key: &Ident, text: &str) -> Result<Vec<(String, Order)>, Problem> 
 
 fn check_columns(key: &Ident, text: &str, columns: &[String]) -> Result<(), Problem> {
     if columns.iter().any(String::is_empty) {
-        return Err(Problem::new(key.span.start, format!("{}: {text:?} is not a list of columns", key.value)).help("separate columns by single commas"));
+        return Err(Problem::new(key.span.start, format!("{}: {text:?} is not a list of columns", key.value))
+            .help("separate columns by single commas"));
     }
     for (place, column) in columns.iter().enumerate() {
         if columns.iter().take(place).any(|earlier| earlier == column) {

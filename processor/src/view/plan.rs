@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -30,8 +30,8 @@ use super::options::{self, Placed};
 use super::rows::{Ranker, RowPlan};
 use super::session::{finish, session};
 use super::statement::{self, Words};
-use super::{errors, syntax, ties};
 use super::{View, WindowSpec, functions};
+use super::{errors, syntax, ties};
 
 /// The stack that planning may use: it recurses over the text, whose nesting is bounded by its length.
 const PLANNING_STACK: usize = 256 << 20;
@@ -52,23 +52,18 @@ pub(super) struct Compiled {
 
 /// Plans a view on a stack of its own, so that no text can exhaust the caller's.
 pub(super) fn plan(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Result<View, ViewError> {
-    let nowhere = |message: &str| Problem::new(Location { line: 1, column: 1 }, message).in_file(file);
+    let start = Location { line: 1, column: 1 };
     std::thread::scope(|scope| {
         let planner = std::thread::Builder::new().name("view planner".into()).stack_size(PLANNING_STACK);
         let planning = planner.spawn_scoped(scope, || plan_here(sql, file, sources).map_err(|problem| problem.in_file(file)));
         match planning.map(|thread| thread.join()) {
             Ok(Ok(planned)) => planned,
-            Ok(Err(_)) => Err(nowhere("the planner failed on this view").help_with("write the query in a simpler form")),
-            Err(error) => Err(nowhere(&format!("no thread to plan on: {error}"))),
+            Ok(Err(_)) => {
+                Err(Problem::new(start, "the planner failed on this view").help("write the query in a simpler form").in_file(file))
+            }
+            Err(error) => Err(Problem::new(start, format!("no thread to plan on: {error}")).in_file(file)),
         }
     })
-}
-
-impl ViewError {
-    fn help_with(mut self, help: &str) -> Self {
-        self.help = Some(help.to_owned());
-        self
-    }
 }
 
 fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Result<View, Problem> {
@@ -88,7 +83,8 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
     let above = above::fold(&analyzed, words)?;
     let input = above.aggregate.input.as_ref();
     if above::contains_aggregate(input) {
-        return Err(Problem::new(words.nth("group", 1), "more than one GROUP BY").help("a view aggregates once; make a view of the inner query, or group by all columns at once"));
+        return Err(Problem::new(words.nth("group", 1), "more than one GROUP BY")
+            .help("a view aggregates once; make a view of the inner query, or group by all columns at once"));
     }
     let (group_exprs, calls) = check_aggregate(&above, words)?;
     check_unnest(input, words)?;
@@ -120,11 +116,8 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
     };
     let row_plan = row_plan(&state, &above, &below, (&results, &ranked), &shape.columns).map_err(|error| planned(&error))?;
     let order = &below.group_order;
-    let group_fields: Vec<Field> = order
-        .iter()
-        .filter_map(|place| groups.get(*place))
-        .map(|group| Field::new(&group.name, group.data_type.clone(), true))
-        .collect();
+    let group_fields: Vec<Field> =
+        order.iter().filter_map(|place| groups.get(*place)).map(|group| Field::new(&group.name, group.data_type.clone(), true)).collect();
     let functions: Vec<Arc<AggregateFunctionExpr>> = below.aggregates.iter().map(|planned| Arc::clone(&planned.function)).collect();
     let states = aggregates::state_schema(&functions).map_err(|error| planned(&error))?;
     Ok(View {
@@ -180,21 +173,29 @@ fn check_volatility(plan: &LogicalPlan, words: &Words) -> Result<(), Problem> {
     visited.map_err(|error| errors::planning(&error, words))?;
     match unstable {
         None => Ok(()),
-        Some(name) => Err(Problem::new(words.find(&name), format!("{name}() does not always answer the same, so a replay would give other rows"))
-            .help("use only columns of the event: its time column instead of the clock")),
+        Some(name) => {
+            Err(Problem::new(words.find(&name), format!("{name}() does not always answer the same, so a replay would give other rows"))
+                .help("use only columns of the event: its time column instead of the clock"))
+        }
     }
 }
 
 fn check_aggregate(above: &Above<'_>, words: &Words) -> Result<(Vec<Expr>, Vec<AggregateFunction>), Problem> {
     let aggregate = above.aggregate;
     if aggregate.group_expr.is_empty() {
-        return Err(Problem::new(words.query, "no GROUP BY: the view would be a single row without a key").help("group by at least one column"));
+        return Err(
+            Problem::new(words.query, "no GROUP BY: the view would be a single row without a key").help("group by at least one column")
+        );
     }
     if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-        return Err(Problem::new(words.find("group"), "grouping sets, ROLLUP and CUBE are more than one aggregate").help("make a view of each"));
+        return Err(
+            Problem::new(words.find("group"), "grouping sets, ROLLUP and CUBE are more than one aggregate").help("make a view of each")
+        );
     }
     if aggregate.aggr_expr.is_empty() {
-        return Err(Problem::new(words.query, "a view must aggregate").help("add an aggregate to SELECT, for instance count(*) AS occurrences"));
+        return Err(
+            Problem::new(words.query, "a view must aggregate").help("add an aggregate to SELECT, for instance count(*) AS occurrences")
+        );
     }
     let calls = aggregate.aggr_expr.iter().map(|expr| aggregates::check(expr, words)).collect::<Result<Vec<_>, Problem>>()?;
     let groups = aggregate.group_expr.iter().map(|expr| above::unaliased(expr.clone())).collect();
@@ -221,10 +222,12 @@ fn window(above: &Above<'_>, group_exprs: &[Expr], words: &Words) -> Result<Opti
         }
     }
     match windows.as_slice() {
-        [] if hops => Err(Problem::new(words.find("hop"), "hop() is not grouped by as it is").help("select unnest(hop(…)) AS slot in a subquery and GROUP BY slot")),
+        [] if hops => Err(Problem::new(words.find("hop"), "hop() is not grouped by as it is")
+            .help("select unnest(hop(…)) AS slot in a subquery and GROUP BY slot")),
         [] => Ok(None),
         [one] => Ok(Some(*one)),
-        [_, _, ..] => Err(Problem::new(words.nth("tumble", 1), "two windows in GROUP BY").help("keep the shorter one and derive the other from it when reading")),
+        [_, _, ..] => Err(Problem::new(words.nth("tumble", 1), "two windows in GROUP BY")
+            .help("keep the shorter one and derive the other from it when reading")),
     }
 }
 
@@ -233,10 +236,13 @@ fn check_ends(window: Option<&Window>, ranked: bool, placed: &Placed, words: &Wo
     match window {
         None if ranked => Err(Problem::new(words.find("qualify"), "a ranking without a window would never be final")
             .help("group by tumble(time, INTERVAL '…') or unnest(hop(time, slide, size)) and rank within it")),
-        None if options.keep_us.is_none() && !options.unbounded => Err(Problem::new(words.find("group"), "without a window the state has no end")
-            .help("group by tumble(time, INTERVAL '…'), or add keep = '…' or unbounded = true to the options")),
+        None if options.keep_us.is_none() && !options.unbounded => {
+            Err(Problem::new(words.find("group"), "without a window the state has no end")
+                .help("group by tumble(time, INTERVAL '…'), or add keep = '…' or unbounded = true to the options"))
+        }
         Some(window) if options.keep_us.is_some_and(|keep| keep < window.size_us) => {
-            Err(Problem::new(placed.keep_at, "keep is shorter than the window, so no row would ever be seen").help("keep rows at least as long as their window"))
+            Err(Problem::new(placed.keep_at, "keep is shorter than the window, so no row would ever be seen")
+                .help("keep rows at least as long as their window"))
         }
         _ => Ok(()),
     }
@@ -272,7 +278,13 @@ struct Below {
 }
 
 impl Below {
-    fn plan(state: &SessionState, input: &LogicalPlan, groups: &[Expr], calls: &[AggregateFunction], window: Option<usize>) -> DfResult<Below> {
+    fn plan(
+        state: &SessionState,
+        input: &LogicalPlan,
+        groups: &[Expr],
+        calls: &[AggregateFunction],
+        window: Option<usize>,
+    ) -> DfResult<Below> {
         let group_order: Vec<usize> = window.into_iter().chain((0..groups.len()).filter(|place| Some(*place) != window)).collect();
         let mut inputs = Inputs::default();
         for call in calls {
@@ -346,7 +358,7 @@ fn row_plan(
     let mut outputs = Vec::new();
     let mut keys = Vec::new();
     for ((_, expr), field) in above.outputs.iter().zip(columns.fields()) {
-        keys.push(matches!(expr, Expr::Column(column) if column.name.starts_with('g')));
+        keys.push(below.group_order.iter().any(|place| above::is_column(expr, &group_name(*place))));
         outputs.push(physical(&expr.clone().cast_to(field.data_type(), ranked)?)?);
     }
     let ranker = match &above.rank {

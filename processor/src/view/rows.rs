@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array};
-use datafusion::arrow::compute::{SortColumn, SortOptions, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take, take_record_batch};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array,
+};
+use datafusion::arrow::compute::{
+    SortColumn, SortOptions, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take, take_record_batch,
+};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::EmitTo;
@@ -98,10 +102,15 @@ impl Compiled {
         }
         // Within the window alone there is one ranking, whose first k are all that is needed.
         let limit = (within == 1).then_some(ranker.k);
-        let order = if sorting.is_empty() { UInt32Array::from_iter_values(0..count.min(ranker.k) as u32) } else { lexsort_to_indices(&sorting, limit)? };
+        let order = if sorting.is_empty() {
+            UInt32Array::from_iter_values(0..count.min(ranker.k) as u32)
+        } else {
+            lexsort_to_indices(&sorting, limit)?
+        };
         let ordered = take_record_batch(&results, &order)?;
         let partitions = sorting.iter().take(within).map(|column| take(&column.values, &order, None)).collect::<Result<Vec<_>, _>>()?;
-        let ranges = if partitions.is_empty() { std::iter::once(0..ordered.num_rows()).collect() } else { partition(&partitions)?.ranges() };
+        let ranges =
+            if partitions.is_empty() { std::iter::once(0..ordered.num_rows()).collect() } else { partition(&partitions)?.ranges() };
         let mut ranks = Vec::new();
         let mut chosen = Vec::new();
         for range in ranges {

@@ -45,7 +45,9 @@ impl Words {
 
     /// Where a word stands for the `n`th time (from 0) within the query, or else where the query begins.
     pub fn nth(&self, word: &str, n: usize) -> Location {
-        let in_query = |(text, at): &&(String, Location)| text.eq_ignore_ascii_case(word) && (at.line, at.column) >= (self.query.line, self.query.column);
+        let in_query = |(text, at): &&(String, Location)| {
+            text.eq_ignore_ascii_case(word) && (at.line, at.column) >= (self.query.line, self.query.column)
+        };
         self.words.iter().filter(in_query).nth(n).map_or(self.query, |(_, at)| *at)
     }
 
@@ -86,7 +88,8 @@ pub(super) fn parse(sql: &str) -> Result<Statement, Problem> {
         _ => return Err(Problem::new(first, "this is not a view").help(SHAPE)),
     };
     if statements.next().is_some() {
-        return Err(Problem::new(second_statement(&written).unwrap_or(first), "more than one statement").help("put each view into a file of its own"));
+        return Err(Problem::new(second_statement(&written).unwrap_or(first), "more than one statement")
+            .help("put each view into a file of its own"));
     }
     plain(&create, first)?;
     let query_start = written
@@ -145,8 +148,9 @@ fn view_name(create: &CreateView, at: Location) -> Result<String, Problem> {
     let begins_well = letters.next().is_some_and(|letter| letter.is_ascii_lowercase());
     let goes_on_well = letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
     if !begins_well || !goes_on_well || name.contains("__") || name.len() > MAX_NAME {
-        return Err(Problem::new(ident.span.start, format!("{name:?} cannot be the name of a view"))
-            .help(format!("use at most {MAX_NAME} small letters, digits and single underscores, a letter first: it names tables and paths")));
+        return Err(Problem::new(ident.span.start, format!("{name:?} cannot be the name of a view")).help(format!(
+            "use at most {MAX_NAME} small letters, digits and single underscores, a letter first: it names tables and paths"
+        )));
     }
     Ok(name)
 }

@@ -27,7 +27,10 @@ pub(super) fn check(query: &Query, sources: &BTreeMap<String, SchemaRef>, words:
     match forms.found.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Problem::new(words.query, "the view reads no source").help(known_sources(sources))),
-        [_, _, ..] => Err(Problem::new(words.query, "a view reads one source, once").help("join when reading, or write the joined events into a source")),
+        [_, _, ..] => {
+            Err(Problem::new(words.query, "a view reads one source, once")
+                .help("join when reading, or write the joined events into a source"))
+        }
     }
 }
 
@@ -47,12 +50,14 @@ impl Visitor for Expressions<'_> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return ControlFlow::Break(
-                Problem::new(self.words.query, format!("an expression is nested more than {MAX_DEPTH} levels deep")).help("a long chain of OR can be written as x IN (…)"),
+                Problem::new(self.words.query, format!("an expression is nested more than {MAX_DEPTH} levels deep"))
+                    .help("a long chain of OR can be written as x IN (…)"),
             );
         }
         match expr {
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(
-                Problem::new(place(expr.span().start, self.words), "a subquery in an expression would be a second aggregate or a join").help("subqueries may stand in FROM"),
+                Problem::new(place(expr.span().start, self.words), "a subquery in an expression would be a second aggregate or a join")
+                    .help("subqueries may stand in FROM"),
             ),
             _ => ControlFlow::Continue(()),
         }
@@ -88,14 +93,22 @@ impl Forms<'_> {
             }
         }
         if query.order_by.is_some() {
-            return Err(Problem::new(self.words.last("order"), "ORDER BY has no meaning for a table").help("the order of rows is the option clustering = 'column DESC'"));
+            return Err(Problem::new(self.words.last("order"), "ORDER BY has no meaning for a table")
+                .help("the order of rows is the option clustering = 'column DESC'"));
         }
         if query.limit_clause.is_some() || query.fetch.is_some() {
             let at = if query.fetch.is_some() { self.words.last("fetch") } else { self.words.last("limit") };
-            return Err(Problem::new(at, "LIMIT has no meaning for a view").help("for the first k of each window write QUALIFY row_number() OVER (PARTITION BY slot ORDER BY …) <= k"));
+            return Err(Problem::new(at, "LIMIT has no meaning for a view")
+                .help("for the first k of each window write QUALIFY row_number() OVER (PARTITION BY slot ORDER BY …) <= k"));
         }
-        if query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() || !query.locks.is_empty() || !query.pipe_operators.is_empty() {
-            return Err(Problem::new(self.words.query, "this form of query is not supported").help("write SELECT … FROM … WHERE … GROUP BY … HAVING …"));
+        if query.for_clause.is_some()
+            || query.settings.is_some()
+            || query.format_clause.is_some()
+            || !query.locks.is_empty()
+            || !query.pipe_operators.is_empty()
+        {
+            return Err(Problem::new(self.words.query, "this form of query is not supported")
+                .help("write SELECT … FROM … WHERE … GROUP BY … HAVING …"));
         }
         self.body(&query.body)
     }
@@ -106,7 +119,8 @@ impl Forms<'_> {
             SetExpr::Query(query) => self.query(query),
             SetExpr::SetOperation { op, .. } => {
                 let word = op.to_string();
-                Err(Problem::new(self.words.find(&word), format!("{word} is not supported")).help("make a view of each part, or choose rows with WHERE"))
+                Err(Problem::new(self.words.find(&word), format!("{word} is not supported"))
+                    .help("make a view of each part, or choose rows with WHERE"))
             }
             _ => Err(Problem::new(self.words.query, "a view is a SELECT").help("write SELECT … FROM source GROUP BY …")),
         }
@@ -117,7 +131,8 @@ impl Forms<'_> {
         match &select.distinct {
             None | Some(Distinct::All) => {}
             Some(_) => {
-                return Err(Problem::new(self.words.find("distinct"), "SELECT DISTINCT is a second aggregate").help("GROUP BY the columns and add an aggregate such as count(*)"));
+                return Err(Problem::new(self.words.find("distinct"), "SELECT DISTINCT is a second aggregate")
+                    .help("GROUP BY the columns and add an aggregate such as count(*)"));
             }
         }
         let foreign = select.top.is_some()
@@ -152,8 +167,13 @@ impl Forms<'_> {
         }
         match &table.relation {
             TableFactor::Derived { lateral: false, subquery, sample: None, .. } => self.query(subquery),
-            TableFactor::Table { name, args: None, sample: None, with_ordinality: false, version: None, json_path: None, .. } => self.source(name),
-            other => Err(Problem::new(place(other.span().start, self.words), "FROM takes a source or a subquery").help(known_sources(self.sources))),
+            TableFactor::Table { name, args: None, sample: None, with_ordinality: false, version: None, json_path: None, .. } => {
+                self.source(name)
+            }
+            other => {
+                Err(Problem::new(place(other.span().start, self.words), "FROM takes a source or a subquery")
+                    .help(known_sources(self.sources)))
+            }
         }
     }
 
@@ -200,7 +220,8 @@ impl Visitor for Functions<'_> {
         // Functions that the planner itself knows.
         const BUILT_IN: [&str; 4] = ["unnest", "struct", "row", "array"];
         let known = || {
-            let registered = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).chain(state.window_functions().keys());
+            let registered =
+                state.scalar_functions().keys().chain(state.aggregate_functions().keys()).chain(state.window_functions().keys());
             registered.chain(state.higher_order_functions().keys()).map(String::as_str).chain(BUILT_IN)
         };
         if known().any(|function| function == name) {

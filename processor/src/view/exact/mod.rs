@@ -41,8 +41,12 @@ pub(super) fn functions() -> Vec<AggregateUDF> {
 enum Kind {
     Sum,
     Average,
-    Variance { sample: bool },
-    Deviation { sample: bool },
+    Variance {
+        sample: bool,
+    },
+    Deviation {
+        sample: bool,
+    },
     /// The least or the greatest.
     Extreme,
 }

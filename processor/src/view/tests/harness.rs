@@ -75,7 +75,8 @@ pub fn tweets(rng: &mut ChaCha8Rng, count: usize) -> RecordBatch {
         text
     });
     let texts = StringArray::from_iter_values(texts);
-    let times = TimestampMillisecondArray::from_iter_values((0..count).map(|_| 1_700_000_000_000 + rng.random_range(0..1_200_000))).with_timezone("+00:00");
+    let times = TimestampMillisecondArray::from_iter_values((0..count).map(|_| 1_700_000_000_000 + rng.random_range(0..1_200_000)))
+        .with_timezone("+00:00");
     let ids = Arc::new(Int64Array::from_iter_values(0..count as i64)) as ArrayRef;
     RecordBatch::try_new(schema, vec![ids.clone(), ids, Arc::new(times), Arc::new(texts)]).unwrap()
 }
@@ -106,7 +107,9 @@ pub fn orders(rng: &mut ChaCha8Rng, count: usize) -> RecordBatch {
             "country" => column(field, &mut |rng| ScalarValue::Utf8(Some(["at", "ch", "de"][rng.random_range(0..3)].into()))),
             "amount" => column(field, &mut |rng| ScalarValue::Decimal128(Some(rng.random_range(-1_000..1_000_000)), 12, 2)),
             "pieces" => column(field, &mut |rng| ScalarValue::Int32(Some(rng.random_range(1..5)))),
-            "weight" => column(field, &mut |rng| ScalarValue::Float64(Some(rng.random_range(-1e3..1e3) * 10f64.powi(rng.random_range(-12..12))))),
+            "weight" => {
+                column(field, &mut |rng| ScalarValue::Float64(Some(rng.random_range(-1e3..1e3) * 10f64.powi(rng.random_range(-12..12)))))
+            }
             "customer" => column(field, &mut |rng| ScalarValue::Utf8(Some(format!("c{}", rng.random_range(0..200))))),
             "express" => column(field, &mut |rng| ScalarValue::Boolean(Some(rng.random_bool(0.3)))),
             _ => column(field, &mut |rng| {
@@ -275,10 +278,12 @@ pub fn text_of(batches: &[RecordBatch]) -> Vec<String> {
     for batch in batches {
         let formatters: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
         rows.extend((0..batch.num_rows()).map(|row| {
-            let cells = batch.columns().iter().zip(&formatters).map(|(column, formatter)| match ScalarValue::try_from_array(column, row).unwrap() {
-                // In full, since equality to the last bit is what is tested.
-                ScalarValue::Float64(Some(value)) => format!("{value:?}"),
-                _ => formatter.value(row).to_string(),
+            let cells = batch.columns().iter().zip(&formatters).map(|(column, formatter)| {
+                match ScalarValue::try_from_array(column, row).unwrap() {
+                    // In full, since equality to the last bit is what is tested.
+                    ScalarValue::Float64(Some(value)) => format!("{value:?}"),
+                    _ => formatter.value(row).to_string(),
+                }
             });
             cells.collect::<Vec<_>>().join(" | ")
         }));

@@ -27,6 +27,22 @@ fn views_are_refused_with_a_place_a_reason_and_a_way_out() {
 }
 
 #[test]
+fn a_long_chain_is_refused_before_it_exhausts_a_stack() {
+    let chain = |length: usize| {
+        let condition = vec!["pieces = 1"; length].join(" OR ");
+        refusal(&format!(
+            "CREATE MATERIALIZED VIEW v WITH (partition_key = 'shop', unbounded = true) AS
+             SELECT shop, count(*) AS n FROM orders WHERE {condition} GROUP BY shop"
+        ))
+    };
+    assert!(chain(100).starts_with("accepted"));
+    assert_eq!(
+        chain(300),
+        "v.sql:2:14: an expression is nested more than 200 levels deep\n  help: a long chain of OR can be written as x IN (…)"
+    );
+}
+
+#[test]
 fn hostile_text_is_refused_and_does_no_harm() {
     let long = "x".repeat(70_000);
     let chain = format!("SELECT shop, count(*) AS n FROM orders WHERE {} GROUP BY shop", vec!["1"; 16_000].join("+"));
@@ -35,8 +51,22 @@ fn hostile_text_is_refused_and_does_no_harm() {
     let cases = format!("SELECT {} 1", "CASE WHEN 1 = 1 THEN ".repeat(2_000));
     let froms = format!("SELECT 1 FROM {}", "(SELECT 1 FROM ".repeat(3_000));
     let arrays = format!("SELECT {}", "[".repeat(20_000));
+    let mut doubled = "SELECT shop, count(*) AS n FROM orders GROUP BY shop".to_owned();
+    for _ in 0..14 {
+        doubled = format!("SELECT shop, n+n+n+n AS n FROM ({doubled})");
+    }
     let wrap = |query: &str| format!("CREATE MATERIALIZED VIEW v WITH (partition_key = 'shop', unbounded = true) AS {query}");
-    for text in [long, wrap(&chain), wrap(&nested), wrap(&negated), wrap(&cases), wrap(&froms), wrap(&arrays), "\0\u{feff}'\"`$$".to_owned()] {
+    for text in [
+        long,
+        wrap(&chain),
+        wrap(&nested),
+        wrap(&negated),
+        wrap(&cases),
+        wrap(&froms),
+        wrap(&arrays),
+        wrap(&doubled),
+        "\0\u{feff}'\"`$$".to_owned(),
+    ] {
         assert!(View::plan(&text, "v.sql", &sources()).is_err());
     }
 }
