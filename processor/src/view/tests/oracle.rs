@@ -179,7 +179,7 @@ fn states_that_do_not_fit_are_refused() {
     let mut merger = view.merger().unwrap();
     let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     assert!(merger.merge(&[one.clone(), one.clone()], &[0], 1).is_err());
-    assert!(merger.merge(&[one.clone()], &[1], 1).is_err());
+    assert!(merger.merge(std::slice::from_ref(&one), &[1], 1).is_err());
     assert!(merger.merge(&[], &[0], 1).is_err());
     let mut merger = view.merger().unwrap();
     merger.merge(&[one], &[0], 1).unwrap();
