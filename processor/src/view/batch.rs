@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::MemTable;
@@ -23,11 +23,8 @@ impl Compiled {
         let plan = finish(state.create_physical_plan(&plan))?;
         let batches = finish(collect(plan, context.task_ctx()))?;
         let to_table = |batch: RecordBatch| -> Result<RecordBatch> {
-            let cast_column = |(column, field): (&ArrayRef, &Arc<_>)| {
-                let field: &Arc<datafusion::arrow::datatypes::Field> = field;
-                cast(column, field.data_type())
-            };
-            let converted = batch.columns().iter().zip(columns.fields()).map(cast_column).collect::<Result<Vec<_>, _>>()?;
+            let pairs = batch.columns().iter().zip(columns.fields());
+            let converted = pairs.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
             Ok(RecordBatch::try_new(Arc::clone(columns), converted)?)
         };
         batches.into_iter().map(to_table).collect()

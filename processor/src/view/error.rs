@@ -1,5 +1,6 @@
 //! Why a view is refused, or could not be evaluated.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use datafusion::error::DataFusionError;
@@ -117,8 +118,12 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     let name = name.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 3)
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&name, &candidate.to_lowercase());
+            let shared = name.chars().zip(candidate.chars()).take_while(|(a, b)| a == b).count();
+            (distance, Reverse(shared), candidate)
+        })
+        .filter(|(distance, _, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 3)
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(_, _, candidate)| candidate)
 }

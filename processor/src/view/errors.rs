@@ -23,7 +23,12 @@ pub(super) fn planning(error: &DataFusionError, words: &Words) -> Problem {
     if message.contains("require unique expression names") {
         return Problem::new(at.unwrap_or(words.query), "two columns have the same name").help("give one of them another name with AS");
     }
-    Problem::new(at.unwrap_or_else(|| guess(&message, words)), message)
+    if message.contains("duplicate unqualified field name") {
+        let name = message.split('"').nth(1).unwrap_or("a column");
+        return Problem::new(at.unwrap_or(words.query), format!("two columns have the name {name}: casts are not part of it"))
+            .help("do one of the casts in a subquery in FROM");
+    }
+    Problem::new(at.unwrap_or_else(|| guess(&message, words)), without_candidates(&message))
 }
 
 fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) -> Option<Problem> {
@@ -39,9 +44,19 @@ fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) 
     })
 }
 
+/// What a function says of its arguments, without the list of its signatures.
+fn without_candidates(message: &str) -> &str {
+    let own = message.split_once("coercion failed with: Error during planning: ").map_or(message, |(_, own)| own);
+    match own.split_once("No function matches") {
+        Some((said, _)) if !said.is_empty() => said,
+        _ => own.split_once(" You might need to add explicit type casts").map_or(own, |(said, _)| said),
+    }
+    .trim_end_matches(['.', ' '])
+}
+
 /// Errors of functions have no place: where the function is that they name or speak of.
 fn guess(message: &str, words: &Words) -> Location {
     let named = message.split(|letter: char| !letter.is_alphanumeric() && letter != '_').map(|word| words.find(word));
     let spoken_of = ["tumble", "hop"].into_iter().filter(|_| message.contains("window")).map(|word| words.find(word));
-    named.chain(spoken_of).find(|at| *at != words.query).unwrap_or(words.query)
+    spoken_of.chain(named).find(|at| *at != words.query).unwrap_or(words.query)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -96,7 +96,6 @@ impl Mapper {
             column.cloned().ok_or_else(|| DataFusionError::Execution(format!("the events have no column {}", field.name())))
         });
         let options = RecordBatchOptions::new().with_row_count(Some(events.num_rows()));
-        let schema: Arc<Schema> = Arc::clone(&self.needed);
-        Ok(RecordBatch::try_new_with_options(schema, columns.collect::<Result<Vec<_>>>()?, &options)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.needed), columns.collect::<Result<Vec<_>>>()?, &options)?)
     }
 }

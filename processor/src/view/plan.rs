@@ -52,23 +52,18 @@ pub(super) struct Compiled {
 
 /// Plans a view on a stack of its own, so that no text can exhaust the caller's.
 pub(super) fn plan(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Result<View, ViewError> {
-    let nowhere = |message: &str| Problem::new(Location { line: 1, column: 1 }, message).in_file(file);
+    let start = Location { line: 1, column: 1 };
     std::thread::scope(|scope| {
         let planner = std::thread::Builder::new().name("view planner".into()).stack_size(PLANNING_STACK);
         let planning = planner.spawn_scoped(scope, || plan_here(sql, file, sources).map_err(|problem| problem.in_file(file)));
         match planning.map(|thread| thread.join()) {
             Ok(Ok(planned)) => planned,
-            Ok(Err(_)) => Err(nowhere("the planner failed on this view").help_with("write the query in a simpler form")),
-            Err(error) => Err(nowhere(&format!("no thread to plan on: {error}"))),
+            Ok(Err(_)) => {
+                Err(Problem::new(start, "the planner failed on this view").help("write the query in a simpler form").in_file(file))
+            }
+            Err(error) => Err(Problem::new(start, format!("no thread to plan on: {error}")).in_file(file)),
         }
     })
-}
-
-impl ViewError {
-    fn help_with(mut self, help: &str) -> Self {
-        self.help = Some(help.to_owned());
-        self
-    }
 }
 
 fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Result<View, Problem> {
@@ -363,7 +358,7 @@ fn row_plan(
     let mut outputs = Vec::new();
     let mut keys = Vec::new();
     for ((_, expr), field) in above.outputs.iter().zip(columns.fields()) {
-        keys.push(matches!(expr, Expr::Column(column) if column.name.starts_with('g')));
+        keys.push(below.group_order.iter().any(|place| above::is_column(expr, &group_name(*place))));
         outputs.push(physical(&expr.clone().cast_to(field.data_type(), ranked)?)?);
     }
     let ranker = match &above.rank {

@@ -60,7 +60,7 @@ fn floating_point_aggregates_are_those_of_one_batch_to_the_last_bit() {
         "CREATE MATERIALIZED VIEW weights WITH (partition_key = 'shop', clustering = 'slot') AS
          SELECT shop, slot, sum(weight) AS total, avg(weight) AS average, min(weight) AS least, max(weight) AS most,
                 stddev(weight) AS deviation, var_pop(weight) AS variance, stddev_pop(pieces) AS spread, avg(pieces) AS pieces,
-                sum(CAST(weight AS FLOAT)) AS short, count(weight) AS weighed
+                sum(weight * CAST(pieces AS FLOAT)) AS total_weight, count(weight) AS weighed
          FROM (SELECT *, unnest(hop(ordered_at, INTERVAL '20 minutes', INTERVAL '1 hour')) AS slot FROM orders)
          GROUP BY shop, slot HAVING avg(weight) > -100",
     );
@@ -179,7 +179,7 @@ fn states_that_do_not_fit_are_refused() {
     let mut merger = view.merger().unwrap();
     let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     assert!(merger.merge(&[one.clone(), one.clone()], &[0], 1).is_err());
-    assert!(merger.merge(&[one.clone()], &[1], 1).is_err());
+    assert!(merger.merge(std::slice::from_ref(&one), &[1], 1).is_err());
     assert!(merger.merge(&[], &[0], 1).is_err());
     let mut merger = view.merger().unwrap();
     merger.merge(&[one], &[0], 1).unwrap();

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::DataType;
 
 use super::harness::{HASHTAG_COUNTS, HASHTAG_TRENDS, planned};
 use crate::table::Order;
-use crate::view::{Ranking, WindowSpec};
+use crate::view::{Mapper, Merger, Ranking, View, WindowSpec};
 
 #[test]
 fn hashtag_counts() {
@@ -23,6 +23,15 @@ fn hashtag_counts() {
     assert_eq!(names(&view.groups), ["slot", "hashtag"]);
     assert_eq!(names(&view.states), ["r0[count]"]);
     assert!(view.shape.columns.fields().iter().all(|field| field.is_nullable()));
+}
+
+#[test]
+fn views_go_from_thread_to_thread() {
+    fn is_shared<T: Send + Sync>() {}
+    fn is_sent<T: Send>() {}
+    is_shared::<View>();
+    is_sent::<Mapper>();
+    is_sent::<Merger>();
 }
 
 #[test]
