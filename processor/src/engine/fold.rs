@@ -464,7 +464,7 @@ impl Fold {
     }
 
     /// From now on rows are written at every commit. What readers have not seen yet follows from the sweep that this answers with, or, for
-    /// assembled windows, with the next commit. Asked again after a crash, it answers with that sweep again.
+    /// assembled windows, with the next commit. That a sweep was begun must be committed before it begins. Asked again after a crash, it answers with that sweep again.
     pub fn go_live(&mut self) -> Option<Sweep> {
         if self.next.complete {
             return None;
@@ -483,7 +483,8 @@ impl Fold {
         None
     }
 
-    /// A sweep of the windows that have closed since the last one, if there are at least `least` of them.
+    /// A sweep of the windows that have closed since the last one, if there are at least `least` of them. That it was begun must be
+    /// committed before it begins.
     pub fn closed_sweep(&mut self, least: usize) -> Option<Sweep> {
         if self.next.live || self.assembler.is_some() {
             return None;

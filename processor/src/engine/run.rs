@@ -106,7 +106,7 @@ impl Runner {
                 self.commit()?;
                 pending_since = None;
             }
-            self.advance();
+            self.advance()?;
         }
         self.commit()
     }
@@ -169,18 +169,21 @@ impl Runner {
     }
 
     /// Decides what follows from how far the version is: sweep, or write at every commit from now on.
-    fn advance(&mut self) {
+    fn advance(&mut self) -> Result<(), EngineError> {
         if self.fold.is_live() || self.shared.outbox.lock().is_sweeping() || self.shared.outbox.lock().has_acknowledged() {
-            return;
+            return Ok(());
         }
         let sweep = match self.is_caught_up() {
             true => self.fold.go_live(),
             false => self.fold.closed_sweep(self.settings.sweep_windows),
         };
         if let Some(sweep) = sweep {
+            // Rows of a sweep that does not finish are in the store too: late changes must reach them after a restart.
+            self.commit()?;
             self.shared.outbox.lock().offer_sweep(sweep);
             self.wake_writer();
         }
+        Ok(())
     }
 
     /// A version that is being built has folded all there is: no need to wait for more before it commits.

@@ -194,7 +194,7 @@ impl Simulation {
                 moved |= owner.merge(&self.scene, *partition).map_err(|error| error.to_string())?;
             }
             if !moved {
-                owner.go_live();
+                owner.go_live(&self.scene).map_err(|error| error.to_string())?;
             }
             if owner.is_commit_due(self.clock.now_ms()) {
                 owner.commit(&self.scene).map_err(|error| error.to_string())?;
@@ -243,14 +243,8 @@ fn step_of(
         30..55 => owner.merge(scene, partition).map(drop),
         55..75 => owner.commit(scene),
         75..94 => owner.writer.step().map(drop),
-        94..97 => {
-            owner.sweep();
-            Ok(())
-        }
-        _ => {
-            owner.go_live();
-            Ok(())
-        }
+        94..97 => owner.sweep(scene),
+        _ => owner.go_live(scene),
     }
 }
 

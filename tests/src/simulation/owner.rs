@@ -12,6 +12,7 @@ use refold_processor::engine::fold::{Fold, FoldSettings, Told};
 use refold_processor::engine::map::{Before, Chunk, ChunkMapper, Mapped};
 use refold_processor::engine::outbox::{Outbox, Work};
 use refold_processor::engine::run::progress;
+use refold_processor::engine::sweep::Sweep;
 use refold_processor::engine::writer::Writer;
 use refold_processor::log::memory::MemoryLog;
 use refold_processor::log::{Log, LogReader};
@@ -162,21 +163,24 @@ impl Owner {
     }
 
     /// Writes at every commit from now on.
-    pub fn go_live(&mut self) {
-        if self.is_between_sweeps()
-            && let Some(sweep) = self.fold.go_live()
-        {
-            self.writer.outbox.lock().offer_sweep(sweep);
-        }
+    pub fn go_live(&mut self, scene: &Scene) -> Result<(), EngineError> {
+        let sweep = if self.is_between_sweeps() { self.fold.go_live() } else { None };
+        self.begin(scene, sweep)
     }
 
     /// Sweeps what has closed.
-    pub fn sweep(&mut self) {
-        if self.is_between_sweeps()
-            && let Some(sweep) = self.fold.closed_sweep(1)
-        {
+    pub fn sweep(&mut self, scene: &Scene) -> Result<(), EngineError> {
+        let sweep = if self.is_between_sweeps() { self.fold.closed_sweep(1) } else { None };
+        self.begin(scene, sweep)
+    }
+
+    /// That a sweep was begun is committed before it begins.
+    fn begin(&mut self, scene: &Scene, sweep: Option<Sweep>) -> Result<(), EngineError> {
+        if let Some(sweep) = sweep {
+            self.commit(scene)?;
             self.writer.outbox.lock().offer_sweep(sweep);
         }
+        Ok(())
     }
 
     fn is_between_sweeps(&self) -> bool {
