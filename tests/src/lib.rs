@@ -1,1 +1,5 @@
-//! tests
+//! What the end to end tests and proofs of Refold share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+pub mod scale;
+pub mod simulation;

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod dirty;
 pub mod emitted;
 pub mod error;
+pub mod faults;
 pub mod feed;
 pub mod fold;
 pub mod layout;

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 
 use super::error::EngineError;
+use super::faults::{Faults, Step};
 use super::feed::{Backoff, Message};
 use super::fold::Fold;
 use super::meta::Meta;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub status: Arc<Mutex<RunStatus>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where to end the process, for tests.
+    pub faults: Arc<Faults>,
 }
 
 /// What readers are told of committed facts.
@@ -98,7 +101,7 @@ impl Runner {
             if self.fold.is_ahead() && pending_since.is_none() {
                 pending_since = Some(std::time::Instant::now());
             }
-            let is_due = pending_since.is_some_and(|since| since.elapsed() >= self.commit_interval());
+            let is_due = pending_since.is_some_and(|since| since.elapsed() >= self.commit_interval()) || self.has_read_all();
             if is_due || self.fold.size() > self.settings.overlay_bytes || (pending_since.is_none() && self.has_news()) {
                 self.commit()?;
                 pending_since = None;
@@ -149,8 +152,13 @@ impl Runner {
         for sweep in &swept {
             self.fold.swept(sweep);
         }
+        if !acknowledged.is_empty() {
+            self.shared.faults.reach(Step::Clear);
+        }
+        self.shared.faults.reach(Step::Commit);
         let durable = self.fold.is_live();
         let committed = self.fold.commit(&acknowledged, durable, self.shared.clock.now_ms())?;
+        self.shared.faults.reach(Step::Offer);
         let meta = self.fold.meta();
         let progress = progress(meta, self.fold.view().options.keep_us);
         self.shared.dropped_to_us.store(meta.dropped_to_us.unwrap_or(i64::MIN), Ordering::Relaxed);
@@ -173,6 +181,12 @@ impl Runner {
             self.shared.outbox.lock().offer_sweep(sweep);
             self.wake_writer();
         }
+    }
+
+    /// A version that is being built has folded all there is: no need to wait for more before it commits.
+    fn has_read_all(&self) -> bool {
+        let is_read = |(partition, end): (&Partition, &Offset)| self.fold.before(*partition).position >= *end;
+        !self.fold.is_live() && self.fold.is_ahead() && self.messages.is_empty() && self.ends.iter().all(is_read)
     }
 
     fn is_caught_up(&self) -> bool {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::error::EngineError;
+use super::faults::Faults;
 use super::feed::{self, Consumer, FeedSettings};
 use super::fold::{Fold, FoldSettings};
 use super::map::Rules;
@@ -74,6 +75,8 @@ pub struct WorkerSettings {
     pub queued_rows: usize,
     /// How many rows are drained or swept at a time.
     pub rows_per_write: usize,
+    /// Where to end the process, for tests.
+    pub faults: Arc<Faults>,
 }
 
 /// The threads of one version.
@@ -324,6 +327,7 @@ impl Worker {
             dropped_to_us: dropped_to_us.clone(),
             status: status.clone(),
             clock: clock.clone(),
+            faults: self.settings.faults.clone(),
         };
         let mut writer = Writer {
             view: view.clone(),
@@ -335,6 +339,7 @@ impl Worker {
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
             announced: None,
+            faults: self.settings.faults.clone(),
         };
         let live = fold.meta().live;
         let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());

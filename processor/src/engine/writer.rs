@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::dirty;
 use super::error::EngineError;
+use super::faults::{Faults, Step};
 use super::layout::Layout;
 use super::outbox::{Outbox, Work};
 use super::sweep::Sweeper;
@@ -35,6 +36,8 @@ pub struct Writer {
     pub rows_per_write: usize,
     /// The last cut that was announced before its rows were written.
     pub announced: Option<Cut>,
+    /// Where to end the process, for tests.
+    pub faults: Arc<Faults>,
 }
 
 /// What a step did.
@@ -50,6 +53,9 @@ impl Writer {
     /// Does the next piece of work. On error nothing is taken as written, and the next step tries the same again.
     pub fn step(&mut self) -> Result<Stepped, EngineError> {
         let work = self.outbox.lock().work();
+        if !matches!(work, Work::Nothing) {
+            self.faults.reach(Step::Write);
+        }
         let rows = match work {
             Work::Nothing => return self.sync(),
             Work::Rows(queued) => {
@@ -59,6 +65,7 @@ impl Writer {
                     self.store.write(&self.table, &rows.to_batch(self.epoch)?)?;
                     count += rows.len();
                 }
+                self.faults.reach(Step::Acknowledge);
                 self.outbox.lock().wrote(&queued);
                 count
             }
@@ -92,6 +99,7 @@ impl Writer {
                 count
             }
         };
+        self.faults.reach(Step::Tell);
         self.tell()?;
         Ok(Stepped::Wrote(rows))
     }

@@ -9,6 +9,13 @@ use bytes::Bytes;
 
 use crate::position::{Cut, Offset, Partition};
 
+mod block;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod embedded;
+pub mod memory;
+mod placement;
+
 /// A record to append.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewRecord {

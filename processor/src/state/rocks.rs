@@ -143,6 +143,6 @@ impl State for RocksState {
         }
         let mut options = WriteOptions::default();
         options.set_sync(durable);
-        self.db.write_opt(&writes, &options).map_err(|error| self.failed(error.to_string()))
+        self.db.write_opt(writes, &options).map_err(|error| self.failed(error.to_string()))
     }
 }

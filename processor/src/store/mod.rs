@@ -5,6 +5,10 @@
 //! The conformance suite in `conformance` is what every adapter must pass.
 
 pub mod catalogue;
+pub mod memory;
+mod range;
+mod rows;
+mod shape;
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;

@@ -5,8 +5,38 @@
 //! are merged by group ([`Merger`]), and the part above turns groups and their states into rows ([`View::rows`]).
 //! The same text run as a batch ([`View::batch`]) is the oracle that tests compare with.
 
+mod above;
+mod aggregates;
+mod batch;
+mod error;
+mod events;
+mod explain;
+pub mod functions;
+mod key;
+mod lineage;
+mod mapper;
+mod merger;
+mod options;
+mod plan;
+mod rows;
+mod session;
+mod statement;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 
+pub use self::error::ViewError;
+pub use self::mapper::{Mapper, Partial};
+pub use self::merger::Merger;
+pub use self::rows::Rows;
+
+use self::plan::Compiled;
 use crate::table::{Order, TableShape};
 
 /// The options of a view, as its author wrote them in `WITH (…)`. Durations are in microseconds.
@@ -68,10 +98,71 @@ pub struct View {
     pub shape: TableShape,
     /// Its window, if it groups by one.
     pub window: Option<WindowSpec>,
+    /// The column of the source that its window cuts, by index into the source's schema. It must be the event time.
+    pub window_source_column: Option<usize>,
     /// Its ranking, if it is a top-k.
     pub ranking: Option<Ranking>,
     /// The group key: the pane's start first if there is a window, then the other GROUP BY columns.
     pub groups: SchemaRef,
     /// The state of all aggregates, column by column.
     pub states: SchemaRef,
+    compiled: Arc<Compiled>,
+}
+
+impl View {
+    /// Plans the text of a view. `sources` are the Arrow schemas of the declared sources by name, `file` names the text in errors.
+    ///
+    /// # Errors
+    /// Everything that a view may not be, with its place in the text and what to write instead. No text makes it panic.
+    pub fn plan(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Result<View, ViewError> {
+        plan::plan(sql, file, sources)
+    }
+
+    /// A plan of its own below the aggregate, to be used by one thread.
+    ///
+    /// # Errors
+    /// None that a planned view is known to give.
+    pub fn mapper(&self) -> Result<Mapper, ViewError> {
+        Mapper::of(self, &self.compiled).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
+    /// Fresh accumulators.
+    ///
+    /// # Errors
+    /// None that a planned view is known to give.
+    pub fn merger(&self) -> Result<Merger, ViewError> {
+        Merger::of(&self.compiled).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
+    /// The rows of groups, for views that do not rank. `groups` are as [`View::groups`] but with the window's start in place of the
+    /// pane's, `states` as [`View::states`], a row for each group.
+    ///
+    /// # Errors
+    /// When an expression of SELECT or HAVING fails, for instance by a division by zero.
+    pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows, ViewError> {
+        self.compiled.rows(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
+    /// The rows of a ranking, from all groups of one window: those with a rank up to k, in the order of the columns ranked within
+    /// and the rank.
+    ///
+    /// # Errors
+    /// When the view does not rank, or an expression fails.
+    pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch, ViewError> {
+        self.compiled.rank(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
+    /// The oracle: the view's SELECT as it stands, run as one batch over whole events, with every window of `hop()` spelled out.
+    ///
+    /// # Errors
+    /// When an expression fails, or the events do not have the source's schema.
+    pub fn batch(&self, events: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ViewError> {
+        let batch = self.compiled.batch(&self.source, &self.shape.columns, events);
+        batch.map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
+    /// What the view does, for people: source, window, key, options, and the plan below and above the aggregate.
+    pub fn explain(&self) -> String {
+        explain::explain(self, &self.compiled)
+    }
 }

@@ -76,6 +76,7 @@ impl Owner {
             outbox: Arc::new(Mutex::new(outbox)),
             rows_per_write: 7,
             announced: None,
+            faults: Arc::default(),
         };
         let mut readers = BTreeMap::new();
         for partition in partitions {

@@ -114,7 +114,10 @@ pub enum CatalogueError {
     #[error("the schema is not JSON: {0}")]
     InvalidSchema(String),
     /// A register of a later release.
-    #[error("register {key} has format {format}, this release reads up to {}; use the release that wrote it or a later one", records::FORMAT)]
+    #[error(
+        "register {key} has format {format}, this release reads up to {}; use the release that wrote it or a later one",
+        records::FORMAT
+    )]
     NewerFormat {
         /// The register.
         key: String,
@@ -322,7 +325,12 @@ impl Catalogue {
             match (&before, expected) {
                 (Some(active), _) if Some(active.version) != expected => {
                     let ago = ago(now_ms - active.switched_ms);
-                    return Err(CatalogueError::Switched { view: view.into(), active: active.version, ago, by: active.switched_by.clone() });
+                    return Err(CatalogueError::Switched {
+                        view: view.into(),
+                        active: active.version,
+                        ago,
+                        by: active.switched_by.clone(),
+                    });
                 }
                 (None, Some(expected)) => return Err(CatalogueError::NothingActive { view: view.into(), expected }),
                 _ => {}

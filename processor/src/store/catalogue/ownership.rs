@@ -98,10 +98,14 @@ impl Catalogue {
         next: impl Fn(&Ownership, i64) -> Option<Ownership>,
     ) -> Result<bool, CatalogueError> {
         for _ in 0..ATTEMPTS {
-            let (held, revision) = self
-                .owner_register(view, version)?
-                .ok_or_else(|| CatalogueError::LostTo { view: view.into(), version, owner: "nobody".into(), epoch: Epoch(0) })?;
-            let next = Some(&held).filter(|held| held.owner == owner && held.epoch == epoch).and_then(|held| next(held, self.clock.now_ms()));
+            let (held, revision) = self.owner_register(view, version)?.ok_or_else(|| CatalogueError::LostTo {
+                view: view.into(),
+                version,
+                owner: "nobody".into(),
+                epoch: Epoch(0),
+            })?;
+            let next =
+                Some(&held).filter(|held| held.owner == owner && held.epoch == epoch).and_then(|held| next(held, self.clock.now_ms()));
             let Some(next) = next else {
                 return Err(CatalogueError::LostTo { view: view.into(), version, owner: held.owner, epoch: held.epoch });
             };

@@ -37,7 +37,8 @@ impl Catalogue {
         let mut schemas = Vec::new();
         for (key, stored) in self.registers.list(SCHEMA_PREFIX)? {
             let id = key.strip_prefix(SCHEMA_PREFIX).and_then(|number| number.parse().ok());
-            let id = id.ok_or_else(|| CatalogueError::Unreadable { key: key.clone(), error: "its name does not end in a number".into() })?;
+            let id =
+                id.ok_or_else(|| CatalogueError::Unreadable { key: key.clone(), error: "its name does not end in a number".into() })?;
             let register: SchemaRegister = decode(&key, &stored.value)?;
             schemas.push((id, register.schema));
         }

@@ -1,0 +1,215 @@
+//! A view store in memory: for tests and simulations. Cheap to create, deterministic, forgotten with its last handle.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use datafusion::arrow::array::{Array, BooleanArray, RecordBatch, Scalar};
+use datafusion::arrow::compute::kernels::cmp::lt;
+use parking_lot::RwLock;
+
+use super::range::before;
+use super::rows::{RowCodec, StoredRows, is_live, wins};
+use super::shape::ShapeDescription;
+use super::{Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError};
+use crate::table::{Epoch, Table};
+
+/// A view store in memory. Deletions are remembered as long as their table.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: RwLock<BTreeMap<String, MemoryTable>>,
+    catalogue: RwLock<MemoryRegisters>,
+}
+
+#[derive(Debug)]
+struct MemoryTable {
+    codec: RowCodec,
+    rows: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    told: Option<(Epoch, Progress)>,
+}
+
+#[derive(Debug, Default)]
+struct MemoryRegisters {
+    registers: BTreeMap<String, Register>,
+    journal: Vec<String>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        MemoryStore::default()
+    }
+}
+
+impl MemoryTable {
+    fn require(&self, table: &Table) -> Result<(), StoreError> {
+        if self.codec.table.shape == table.shape {
+            return Ok(());
+        }
+        ShapeDescription::of(&self.codec.table.shape).require(table)
+    }
+}
+
+fn find<'a>(tables: &'a BTreeMap<String, MemoryTable>, table: &Table) -> Result<&'a MemoryTable, StoreError> {
+    let found = tables.get(&table.name()).ok_or_else(|| StoreError::UnknownTable(table.name()))?;
+    found.require(table)?;
+    Ok(found)
+}
+
+fn find_mut<'a>(tables: &'a mut BTreeMap<String, MemoryTable>, table: &Table) -> Result<&'a mut MemoryTable, StoreError> {
+    let found = tables.get_mut(&table.name()).ok_or_else(|| StoreError::UnknownTable(table.name()))?;
+    found.require(table)?;
+    Ok(found)
+}
+
+impl RowWriter for MemoryStore {
+    fn create_table(&self, table: &Table) -> Result<(), StoreError> {
+        let mut tables = self.tables.write();
+        if let Some(existing) = tables.get(&table.name()) {
+            return existing.require(table);
+        }
+        let codec = RowCodec::new(table, Vec::new())?;
+        tables.insert(table.name(), MemoryTable { codec, rows: BTreeMap::new(), told: None });
+        Ok(())
+    }
+
+    fn drop_table(&self, table: &Table) -> Result<(), StoreError> {
+        self.tables.write().remove(&table.name());
+        Ok(())
+    }
+
+    fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
+        let mut tables = self.tables.write();
+        let found = find_mut(&mut tables, table)?;
+        let encoded = found.codec.encode(rows, 0)?;
+        for (key, value) in encoded.iter() {
+            match found.rows.get_mut(key) {
+                Some(stored) if wins(value, stored) => *stored = value.into(),
+                Some(_) => {}
+                None => {
+                    found.rows.insert(key.into(), value.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {
+        let mut tables = self.tables.write();
+        let found = find_mut(&mut tables, table)?;
+        let rank = |epoch: Epoch, progress: &Progress| (epoch, progress.writing.sum(), progress.visible.sum());
+        let is_older = found.told.as_ref().is_some_and(|(told_in, told)| rank(epoch, progress) < rank(*told_in, told));
+        if !is_older {
+            found.told = Some((epoch, progress.clone()));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn reclaim(&self, table: &Table, column: usize, before_us: i64) -> Result<(), StoreError> {
+        let mut tables = self.tables.write();
+        let found = find_mut(&mut tables, table)?;
+        let bound = before(table, column, before_us)?;
+        let mut rows = StoredRows::default();
+        let live = || found.rows.iter().filter(|(_, value)| is_live(value));
+        for (key, value) in live() {
+            found.codec.collect(&mut rows, key, value);
+        }
+        let expired = expired(&found.codec.decode(table, &rows)?, column, &bound)?;
+        let keys: Vec<Box<[u8]>> = live().zip(&expired).filter(|(_, expired)| **expired).map(|((key, _), _)| key.clone()).collect();
+        for key in keys {
+            found.rows.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+/// Which rows have a value in `column` that is below `bound`.
+pub(super) fn expired(rows: &RecordBatch, column: usize, bound: &datafusion::scalar::ScalarValue) -> Result<Vec<bool>, StoreError> {
+    let broken = |error: String| StoreError::Broken(error);
+    let bound = bound.to_array().map_err(|error| broken(error.to_string()))?;
+    let below: BooleanArray = lt(rows.column(column), &Scalar::new(bound)).map_err(|error| broken(error.to_string()))?;
+    Ok((0..below.len()).map(|index| below.is_valid(index) && below.value(index)).collect())
+}
+
+impl RowReader for MemoryStore {
+    fn read(&self, table: &Table, read: &PartitionRead) -> Result<Page, StoreError> {
+        let tables = self.tables.read();
+        let found = find(&tables, table)?;
+        let range = found.codec.range(read)?;
+        let mut rows = StoredRows::default();
+        let mut last: &[u8] = &[];
+        if range.keys.is_empty() {
+            return Ok(Page { rows: found.codec.decode(table, &rows)?, next: None });
+        }
+        let start = Bound::Included(range.keys.start.as_slice());
+        let end = range.keys.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, value) in found.rows.range::<[u8], _>((start, end)).filter(|(_, value)| is_live(value)) {
+            if rows.len() == read.limit {
+                let next = Some(found.codec.cursor(&range, last));
+                return Ok(Page { rows: found.codec.decode(table, &rows)?, next });
+            }
+            found.codec.collect(&mut rows, key, value);
+            last = key;
+        }
+        Ok(Page { rows: found.codec.decode(table, &rows)?, next: None })
+    }
+
+    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
+        let tables = self.tables.read();
+        let found = find(&tables, table)?;
+        let mut rows = StoredRows::default();
+        for (key, value) in found.rows.iter().filter(|(_, value)| is_live(value)) {
+            found.codec.collect(&mut rows, key, value);
+        }
+        if rows.len() == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(vec![found.codec.decode(table, &rows)?])
+    }
+
+    fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {
+        let tables = self.tables.read();
+        Ok(find(&tables, table)?.told.as_ref().map(|(_, progress)| progress.clone()))
+    }
+}
+
+impl Registers for MemoryStore {
+    fn get(&self, key: &str) -> Result<Option<Register>, StoreError> {
+        Ok(self.catalogue.read().registers.get(key).cloned())
+    }
+
+    fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError> {
+        let mut catalogue = self.catalogue.write();
+        let stored = catalogue.registers.get(key);
+        if stored.map(|register| register.revision) != expected {
+            return Ok(Outcome::Conflict(stored.cloned()));
+        }
+        let revision = expected.unwrap_or(0) + 1;
+        match value {
+            Some(value) => catalogue.registers.insert(key.into(), Register { value: value.into(), revision }),
+            None => catalogue.registers.remove(key),
+        };
+        Ok(Outcome::Set(revision))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
+        let catalogue = self.catalogue.read();
+        let from = catalogue.registers.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let listed = from.take_while(|(key, _)| key.starts_with(prefix));
+        Ok(listed.map(|(key, register)| (key.clone(), register.clone())).collect())
+    }
+
+    fn append_journal(&self, entry: &str) -> Result<(), StoreError> {
+        self.catalogue.write().journal.push(entry.into());
+        Ok(())
+    }
+
+    fn journal(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        let catalogue = self.catalogue.read();
+        let newest = catalogue.journal.iter().rev().take(limit).rev();
+        Ok(newest.cloned().collect())
+    }
+}

@@ -1,0 +1,160 @@
+//! Which aggregates a view may have: those whose state is bounded and merges in any order to the same value.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::compute::SortOptions;
+use datafusion::common::DFSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion::logical_expr::{Expr, ExprSchemable, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
+
+use super::above::{result_name, unaliased};
+use super::error::Problem;
+use super::statement::Words;
+
+/// An aggregate of a view, over the columns of [`Inputs`].
+pub(super) struct Planned {
+    pub function: Arc<AggregateFunctionExpr>,
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// The columns that aggregates take: every expression once.
+#[derive(Default)]
+pub(super) struct Inputs {
+    pub exprs: Vec<Expr>,
+}
+
+impl Inputs {
+    pub fn place(&mut self, expr: &Expr) -> usize {
+        let expr = unaliased(expr.clone());
+        match self.exprs.iter().position(|known| *known == expr) {
+            Some(place) => place,
+            None => {
+                self.exprs.push(expr);
+                self.exprs.len() - 1
+            }
+        }
+    }
+
+    pub fn name(place: usize) -> String {
+        format!("a{place}")
+    }
+}
+
+/// Checks an aggregate, and answers with its call.
+pub(super) fn check(expr: &Expr, schema: &DFSchema, words: &Words) -> Result<AggregateFunction, Problem> {
+    let Expr::AggregateFunction(call) = unaliased(expr.clone()) else {
+        return Err(Problem::new(words.query, format!("{expr} is not an aggregate that a view can keep")));
+    };
+    let name = call.func.name().to_owned();
+    let at = words.find(&name);
+    if call.params.distinct {
+        let problem = Problem::new(at, format!("{name}(DISTINCT …) would have to keep every value it has seen"));
+        return Err(if name == "count" { problem.help("write approx_distinct(…), which is bounded and off by about 1 %") } else { problem.help("leave DISTINCT out") });
+    }
+    let refused = |message: &str, help: &str| Err(Problem::new(at, format!("{name}(): {message}")).help(help));
+    let first = call.params.args.first().and_then(|argument| argument.get_type(schema).ok());
+    let floating = first.as_ref().is_some_and(DataType::is_floating);
+    match name.as_str() {
+        "count" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" | "approx_distinct" => {}
+        "sum" | "avg" | "min" | "max" if !floating => {}
+        "sum" | "avg" => {
+            return refused(
+                "adding floating-point numbers gives another result in another order, and rows must not depend on the order of arrival",
+                "CAST(… AS DECIMAL(20, 4)), with as many digits as needed",
+            );
+        }
+        "min" | "max" => return refused("floating-point numbers have no total order (NaN, -0.0)", "CAST(… AS DECIMAL(20, 4)), with as many digits as needed"),
+        "first_value" | "last_value" => {
+            if call.params.order_by.is_empty() {
+                return refused("which value is the first depends on the order of arrival", "say which: first_value(x ORDER BY time, id)");
+            }
+        }
+        "array_agg" | "string_agg" | "nth_value" => return refused("its state grows with the events of a group", "keep count(*), min(…), max(…) or last_value(… ORDER BY …) instead"),
+        "median" | "percentile_cont" | "quantile_cont" => return refused("it would have to keep every value", "count values in classes instead: sum(CASE WHEN x <= 10 THEN 1 ELSE 0 END)"),
+        "approx_percentile_cont" | "approx_percentile_cont_with_weight" | "approx_median" => {
+            return refused("its result depends on the order of arrival", "count values in classes instead: sum(CASE WHEN x <= 10 THEN 1 ELSE 0 END)");
+        }
+        "any_value" => return refused("which value it takes depends on the order of arrival", "write min(…) or first_value(… ORDER BY …)"),
+        "grouping" => return refused("there are no grouping sets here", "leave it out"),
+        _ => {
+            return refused(
+                "its result depends on the order of arrival",
+                "these do not: count, sum, avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, approx_distinct, first_value, last_value",
+            );
+        }
+    }
+    Ok(call)
+}
+
+/// Puts the expressions that an aggregate takes among the inputs.
+pub(super) fn collect(call: &AggregateFunction, inputs: &mut Inputs) {
+    for argument in call.params.args.iter().filter(|argument| !matches!(argument, Expr::Literal(..))) {
+        inputs.place(argument);
+    }
+    for sort in ordering(call) {
+        inputs.place(&sort.expr);
+    }
+    if let Some(filter) = &call.params.filter {
+        inputs.place(filter);
+    }
+}
+
+/// The ORDER BY of an aggregate, with its value at the end: so that of equal ones the same is taken in every order of arrival.
+pub(super) fn ordering(call: &AggregateFunction) -> Vec<datafusion::logical_expr::SortExpr> {
+    let mut ordering = call.params.order_by.clone();
+    if let (false, Some(value)) = (ordering.is_empty(), call.params.args.first())
+        && !ordering.iter().any(|sort| sort.expr == *value)
+    {
+        ordering.push(value.clone().sort(true, false));
+    }
+    ordering
+}
+
+/// Plans an aggregate over a plan with the columns of `inputs`, which begin at `offset` of its schema.
+pub(super) fn plan(call: &AggregateFunction, index: usize, inputs: &mut Inputs, (schema, offset): (&SchemaRef, usize)) -> Result<Planned> {
+    let mut column = |expr: &Expr| -> Arc<dyn PhysicalExpr> {
+        if let Expr::Literal(value, _) = expr {
+            return Arc::new(Literal::new(value.clone()));
+        }
+        let place = inputs.place(expr);
+        Arc::new(Column::new(&Inputs::name(place), offset + place))
+    };
+    let arguments = call.params.args.iter().map(&mut column).collect();
+    let order_by = ordering(call)
+        .iter()
+        .map(|sort| PhysicalSortExpr { expr: column(&sort.expr), options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first } })
+        .collect();
+    let filter = call.params.filter.as_deref().map(&mut column);
+    let function = AggregateExprBuilder::new(Arc::clone(&call.func), arguments)
+        .order_by(order_by)
+        .schema(Arc::clone(schema))
+        .alias(result_name(index))
+        .with_ignore_nulls(call.params.null_treatment == Some(NullTreatment::IgnoreNulls))
+        .build()?;
+    Ok(Planned { function: Arc::new(function), filter })
+}
+
+/// The state columns of aggregates.
+pub(super) fn state_schema(functions: &[Arc<AggregateFunctionExpr>]) -> Result<SchemaRef> {
+    let mut fields = Vec::new();
+    for function in functions {
+        fields.extend(function.state_fields()?.into_iter().map(|field| field.as_ref().clone().with_nullable(true)));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// A fresh accumulator for all groups.
+pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        function.create_groups_accumulator()
+    } else {
+        let function = Arc::clone(function);
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+    }
+}

@@ -1,0 +1,194 @@
+//! The text of a view, taken apart: `CREATE MATERIALIZED VIEW name WITH (…) AS query`.
+
+use std::fmt::Write as _;
+
+use datafusion::sql::sqlparser::ast::{CreateTableOptions, CreateView, Ident, ObjectNamePart, Query, SqlOption, Statement as SqlStatement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::error::Problem;
+
+/// The longest view text, in bytes. With it everything that grows with the text is bounded.
+const MAX_BYTES: usize = 64 << 10;
+/// How deeply parentheses and subqueries may be nested.
+const MAX_NESTING: usize = 50;
+/// The longest name of a view: with `__v` and a version it must be a table name, and Cassandra's have 48 characters.
+const MAX_NAME: usize = 36;
+
+/// A statement in its parts.
+pub(super) struct Statement {
+    pub name: String,
+    pub options: Vec<SqlOption>,
+    pub query: Box<Query>,
+    pub digest: String,
+    pub words: Words,
+}
+
+/// The words of the text and where they are, to give errors a place.
+pub(super) struct Words {
+    words: Vec<(String, Location)>,
+    /// Where the query begins.
+    pub query: Location,
+}
+
+impl Words {
+    /// Where a word first stands within the query, or else where the query begins.
+    pub fn find(&self, word: &str) -> Location {
+        self.nth(word, 0)
+    }
+
+    /// Where a word stands for the `n`th time (from 0) within the query, or else where the query begins.
+    pub fn nth(&self, word: &str, n: usize) -> Location {
+        let in_query = |(text, at): &&(String, Location)| text.eq_ignore_ascii_case(word) && (at.line, at.column) >= (self.query.line, self.query.column);
+        self.words.iter().filter(in_query).nth(n).map_or(self.query, |(_, at)| *at)
+    }
+
+    /// Where a column name last stands, or else where the query begins.
+    pub fn last(&self, word: &str) -> Location {
+        self.words.iter().rev().find(|(text, _)| text.eq_ignore_ascii_case(word)).map_or(self.query, |(_, at)| *at)
+    }
+}
+
+const SHAPE: &str = "a view is one statement: CREATE MATERIALIZED VIEW name WITH (partition_key = '…', …) AS SELECT …";
+
+/// Parses the text of a view.
+pub(super) fn parse(sql: &str) -> Result<Statement, Problem> {
+    let start = Location { line: 1, column: 1 };
+    if sql.len() > MAX_BYTES {
+        return Err(Problem::new(start, format!("the text has {} bytes, a view may have {MAX_BYTES}", sql.len())));
+    }
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize_with_location()
+        .map_err(|error| Problem::new(error.location, format!("syntax error: {}", error.message)))?;
+    let written: Vec<TokenWithSpan> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).cloned().collect();
+    let first = written.first().map_or(start, |token| token.span.start);
+
+    let statements = Parser::new(&dialect)
+        .with_recursion_limit(MAX_NESTING)
+        .with_tokens_with_locations(tokens)
+        .parse_statements()
+        .map_err(|error| syntax(error, first))?;
+    let mut statements = statements.into_iter();
+    let create = match statements.next() {
+        Some(SqlStatement::CreateView(create)) if create.materialized => create,
+        Some(SqlStatement::CreateView(_)) => {
+            return Err(Problem::new(first, "only materialized views can be kept").help("write CREATE MATERIALIZED VIEW"));
+        }
+        _ => return Err(Problem::new(first, "this is not a view").help(SHAPE)),
+    };
+    if statements.next().is_some() {
+        return Err(Problem::new(second_statement(&written).unwrap_or(first), "more than one statement").help("put each view into a file of its own"));
+    }
+    plain(&create, first)?;
+    let query_start = written
+        .iter()
+        .skip_while(|token| !matches!(&token.token, Token::Word(word) if word.keyword == Keyword::AS))
+        .nth(1)
+        .map_or(first, |token| token.span.start);
+    let name = view_name(&create, first)?;
+    let options = match create.options {
+        CreateTableOptions::With(options) => options,
+        CreateTableOptions::None => Vec::new(),
+        _ => return Err(Problem::new(first, "the options of a view stand in WITH (…)").help(SHAPE)),
+    };
+    let words = written
+        .iter()
+        .filter_map(|token| match &token.token {
+            Token::Word(word) => Some((word.value.clone(), token.span.start)),
+            _ => None,
+        })
+        .collect();
+    Ok(Statement { name, options, query: create.query, digest: digest(&written), words: Words { words, query: query_start } })
+}
+
+/// Refuses the clauses of other databases, which would have no effect here.
+fn plain(create: &CreateView, at: Location) -> Result<(), Problem> {
+    let clause = if create.or_replace || create.or_alter {
+        "OR REPLACE"
+    } else if create.if_not_exists {
+        "IF NOT EXISTS"
+    } else if create.temporary {
+        "TEMPORARY"
+    } else if create.secure {
+        "SECURE"
+    } else if !create.columns.is_empty() {
+        "a list of columns"
+    } else if !create.cluster_by.is_empty() {
+        "CLUSTER BY"
+    } else if create.to.is_some() {
+        "TO"
+    } else if create.comment.is_some() {
+        "COMMENT"
+    } else if create.with_no_schema_binding || create.copy_grants || create.params.is_some() {
+        "this clause of CREATE VIEW"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(at, format!("{clause} has no meaning here")).help(SHAPE))
+}
+
+fn view_name(create: &CreateView, at: Location) -> Result<String, Problem> {
+    let [ObjectNamePart::Identifier(ident)] = create.name.0.as_slice() else {
+        return Err(Problem::new(at, format!("a view's name has one part, {} has more", create.name)));
+    };
+    let name = normalized(ident);
+    let mut letters = name.chars();
+    let begins_well = letters.next().is_some_and(|letter| letter.is_ascii_lowercase());
+    let goes_on_well = letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
+    if !begins_well || !goes_on_well || name.contains("__") || name.len() > MAX_NAME {
+        return Err(Problem::new(ident.span.start, format!("{name:?} cannot be the name of a view"))
+            .help(format!("use at most {MAX_NAME} small letters, digits and single underscores, a letter first: it names tables and paths")));
+    }
+    Ok(name)
+}
+
+/// An identifier as SQL reads it: small letters unless quoted.
+pub(super) fn normalized(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+fn second_statement(tokens: &[TokenWithSpan]) -> Option<Location> {
+    let after = tokens.iter().skip_while(|token| token.token != Token::SemiColon);
+    after.clone().find(|token| token.token != Token::SemiColon).map(|token| token.span.start)
+}
+
+/// The parser writes the place into its message: takes it out again.
+fn syntax(error: ParserError, otherwise: Location) -> Problem {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
+        ParserError::RecursionLimitExceeded => {
+            return Problem::new(otherwise, format!("nested more than {MAX_NESTING} levels deep")).help("take it apart with WITH name AS (SELECT …)");
+        }
+    };
+    let placed = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((message.to_owned(), Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? }))
+    });
+    let (message, at) = placed.unwrap_or((text, otherwise));
+    let message = message.trim_start_matches("Expected: ");
+    match message.split_once(", found: ") {
+        Some((expected, found)) => Problem::new(at, format!("syntax error: expected {expected}, found {found}")),
+        None => Problem::new(at, format!("syntax error: {message}")),
+    }
+}
+
+/// The xxh3-128 of the tokens in hexadecimal: white space, comments and the case of keywords do not count.
+fn digest(tokens: &[TokenWithSpan]) -> String {
+    let mut hash = Xxh3::new();
+    let end = tokens.iter().rposition(|token| !matches!(token.token, Token::SemiColon | Token::EOF)).map_or(0, |last| last + 1);
+    let mut text = String::new();
+    for token in tokens.iter().take(end) {
+        text.clear();
+        let _infallible = match &token.token {
+            Token::Word(word) if word.keyword != Keyword::NoKeyword => write!(text, "{}", word.value.to_uppercase()),
+            other => write!(text, "{other}"),
+        };
+        hash.update(text.as_bytes());
+        hash.update(&[0]);
+    }
+    format!("{:032x}", hash.digest128())
+}

@@ -1,0 +1,5 @@
+//! All end to end tests, one module a promise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+mod real_posts;
+mod simulation;

@@ -1,0 +1,58 @@
+//! The protocol, simulated: see `refold_tests::simulation`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use refold_tests::scale;
+use refold_tests::simulation::{run, world::Mutant};
+
+/// `REFOLD_SEED=n` runs that seed alone, exactly as it ran before.
+#[test]
+fn rows_are_those_of_the_batch_whatever_happens_on_the_way() {
+    if let Ok(seed) = std::env::var("REFOLD_SEED") {
+        run(seed.parse().unwrap(), None).unwrap();
+        return;
+    }
+    let seeds = scale::pick(600, 100_000);
+    let next = AtomicU64::new(0);
+    let failures = std::thread::scope(|scope| {
+        let work = || {
+            let mut failures = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds || failures.len() >= 5 {
+                    return failures;
+                }
+                failures.extend(run(seed, None).err());
+            }
+        };
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(failures.is_empty(), "run one again with REFOLD_SEED=n:\n{}", failures.join("\n"));
+}
+
+fn is_caught(mutant: Mutant) {
+    let seeds = scale::pick(400, 5_000);
+    let caught = (0..seeds).any(|seed| run(seed, Some(mutant)).is_err());
+    assert!(caught, "{mutant:?} went through {seeds} seeds unnoticed");
+}
+
+#[test]
+fn clearing_rows_before_they_are_acknowledged_is_caught() {
+    is_caught(Mutant::ClearBeforeAcknowledged);
+}
+
+#[test]
+fn write_timestamps_without_epoch_are_caught() {
+    is_caught(Mutant::TimestampWithoutEpoch);
+}
+
+#[test]
+fn positions_committed_apart_from_their_state_are_caught() {
+    is_caught(Mutant::PositionsOutsideTheBatch);
+}
+
+#[test]
+fn lateness_judged_across_partitions_is_caught() {
+    is_caught(Mutant::LatenessAcrossPartitions);
+}
