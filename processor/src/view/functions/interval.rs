@@ -41,7 +41,9 @@ pub fn interval_us(interval: &ScalarValue) -> Result<i64> {
 pub(super) fn constant_us(function: &str, what: &str, argument: Option<&ScalarValue>) -> Result<i64> {
     match argument {
         Some(value) => interval_us(value),
-        None => plan_err!("the {what} of {function} must be a constant interval, such as INTERVAL '5 minutes': it decides how state is kept"),
+        None => {
+            plan_err!("the {what} of {function} must be a constant interval, such as INTERVAL '5 minutes': it decides how state is kept")
+        }
     }
 }
 

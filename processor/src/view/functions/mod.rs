@@ -47,6 +47,5 @@ fn with(answer: HopAnswer) -> Vec<ScalarUDF> {
     ]
 }
 
-
 #[cfg(test)]
 mod tests;

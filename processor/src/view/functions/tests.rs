@@ -3,5 +3,5 @@
 mod conformance;
 mod reference;
 mod sql;
-mod words;
 mod windows;
+mod words;

@@ -6,7 +6,7 @@
 
 use super::classes::latin_accent;
 use super::hashtags::Span;
-use super::tlds::TLDS;
+use super::tlds;
 
 /// Longer host names are none: DNS has no place for them. It also bounds the work on a hostile text.
 const LONGEST_HOST: usize = 256;
@@ -121,8 +121,9 @@ fn plain_host_at(text: &str, start: usize) -> Option<usize> {
 /// After a protocol, a host of one label in any script.
 fn unicode_host_at(text: &str, start: usize) -> Option<usize> {
     let before = text.get(..start)?;
-    let after_protocol =
-        ["http://", "https://"].iter().any(|p| before.len() >= p.len() && before.get(before.len() - p.len()..).is_some_and(|end| end.eq_ignore_ascii_case(p)));
+    let after_protocol = ["http://", "https://"]
+        .iter()
+        .any(|p| before.len() >= p.len() && before.get(before.len() - p.len()..).is_some_and(|end| end.eq_ignore_ascii_case(p)));
     if !after_protocol {
         return None;
     }
@@ -158,18 +159,24 @@ fn tld_or_punycode(rest: &str) -> Option<usize> {
 /// The length of the top-level domain that `rest` starts with. It is not followed by what would make it another word.
 fn tld_length(rest: &str) -> Option<usize> {
     let ends_at = |length: usize| {
-        !rest.get(length..).and_then(|after| after.chars().next()).is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '@' | '+' | '-'))
+        !rest
+            .get(length..)
+            .and_then(|after| after.chars().next())
+            .is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '@' | '+' | '-'))
     };
-    let beyond_ascii = || {
-        let names = TLDS.iter().filter(|name| !name.is_ascii());
-        names.filter(|name| rest.starts_with(**name) && ends_at(name.len())).map(|name| name.len()).max()
+    let plain = rest.bytes().take(LONGEST_LABEL + 1).take_while(u8::is_ascii_alphanumeric).count();
+    let in_other_script = || {
+        let names = tlds::BEYOND_ASCII.iter().filter(|name| rest.starts_with(**name) && ends_at(name.len()));
+        names.map(|name| name.len()).max()
     };
-    let plain = || {
-        let length = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        let name = rest.get(..length)?.to_ascii_lowercase();
-        (ends_at(length) && TLDS.binary_search(&name.as_str()).is_ok()).then_some(length)
-    };
-    beyond_ascii().or_else(plain)
+    if rest.as_bytes().get(plain).is_some_and(|next| !next.is_ascii())
+        && let Some(length) = in_other_script()
+    {
+        return Some(length);
+    }
+    let name = rest.get(..plain)?;
+    let known = tlds::ASCII.binary_search_by(|tld| tld.bytes().cmp(name.bytes().map(|b| b.to_ascii_lowercase()))).is_ok();
+    (known && ends_at(plain)).then_some(plain)
 }
 
 fn port_length(rest: &str) -> usize {
@@ -251,8 +258,8 @@ fn in_unicode_host(c: char) -> bool {
 fn in_path(c: char) -> bool {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => true,
-        '!' | '*' | '\'' | ';' | ':' | '=' | '+' | ',' | '.' | '$' | '/' | '%' | '#' | '[' | ']' | '-' | '\u{2013}' | '_' | '~' | '|' | '&'
-        | '@' => true,
+        '!' | '*' | '\'' | ';' | ':' | '=' | '+' | ',' | '.' | '$' | '/' | '%' | '#' | '[' | ']' | '-' | '\u{2013}' | '_' | '~' | '|'
+        | '&' | '@' => true,
         _ => latin_accent(c) || cyrillic(c),
     }
 }
@@ -265,7 +272,29 @@ fn in_query(c: char) -> bool {
     c.is_ascii_alphanumeric()
         || matches!(
             c,
-            '!' | '?' | '*' | '\'' | '(' | ')' | ';' | ':' | '&' | '=' | '+' | '$' | '/' | '%' | '#' | '[' | ']' | '-' | '_' | '.' | ',' | '~' | '|' | '@'
+            '!' | '?'
+                | '*'
+                | '\''
+                | '('
+                | ')'
+                | ';'
+                | ':'
+                | '&'
+                | '='
+                | '+'
+                | '$'
+                | '/'
+                | '%'
+                | '#'
+                | '['
+                | ']'
+                | '-'
+                | '_'
+                | '.'
+                | ','
+                | '~'
+                | '|'
+                | '@'
         )
 }
 

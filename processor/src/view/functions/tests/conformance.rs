@@ -45,14 +45,8 @@ const HASHTAGS: &[(&str, &[&str])] = &[
     ("#メ〜テレ ハッシュタグ内で～が認識されず", &["メ〜テレ"]),
     ("Here’s a test tweet for you: #Ateş #qrşt #ştu #ş", &["Ateş", "qrşt", "ştu", "ş"]),
     ("Here’s a test tweet for you: #İn #ın", &["İn", "ın"]),
-    (
-        "#hashtag: #hashtag; #hashtag, #hashtag. #hashtag! #hashtag?",
-        &["hashtag", "hashtag", "hashtag", "hashtag", "hashtag", "hashtag"],
-    ),
-    (
-        ":#hashtag ;#hashtag ,#hashtag .#hashtag !#hashtag ?#hashtag",
-        &["hashtag", "hashtag", "hashtag", "hashtag", "hashtag", "hashtag"],
-    ),
+    ("#hashtag: #hashtag; #hashtag, #hashtag. #hashtag! #hashtag?", &["hashtag", "hashtag", "hashtag", "hashtag", "hashtag", "hashtag"]),
+    (":#hashtag ;#hashtag ,#hashtag .#hashtag !#hashtag ?#hashtag", &["hashtag", "hashtag", "hashtag", "hashtag", "hashtag", "hashtag"]),
     ("#hashtag\ntest\n#hashtag2\ntest\n#hashtag3\n", &["hashtag", "hashtag2", "hashtag3"]),
     ("#http://twitter.com #https://twitter.com", &[]),
     ("http://twitter.com/#hashtag twitter.com/#hashtag", &[]),

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::super::tlds::TLDS;
+use super::super::tlds;
 
 const WORD_LETTERS: &str = r"\p{L}\p{M}\x{f870}-\x{f87f}\x{f882}\x{f884}-\x{f89f}\x{f8b8}\x{f8c1}-\x{f8d6}";
 const WORD_OTHERS: &str = r"\p{Nd}_\x{200c}\x{200d}\x{a67e}\x{05be}\x{05f3}\x{05f4}\x{ff5e}\x{301c}\x{309b}\x{309c}\x{30a0}\x{30fb}\x{3003}\x{0f0b}\x{0f0c}\x{00b7}";
@@ -26,18 +26,16 @@ static HASHTAG: LazyLock<Regex> = LazyLock::new(|| {
 });
 static AFTER_HASHTAG: LazyLock<Regex> = LazyLock::new(|| regex("^(?:[#＃]|://)"));
 static MENTION: LazyLock<Regex> = LazyLock::new(|| {
-    regex(
-        r"(?:^|[^a-zA-Z0-9_!#$%&*@＠]|(?:^|[^a-zA-Z0-9_+~.-])(?:rt|RT|rT|Rt):?)[@＠]([a-zA-Z0-9_]{1,20})(/[a-zA-Z][a-zA-Z0-9_\-]{0,24})?",
-    )
+    regex(r"(?:^|[^a-zA-Z0-9_!#$%&*@＠]|(?:^|[^a-zA-Z0-9_+~.-])(?:rt|RT|rT|Rt):?)[@＠]([a-zA-Z0-9_]{1,20})(/[a-zA-Z][a-zA-Z0-9_\-]{0,24})?")
 });
 static AFTER_MENTION: LazyLock<Regex> = LazyLock::new(|| regex(&format!("^(?:[@＠{LATIN}]|://)")));
 
 static BEFORE_LINK: LazyLock<Regex> = LazyLock::new(|| regex(r"^[^a-zA-Z0-9@＠$#＃\x{fffe}\x{feff}\x{ffff}]$"));
 static PROTOCOL: LazyLock<Regex> = LazyLock::new(|| regex("^(?i:https?://)"));
 static TLD: LazyLock<String> = LazyLock::new(|| {
-    let mut tlds = TLDS.to_vec();
-    tlds.sort_by_key(|tld| std::cmp::Reverse(tld.len()));
-    format!("(?i:{})", tlds.join("|"))
+    let mut names = [tlds::ASCII, tlds::BEYOND_ASCII].concat();
+    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    format!("(?i:{})", names.join("|"))
 });
 static PLAIN_HOST: LazyLock<Regex> = LazyLock::new(|| {
     let v = format!("a-zA-Z0-9{LATIN}");

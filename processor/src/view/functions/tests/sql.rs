@@ -57,12 +57,7 @@ async fn tumble_answers_with_the_start_of_the_window_in_the_type_of_the_time() {
 #[tokio::test]
 async fn hop_answers_with_all_windows_or_with_the_pane() {
     let sql = "SELECT hop(at, INTERVAL '40 seconds', INTERVAL '1 minute') FROM posts";
-    let windows = [
-        "[1970-01-01T00:00:40Z]",
-        "",
-        "[1969-12-31T23:59:20Z]",
-        "[1970-01-01T00:09:20Z]",
-    ];
+    let windows = ["[1970-01-01T00:00:40Z]", "", "[1969-12-31T23:59:20Z]", "[1970-01-01T00:09:20Z]"];
     assert_eq!(column(sql).await, windows);
     let panes = answer(for_panes(), sql).await.unwrap();
     for pane in ["[1970-01-01T00:01:00Z]", "[1969-12-31T23:59:40Z]", "[1970-01-01T00:09:40Z]"] {
