@@ -1,1 +1,34 @@
-//! collector
+//! Sources of events → the log.
+//!
+//! An [`EventSource`] yields records that an [`Encoder`] has already written in the framing of a declared source;
+//! [`collect`](collect::collect) appends them through a [`Sink`] and remembers where it was, so that a restart neither loses nor doubles an
+//! event. What cannot be read is kept by a [`BadLines`], counted by reason, and never stops the stream.
+//!
+//! One small module a source: [`jsonl`] reads JSON lines, [`generate`] makes realistic posts.
+
+pub mod bad_lines;
+pub mod collect;
+pub mod encode;
+mod error;
+pub mod event_source;
+pub mod generate;
+pub mod jsonl;
+mod lines;
+pub mod mapping;
+pub mod report;
+pub mod resume;
+pub mod sink;
+pub mod spec;
+pub mod stop;
+
+pub use bad_lines::BadLines;
+pub use collect::{Collection, collect};
+pub use encode::{Encoder, encode_ndjson};
+pub use error::CollectError;
+pub use event_source::{BadLine, BadReason, EventSource, Pull, Refused};
+pub use mapping::Mapping;
+pub use report::{Report, Totals};
+pub use resume::ResumeStore;
+pub use sink::Sink;
+pub use spec::Spec;
+pub use stop::{Stop, SystemTimer, Timer};

@@ -84,6 +84,9 @@ pub enum SourceError {
 #[serde(deny_unknown_fields)]
 struct SourcesFile {
     sources: BTreeMap<String, SourceEntry>,
+    /// How JSON of other shapes becomes events: the collector's business.
+    #[serde(default, rename = "mappings")]
+    _mappings: serde::de::IgnoredAny,
 }
 
 #[derive(Deserialize)]

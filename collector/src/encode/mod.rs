@@ -1,0 +1,198 @@
+//! JSON objects → record bytes, by the schema of a declared source.
+//!
+//! An object names the record's own fields. Times are integers in the schema's unit or RFC 3339 text; 64-bit integers are numbers or
+//! text; bytes are base64; decimals are numbers or text; enums are their symbols. A field that is nullable, or that has a default, may be left out. A
+//! field that the schema does not have is refused, because it is more often a misspelling than a surplus.
+//!
+//! The schema is compiled once, and values are written straight into the record: about twenty times faster than through a tree of Avro values.
+
+mod decimal;
+mod fingerprint;
+mod key;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod time;
+mod value;
+
+use bytes::Bytes;
+use refold_processor::log::NewRecord;
+use refold_processor::source::{Framing, Source};
+use serde_json::Value;
+
+use crate::CollectError;
+use crate::event_source::{BadLine, BadReason, Refused};
+use crate::lines::{Line, Lines};
+use key::Key;
+use plan::{Node, Plan};
+pub use time::Unit;
+use value::Writer;
+pub(crate) use value::{write_bytes, write_long};
+
+/// Encodes events of one source.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    source: String,
+    plan: Plan,
+    header: Vec<u8>,
+    /// The field whose value decides the partition, by index.
+    key: Option<(usize, Key)>,
+    max_record_bytes: usize,
+    ignore_unknown: bool,
+}
+
+impl Encoder {
+    /// An encoder for `source`. `schema_id` is the id under which readers find the schema; only the Confluent framing has one.
+    ///
+    /// # Errors
+    /// When the schema is not valid or has a type that cannot be written, the key is not a field that can be one, or the id is missing.
+    pub fn new(source: &Source, schema_id: Option<u32>) -> Result<Encoder, CollectError> {
+        let invalid = |message: String| CollectError::Invalid(format!("source {}: {message}", source.name));
+        let in_schema = |message: String| invalid(format!("schema {}: {message}", source.schema_name));
+        let plan = Plan::new(&source.schema_json).map_err(in_schema)?;
+        let header = match source.framing {
+            Framing::Confluent => {
+                let id = schema_id.ok_or_else(|| invalid("its framing, confluent, needs the id of the schema".into()))?;
+                let mut header = vec![0];
+                header.extend_from_slice(&id.to_be_bytes());
+                header
+            }
+            Framing::SingleObject => {
+                let fingerprint = fingerprint::of(&source.schema_json).map_err(in_schema)?;
+                let mut header = vec![0xC3, 0x01];
+                header.extend_from_slice(&fingerprint.to_le_bytes());
+                header
+            }
+            Framing::Bare => Vec::new(),
+        };
+        let key = match &source.key {
+            Some(name) => {
+                let position = plan.fields().iter().position(|field| field.name == *name);
+                let index = position.ok_or_else(|| invalid(format!("its key, {name}, is not a field of schema {}", source.schema_name)))?;
+                let node = plan.fields().get(index).map_or(&Node::Null, |field| &field.node);
+                let key = Key::new(node).ok_or_else(|| {
+                    invalid(format!("its key, {name}, must be an integer, a time, text, an enum or a boolean for partitions to be told by it"))
+                })?;
+                Some((index, key))
+            }
+            None => None,
+        };
+        let max_record_bytes = source.max_record_bytes;
+        Ok(Encoder { source: source.name.clone(), plan, header, key, max_record_bytes, ignore_unknown: false })
+    }
+
+    /// The same encoder, which skips fields that the schema does not have instead of refusing the object.
+    pub fn ignoring_unknown_fields(mut self) -> Encoder {
+        self.ignore_unknown = true;
+        self
+    }
+
+    /// The name of the source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Encodes one object.
+    ///
+    /// # Errors
+    /// When the object does not fit the schema: at which field, and why.
+    pub fn encode(&self, json: &Value) -> Result<NewRecord, Refused> {
+        let Some(object) = json.as_object() else {
+            return Err(Refused::new(BadReason::NotAnObject, "an event is an object of the record's fields"));
+        };
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(&self.header);
+        let mut key_at = 0;
+        let key_field = self.key.as_ref().map(|(index, _)| *index);
+        let event = self.plan.records.first().ok_or_else(|| Refused::new(BadReason::WrongType, "the schema has no record"))?;
+        let note_key = |index, at| {
+            if Some(index) == key_field {
+                key_at = at;
+            }
+        };
+        let writer = Writer { records: &self.plan.records, ignore_unknown: self.ignore_unknown };
+        writer.write_record(event, object, 0, note_key, &mut bytes)?;
+        self.check_size(bytes.len())?;
+        let key = self.key.as_ref().and_then(|(_, key)| key.text(bytes.get(key_at..)?));
+        Ok(NewRecord { key: key.map(Bytes::from), value: Bytes::from(bytes) })
+    }
+
+    /// Encodes one JSON text.
+    ///
+    /// # Errors
+    /// When it is not JSON, or as [`Encoder::encode`].
+    pub fn encode_text(&self, text: &[u8]) -> Result<NewRecord, Refused> {
+        self.encode(&parse(text)?)
+    }
+
+    /// Refuses a record of this many bytes if the source does.
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<(), Refused> {
+        if bytes > self.max_record_bytes {
+            let detail = format!("the record has {bytes} bytes; source {} accepts {} (max_record_bytes)", self.source, self.max_record_bytes);
+            return Err(Refused::new(BadReason::RecordTooLarge, detail));
+        }
+        Ok(())
+    }
+
+    /// What every record begins with.
+    pub(crate) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The index of the field that is the key.
+    pub(crate) fn key_field(&self) -> Option<usize> {
+        self.key.as_ref().map(|(index, _)| *index)
+    }
+
+    /// The text of the key whose encoded field `bytes` begin with; `None` when it is null.
+    pub(crate) fn key_text(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.key.as_ref().and_then(|(_, key)| key.text(bytes))
+    }
+
+    /// The names of the record's fields, in order.
+    pub(crate) fn field_names(&self) -> impl Iterator<Item = &str> {
+        self.plan.fields().iter().map(|field| field.name.as_str())
+    }
+
+    /// The unit of a field's integers, when it is a time.
+    pub(crate) fn time_unit(&self, field: &str) -> Option<Unit> {
+        fn unit(node: &Node) -> Option<Unit> {
+            match node {
+                Node::Timestamp(unit) | Node::TimeOfDay(unit) => Some(*unit),
+                Node::Union(branches) => branches.iter().find_map(unit),
+                _ => None,
+            }
+        }
+        self.plan.fields().iter().find(|known| known.name == field).and_then(|field| unit(&field.node))
+    }
+
+    /// Whether both write the same bytes for the same event, headers aside.
+    pub(crate) fn has_layout_of(&self, schema_json: &str) -> bool {
+        Plan::new(schema_json).is_ok_and(|plan| plan == self.plan)
+    }
+}
+
+/// Reads one JSON text.
+pub(crate) fn parse(text: &[u8]) -> Result<Value, Refused> {
+    serde_json::from_slice(text).map_err(|error| Refused::new(BadReason::NotJson, error.to_string()))
+}
+
+/// Encodes a body of JSON lines. Blank lines are nothing; a bad line is told by its number, from 1, and the others are kept.
+pub fn encode_ndjson(encoder: &Encoder, body: &[u8]) -> (Vec<NewRecord>, Vec<BadLine>) {
+    let (mut records, mut bad) = (Vec::new(), Vec::new());
+    // The body is in memory already, and its size was judged by who took it.
+    let mut lines = Lines::new(usize::MAX);
+    lines.push(body);
+    lines.finish();
+    while let Some(Line { number, content, .. }) = lines.next() {
+        let Ok(text) = content else { continue };
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        match encoder.encode_text(text) {
+            Ok(record) => records.push(record),
+            Err(refused) => bad.push(BadLine::new(number, refused, text)),
+        }
+    }
+    (records, bad)
+}

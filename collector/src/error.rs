@@ -1,0 +1,59 @@
+//! Why collecting stopped.
+
+use refold_processor::log::LogError;
+
+/// Why a source could not be opened, or collecting stopped before its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CollectError {
+    /// What the user asked for is not valid: a source, an option, a mapping, a schema.
+    #[error("{0}")]
+    Invalid(String),
+    /// A source could not be read.
+    #[error("cannot read {name}: {error}")]
+    Read {
+        /// The source.
+        name: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// What the source has now is not what was read before.
+    #[error("{name} cannot be resumed: {reason}; to read it from its start, and append everything again, collect with --restart")]
+    Replaced {
+        /// The source.
+        name: String,
+        /// What is different.
+        reason: String,
+    },
+    /// The resume point, or a refused line, could not be kept.
+    #[error("cannot keep {what}: {error}")]
+    Keep {
+        /// What was to be kept, and where.
+        what: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A kept resume point cannot be understood.
+    #[error("the resume point of {name} is not valid: {reason}; to read the source from its start, collect with --restart")]
+    Resume {
+        /// The source.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The log refused.
+    #[error("topic {topic}: {error}")]
+    Log {
+        /// The topic.
+        topic: String,
+        /// What the log says.
+        error: LogError,
+    },
+}
+
+impl CollectError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, CollectError::Log { error, .. } if error.is_retryable())
+    }
+}

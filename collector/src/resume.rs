@@ -1,0 +1,161 @@
+//! Where a source was: its resume point, and the batch that was on its way to the log.
+//!
+//! The log and this record cannot be changed in one step, so an append is announced here before it happens. After a crash the announcement says
+//! where in the log to look, and how many events of the source to look for. The announcement of a batch and the acknowledgement of the one before it are
+//! one write.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use refold_processor::position::Cut;
+use serde::{Deserialize, Serialize};
+
+use crate::CollectError;
+
+/// A batch that is being appended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The ends of the topic's partitions before it; `None` for a sink that cannot be looked into.
+    pub ends: Option<Cut>,
+    /// How many events of the source it has.
+    pub events: u64,
+}
+
+/// What is kept for a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Everything before this point is in the log. `None`: the start.
+    pub point: Option<String>,
+    /// What may be in the log already of what follows the point.
+    pub intent: Option<Intent>,
+}
+
+/// Keeps the progress of sources, by name.
+pub trait ResumeStore: Send + Sync {
+    /// The progress kept for a source; the default when there is none.
+    ///
+    /// # Errors
+    /// When what is kept cannot be read.
+    fn load(&self, name: &str) -> Result<Progress, CollectError>;
+
+    /// Keeps the progress of a source; it is durable on return, and a crash leaves the old or the new one.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn save(&self, name: &str, progress: &Progress) -> Result<(), CollectError>;
+}
+
+/// A folder with a file for each source.
+#[derive(Clone, Debug)]
+pub struct ResumeFolder {
+    folder: PathBuf,
+}
+
+impl ResumeFolder {
+    /// Keeps progress in `folder`, which is made when there is something to keep.
+    pub fn new(folder: &Path) -> Self {
+        ResumeFolder { folder: folder.to_path_buf() }
+    }
+
+    /// Forgets a source: it will be read from its start.
+    ///
+    /// # Errors
+    /// When its file is there and cannot be removed.
+    pub fn forget(&self, name: &str) -> Result<(), CollectError> {
+        match fs::remove_file(self.file(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.kept(name, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The beginning of the name for people, and its digest, because names hold what file names cannot.
+    fn file(&self, name: &str) -> PathBuf {
+        let readable: String = name.chars().take(60).map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+        self.folder.join(format!("{readable}-{:016x}.json", xxhash_rust::xxh3::xxh3_64(name.as_bytes())))
+    }
+
+    fn kept(&self, name: &str, error: std::io::Error) -> CollectError {
+        CollectError::Keep { what: format!("the resume point of {name} in {}", self.folder.display()), error }
+    }
+
+    fn replace(&self, name: &str, text: &[u8]) -> std::io::Result<()> {
+        let path = self.file(name);
+        let new = path.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(text)?;
+            file.sync_data()
+        };
+        if let Err(error) = write() {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            fs::create_dir_all(&self.folder)?;
+            write()?;
+        }
+        fs::rename(&new, &path)?;
+        // The new name itself is durable only with its folder.
+        File::open(&self.folder)?.sync_data()
+    }
+}
+
+impl ResumeStore for ResumeFolder {
+    fn load(&self, name: &str) -> Result<Progress, CollectError> {
+        match fs::read(self.file(name)) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| CollectError::Resume { name: name.to_string(), reason: format!("{}: {error}", self.file(name).display()) }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Progress::default()),
+            Err(error) => Err(CollectError::Read { name: self.file(name).display().to_string(), error }),
+        }
+    }
+
+    fn save(&self, name: &str, progress: &Progress) -> Result<(), CollectError> {
+        let text = serde_json::to_vec(progress).map_err(|error| self.kept(name, error.into()))?;
+        self.replace(name, &text).map_err(|error| self.kept(name, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use refold_processor::position::{Offset, Partition};
+
+    #[test]
+    fn progress_survives_and_sources_are_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("not/there/yet");
+        let progress = Progress {
+            point: Some("{\"offset\":7}".into()),
+            intent: Some(Intent { ends: Some([(Partition(0), Offset(3))].into_iter().collect()), events: 2 }),
+        };
+        ResumeFolder::new(&path).save("jsonl:/a/b?c", &progress).unwrap();
+        let store = ResumeFolder::new(&path);
+        assert_eq!(store.load("jsonl:/a/b?c").unwrap(), progress);
+        assert_eq!(store.load("jsonl:/a/b-c").unwrap(), Progress::default());
+        store.forget("jsonl:/a/b?c").unwrap();
+        store.forget("jsonl:/a/b?c").unwrap();
+        assert_eq!(store.load("jsonl:/a/b?c").unwrap(), Progress::default());
+    }
+
+    #[test]
+    fn the_kept_form_is_stable() {
+        let progress = Progress {
+            point: Some("p".into()),
+            intent: Some(Intent { ends: Some([(Partition(1), Offset(5))].into_iter().collect()), events: 9 }),
+        };
+        let golden = r#"{"point":"p","intent":{"ends":{"1":5},"events":9}}"#;
+        assert_eq!(serde_json::to_string(&progress).unwrap(), golden);
+        assert_eq!(serde_json::from_str::<Progress>(golden).unwrap(), progress);
+    }
+
+    #[test]
+    fn a_spoilt_file_is_an_error_and_not_a_fresh_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResumeFolder::new(folder.path());
+        store.save("s", &Progress::default()).unwrap();
+        fs::write(store.file("s"), "{").unwrap();
+        assert!(store.load("s").unwrap_err().to_string().contains("--restart"));
+    }
+}
