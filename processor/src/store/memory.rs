@@ -213,3 +213,24 @@ impl Registers for MemoryStore {
         Ok(newest.cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::conformance::Harness;
+
+    struct InMemory(MemoryStore);
+
+    impl Harness for InMemory {
+        fn store(&self) -> &dyn Store {
+            &self.0
+        }
+
+        fn reopen(&mut self) -> bool {
+            false
+        }
+    }
+
+    crate::store_conformance!(InMemory(MemoryStore::new()));
+}

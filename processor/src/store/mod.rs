@@ -5,6 +5,9 @@
 //! The conformance suite in `conformance` is what every adapter must pass.
 
 pub mod catalogue;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod embedded;
 pub mod memory;
 mod range;
 mod rows;

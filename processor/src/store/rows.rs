@@ -284,3 +284,121 @@ fn null_key(table: &Table, column: usize) -> StoreError {
 fn broken(table: &Table, error: &ArrowError) -> StoreError {
     StoreError::Broken(format!("table {}: {error}", table.name()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+    use datafusion::arrow::array::{BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::{TableShape, Version};
+
+    fn table() -> Table {
+        let columns = Arc::new(Schema::new(vec![
+            Field::new("hashtag", DataType::Utf8, false),
+            Field::new("slot", DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())), false),
+            Field::new("rank", DataType::Int64, false),
+            Field::new("share", DataType::Float64, true),
+            Field::new("trending", DataType::Boolean, true),
+            Field::new("sketch", DataType::Binary, true),
+        ]));
+        let shape = TableShape { columns, partition_key: vec![0], clustering: vec![(1, Order::Desc), (2, Order::Asc)] };
+        Table { view: "v".into(), version: Version(1), shape }
+    }
+
+    fn batch(hashtag: &str) -> RowBatch {
+        let slot = TimestampMicrosecondArray::from(vec![1_700_000_000_000_000; 2]).with_timezone("+00:00");
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![hashtag; 2])),
+            Arc::new(slot),
+            Arc::new(Int64Array::from(vec![-2, 3])),
+            Arc::new(Float64Array::from(vec![Some(0.5), None])),
+            Arc::new(BooleanArray::from(vec![Some(true), None])),
+            Arc::new(BinaryArray::from(vec![Some(&[7_u8, 0][..]), None])),
+        ];
+        let rows = RecordBatch::try_new(table().shape.columns, columns).unwrap();
+        RowBatch { rows, written_at: vec![(3 << 47) + 9, -1], deleted: vec![false, true] }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Should this fail after an update of Arrow, its row format has changed: raise the format of the embedded store.
+    #[test]
+    fn format_1_has_these_bytes_for_ever() {
+        let codec = RowCodec::new(&table(), vec![0, 0, 0, 5]).unwrap();
+        let encoded = codec.encode(&batch("rust"), 1_000).unwrap();
+        let bytes: Vec<(String, String)> = encoded.iter().map(|(key, value)| (hex(key), hex(value))).collect();
+        assert_eq!(bytes, GOLDEN.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    const GOLDEN: [(&str, &str); 2] = [
+        (
+            "0000000502727573740000000004017ff9f5dbe7e1bfff017ffffffffffffffe",
+            "80018000000000090001bfe0000000000000010102070000000000000002",
+        ),
+        ("0000000502727573740000000004017ff9f5dbe7e1bfff018000000000000003", "7fffffffffffffff0100000000000003e8"),
+    ];
+
+    /// A value of one row, however it came to be written.
+    fn any_value() -> impl Strategy<Value = Vec<u8>> {
+        (-3_i64..3, any::<bool>(), 0_u8..3).prop_map(|(written_at, deleted, content)| {
+            let mut value = (written_at ^ i64::MIN).to_be_bytes().to_vec();
+            value.push(if deleted { DELETED } else { LIVE });
+            if deleted {
+                value.extend(i64::from(content).to_be_bytes());
+            } else {
+                value.push(content);
+            }
+            value
+        })
+    }
+
+    proptest! {
+        /// Whatever the order in which writes of a row arrive, the same one is left; of deletions at the same time, the first to come.
+        #[test]
+        fn any_order_of_writes_leaves_the_same_value(mut writes in proptest::collection::vec(any_value(), 1..8), seed in any::<u64>()) {
+            let leaves = |writes: &[Vec<u8>]| {
+                let mut stored = writes[0].clone();
+                for write in &writes[1..] {
+                    if wins(write, &stored) {
+                        stored = write.clone();
+                    }
+                }
+                let seen = if is_live(&stored) { stored.len() } else { HEADER };
+                stored[..seen].to_vec()
+            };
+            let before = leaves(&writes);
+            let mut state = seed;
+            for index in (1..writes.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                writes.swap(index, (state >> 33) as usize % (index + 1));
+            }
+            prop_assert_eq!(leaves(&writes), before);
+        }
+
+        /// The order of keys is the order of partition, then slot downwards, then rank upwards.
+        #[test]
+        fn the_order_of_keys_is_the_order_of_rows(
+            left in ("[a\\x00#é]{0,40}", any::<i64>(), any::<i64>()),
+            right in ("[a\\x00#é]{0,40}", any::<i64>(), any::<i64>()),
+        ) {
+            let codec = RowCodec::new(&table(), Vec::new()).unwrap();
+            let key = |row: &(String, i64, i64)| {
+                let one = batch(&row.0);
+                let mut columns = one.rows.slice(0, 1).columns().to_vec();
+                columns[1] = Arc::new(TimestampMicrosecondArray::from(vec![row.1]).with_timezone("+00:00"));
+                columns[2] = Arc::new(Int64Array::from(vec![row.2]));
+                let rows = RecordBatch::try_new(one.rows.schema(), columns).unwrap();
+                let encoded = codec.encode(&RowBatch { rows, written_at: vec![0], deleted: vec![false] }, 0).unwrap();
+                encoded.iter().next().unwrap().0.to_vec()
+            };
+            let rows_order = left.0.as_bytes().cmp(right.0.as_bytes()).then(right.1.cmp(&left.1)).then(left.2.cmp(&right.2));
+            prop_assert_eq!(key(&left).cmp(&key(&right)), rows_order);
+        }
+    }
+}

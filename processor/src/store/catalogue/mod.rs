@@ -7,6 +7,8 @@ mod history;
 mod ownership;
 mod records;
 mod schemas;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

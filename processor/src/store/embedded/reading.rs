@@ -1,0 +1,86 @@
+//! The read side. An iterator sees the store as it was when it was made, so a page is of one moment.
+
+use datafusion::arrow::array::RecordBatch;
+use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
+
+use super::EmbeddedStore;
+use super::layout::{Told, decode_json, progress_key};
+use crate::store::range::KeyRange;
+use crate::store::rows::{StoredRows, is_live};
+use crate::store::{Page, PartitionRead, Progress, RowReader, StoreError};
+use crate::table::Table;
+
+/// How many rows a batch of a scan has.
+const ROWS_A_BATCH: usize = 8 << 10;
+
+impl RowReader for EmbeddedStore {
+    fn read(&self, table: &Table, read: &PartitionRead) -> Result<Page, StoreError> {
+        let open = self.table(table)?;
+        let codec = &open.codec;
+        let range = codec.range(read)?;
+        let mut found = StoredRows::default();
+        let mut last: Vec<u8> = Vec::new();
+        if range.keys.is_empty() {
+            return Ok(Page { rows: codec.decode(table, &found)?, next: None });
+        }
+        let mut rows = self.iterate(&range.keys)?;
+        while let Some((key, value)) = rows.item() {
+            if is_live(value) {
+                if found.len() == read.limit {
+                    let next = Some(codec.cursor(&range, &last));
+                    return Ok(Page { rows: codec.decode(table, &found)?, next });
+                }
+                codec.collect(&mut found, key, value);
+                if found.len() == read.limit {
+                    last.extend_from_slice(key);
+                }
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.error(&error))?;
+        Ok(Page { rows: codec.decode(table, &found)?, next: None })
+    }
+
+    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
+        let open = self.table(table)?;
+        let mut batches = Vec::new();
+        let mut found = StoredRows::default();
+        let mut rows = self.iterate(&KeyRange::of_prefix(&open.codec.prefix))?;
+        while let Some((key, value)) = rows.item() {
+            if is_live(value) {
+                open.codec.collect(&mut found, key, value);
+            }
+            if found.len() == ROWS_A_BATCH {
+                batches.push(open.codec.decode(table, &found)?);
+                found = StoredRows::default();
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.error(&error))?;
+        if found.len() > 0 {
+            batches.push(open.codec.decode(table, &found)?);
+        }
+        Ok(batches)
+    }
+
+    fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {
+        self.table(table)?;
+        let name = table.name();
+        let told = self.db.get_pinned_cf(self.meta()?, progress_key(&name)).map_err(|error| self.error(&error))?;
+        let told: Option<Told> = told.map(|told| decode_json(&name, &told)).transpose()?;
+        Ok(told.map(|told| told.progress))
+    }
+}
+
+impl EmbeddedStore {
+    /// An iterator at the first row of a range, that ends with it.
+    pub(super) fn iterate(&self, range: &KeyRange) -> Result<DBRawIteratorWithThreadMode<'_, DB>, StoreError> {
+        let mut options = ReadOptions::default();
+        if let Some(end) = &range.end {
+            options.set_iterate_upper_bound(end.as_slice());
+        }
+        let mut rows = self.db.raw_iterator_cf_opt(self.rows()?, options);
+        rows.seek(&range.start);
+        Ok(rows)
+    }
+}
