@@ -56,7 +56,7 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
     let resumable = source.is_resumable();
     let mut progress = if resumable { collection.resume.load(&name)? } else { Progress::default() };
     if let Some(point) = &progress.point {
-        source.resume(point)?;
+        source.resume(point, progress.intent.as_ref().map_or(0, |intent| intent.events))?;
     }
     if let Some(intent) = progress.intent.take() {
         tracing::info!(source = %name, events = intent.events, "looking in the log for the batch of an interrupted run");

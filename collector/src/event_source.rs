@@ -9,8 +9,7 @@ use crate::CollectError;
 
 /// A source of events, already encoded.
 ///
-/// A source that is opened at a resume point yields what it would have yielded next, so that [`collect`](crate::collect()) can tell after a crash
-/// what had reached the log.
+/// What it yields is decided by its input and its point, so that [`collect`](crate::collect()) can tell after a crash what had reached the log.
 pub trait EventSource: Send {
     /// The identity under which its resume point is kept: the same input has the same name after a restart.
     fn name(&self) -> String;
@@ -20,11 +19,13 @@ pub trait EventSource: Send {
         true
     }
 
-    /// Goes to a point that an earlier [`Pull::Events`] carried. Called at most once, before the first [`next`](EventSource::next).
+    /// Goes to a point that an earlier [`Pull::Events`] carried. Called at most once, before the first [`next`](EventSource::next). The first `again`
+    /// events after the point were yielded before, and are now yielded again, the same to the byte; where they came in one pull, the clock
+    /// and the settings of today change nothing about them.
     ///
     /// # Errors
     /// When the input is not the one that was read before, or the point is not one of this source.
-    fn resume(&mut self, point: &str) -> Result<(), CollectError>;
+    fn resume(&mut self, point: &str, again: u64) -> Result<(), CollectError>;
 
     /// The next events, at most `max` of them. Waits for the first one no longer than `wait`.
     ///
@@ -36,9 +37,9 @@ pub trait EventSource: Send {
 /// What a source has now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pull {
-    /// Some events, some bad lines, or both.
+    /// Some events, some bad lines.
     Events {
-        /// The encoded events, in the source's order.
+        /// The encoded events, in the source's order. None, and no bad line: only the point has changed.
         records: Vec<NewRecord>,
         /// What could not be read between them.
         bad: Vec<BadLine>,

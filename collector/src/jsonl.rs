@@ -184,7 +184,7 @@ impl EventSource for JsonLines {
         self.path.is_some()
     }
 
-    fn resume(&mut self, point: &str) -> Result<(), CollectError> {
+    fn resume(&mut self, point: &str, _again: u64) -> Result<(), CollectError> {
         let Some(path) = self.path.clone() else { return Ok(()) };
         let name = self.name.clone();
         let point: Point = serde_json::from_str(point)
