@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use parking_lot::RwLock;
 use refold_collector::{CollectError, Encoder};
 use refold_processor::clock::Clock;
-use refold_processor::decode::{SchemaLookup, arrow_schema};
+use refold_processor::decode::SchemaLookup;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::Worker;
 use refold_processor::log::Log;
@@ -20,6 +19,7 @@ use tokio::sync::Semaphore;
 use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
 use crate::rates::Rates;
+use crate::versions::Planner;
 
 /// The versions that run in this process.
 pub trait Running: Send + Sync {
@@ -134,7 +134,7 @@ pub(crate) struct Inner {
     pub ingest: Arc<Semaphore>,
     pub http: HttpMetrics,
     pub rates: Rates,
-    source_schemas: BTreeMap<String, SchemaRef>,
+    planner: Planner,
     planned: RwLock<HashMap<String, Arc<View>>>,
 }
 
@@ -148,18 +148,15 @@ impl ApiState {
     /// # Errors
     /// When a source's schema is not valid, or cannot be written.
     pub fn new(ports: Ports, settings: ApiSettings) -> Result<ApiState, ApiError> {
+        let planner = Planner::new(&ports.sources)?;
         let mut intakes = BTreeMap::new();
-        let mut source_schemas = BTreeMap::new();
         for (name, source) in &ports.sources {
-            let schema = arrow_schema(&source.schema_json)
-                .map_err(|error| ApiError::Schema { source_name: name.clone(), message: error.to_string() })?;
-            source_schemas.insert(name.clone(), schema);
             let encoder = Encoder::new(source, ports.schema_ids.get(name).copied())?;
             intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder }));
         }
         let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
         let (http, rates) = (HttpMetrics::new(), Rates::default());
-        Ok(ApiState(Arc::new(Inner { ports, settings, intakes, ingest, http, rates, source_schemas, planned: RwLock::default() })))
+        Ok(ApiState(Arc::new(Inner { ports, settings, intakes, ingest, http, rates, planner, planned: RwLock::default() })))
     }
 
     /// The planned view of a version. Equal definitions are planned once.
@@ -168,7 +165,10 @@ impl ApiState {
             return Ok(view.clone());
         }
         let label = format!("{} {}", record.view, record.version);
-        let view = View::plan(&record.sql, &label, &self.0.source_schemas)
+        let view = self
+            .0
+            .planner
+            .plan(&record.sql, &label)
             .map_err(|error| Problem::internal(format!("the definition in the catalogue does not plan with the sources declared now: {error}")))?;
         let view = Arc::new(view);
         self.0.planned.write().insert(record.digest.clone(), view.clone());
@@ -177,7 +177,7 @@ impl ApiState {
 
     /// Plans a definition that is new here.
     pub(crate) fn plan(&self, sql: &str, file: &str) -> Result<View, Problem> {
-        Ok(View::plan(sql, file, &self.0.source_schemas)?)
+        Ok(self.0.planner.plan(sql, file)?)
     }
 
     /// How far each running version is, with its rate of the last seconds.

@@ -1,0 +1,9 @@
+//! One file per verb.
+
+pub mod check;
+pub mod collect;
+pub mod completions;
+pub mod replay;
+pub mod status;
+pub mod switch;
+pub mod up;
