@@ -15,6 +15,8 @@ mod rates;
 pub mod records;
 mod rows;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod versions;
 mod views;
 
