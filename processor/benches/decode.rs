@@ -23,7 +23,22 @@ const RECORDS: usize = 20_000;
 
 /// Words of several scripts, as people write.
 const WORDS: [&str; 16] = [
-    "the", "of", "größer", "está", "#rust", "日本語の", "привет", "happened", "yesterday", "😀", "because", "#kafka", "naïve", "windows", "a", "replay",
+    "the",
+    "of",
+    "größer",
+    "está",
+    "#rust",
+    "日本語の",
+    "привет",
+    "happened",
+    "yesterday",
+    "😀",
+    "because",
+    "#kafka",
+    "naïve",
+    "windows",
+    "a",
+    "replay",
 ];
 
 fn tweets(ascii: bool) -> Vec<Vec<u8>> {

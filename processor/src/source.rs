@@ -80,13 +80,18 @@ pub enum SourceError {
     },
 }
 
+/// The keys of [`SourcesFile`] and of [`SourceEntry`], for the hint at a misspelt one.
+const FILE_KEYS: [&str; 2] = ["sources", "mappings"];
+const SOURCE_KEYS: [&str; 9] =
+    ["topic", "schema", "event_time", "key", "partitions", "framing", "lateness", "future_tolerance", "max_record_bytes"];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SourcesFile {
     sources: BTreeMap<String, SourceEntry>,
-    /// How JSON of other shapes becomes events: the collector's business.
+    /// How input of other shapes becomes events: the collector's to read.
     #[serde(default, rename = "mappings")]
-    _mappings: serde::de::IgnoredAny,
+    _mappings: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +134,8 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
     let path = folder.join("sources.toml");
     let invalid = |message: String| SourceError::Invalid { path: path.clone(), message };
     let text = read(&path)?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    check_keys(&table).map_err(invalid)?;
     let file: SourcesFile = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
     let mut sources = Sources::new();
     for (name, entry) in file.sources {
@@ -158,6 +165,30 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
     Ok(sources)
 }
 
+/// Refuses keys that mean nothing, with the nearest one that does.
+fn check_keys(file: &toml::Table) -> Result<(), String> {
+    for key in file.keys() {
+        check_key("", key, &FILE_KEYS)?;
+    }
+    for (name, source) in file.get("sources").and_then(toml::Value::as_table).into_iter().flatten() {
+        for key in source.as_table().into_iter().flat_map(toml::Table::keys) {
+            check_key(&format!("sources.{name}."), key, &SOURCE_KEYS)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_key(path: &str, key: &str, known: &[&str]) -> Result<(), String> {
+    if known.contains(&key) {
+        return Ok(());
+    }
+    let nearest = known.iter().map(|known| (strsim::damerau_levenshtein(known, key), known)).min();
+    Err(match nearest.filter(|(distance, _)| *distance <= 3) {
+        Some((_, nearest)) => format!("{path}{key} is not known; did you mean {nearest}?"),
+        None => format!("{path}{key} is not known; known are {}", known.join(", ")),
+    })
+}
+
 fn read(path: &Path) -> Result<String, SourceError> {
     std::fs::read_to_string(path).map_err(|error| SourceError::Read { path: path.to_path_buf(), error })
 }
@@ -166,4 +197,83 @@ fn read(path: &Path) -> Result<String, SourceError> {
 pub fn parse_duration_us(text: &str) -> Option<i64> {
     let duration = humantime::parse_duration(text.trim()).ok()?;
     i64::try_from(duration.as_micros()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::*;
+
+    fn load(declarations: &str) -> Result<Sources, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("events")).unwrap();
+        std::fs::write(folder.path().join("events/tweet.avsc"), "\"int\"").unwrap();
+        std::fs::write(folder.path().join("sources.toml"), declarations).unwrap();
+        load_sources(folder.path()).map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "."))
+    }
+
+    const SHORT: &str = "[sources.tweets]\ntopic = \"tweet_feed\"\nschema = \"tweet\"\nevent_time = \"timestamp\"\n";
+
+    #[test]
+    fn what_is_not_declared_has_its_default() {
+        let expected = Source {
+            name: "tweets".into(),
+            topic: "tweet_feed".into(),
+            schema_name: "tweet".into(),
+            schema_json: "\"int\"".into(),
+            event_time: "timestamp".into(),
+            key: None,
+            partitions: 4,
+            framing: Framing::Confluent,
+            lateness_us: 10_000_000,
+            future_tolerance_us: 600_000_000,
+            max_record_bytes: 1 << 20,
+        };
+        assert_eq!(load(SHORT).unwrap()["tweets"], expected);
+    }
+
+    #[test]
+    fn everything_can_be_declared() {
+        let declarations = format!(
+            "{SHORT}key = \"userid\"\npartitions = 9\nframing = \"single_object\"\nlateness = \"1m 30s\"\n\
+             future_tolerance = \"2 days\"\nmax_record_bytes = 100\n[mappings.posts]\nanything = \"the collector's\"\n"
+        );
+        let source = load(&declarations).unwrap().remove("tweets").unwrap();
+        assert_eq!((source.key.as_deref(), source.partitions, source.framing), (Some("userid"), 9, Framing::SingleObject));
+        assert_eq!((source.lateness_us, source.future_tolerance_us), (90_000_000, 172_800_000_000));
+        assert_eq!(source.max_record_bytes, 100);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_the_way_out() {
+        for (declarations, complaint) in [
+            (
+                format!("{SHORT}lateness = \"ten\""),
+                "./sources.toml: sources.tweets.lateness: \"ten\" is not a duration; write for instance",
+            ),
+            (format!("{SHORT}partitions = 0"), "sources.tweets.partitions must be at least 1"),
+            (format!("{SHORT}latenes = \"1s\""), "./sources.toml: sources.tweets.latenes is not known; did you mean lateness?"),
+            (SHORT.replace("topic", "tpoic"), "sources.tweets.tpoic is not known; did you mean topic?"),
+            (format!("{SHORT}retention = 3"), "sources.tweets.retention is not known; known are topic, schema, event_time"),
+            (SHORT.replace("[sources", "[source"), "source is not known; did you mean sources?"),
+            (SHORT.replace("topic = \"tweet_feed\"", ""), "missing field `topic`"),
+            (format!("{SHORT}framing = \"avro\""), "unknown variant `avro`"),
+            (SHORT.replace("= \"tweet\"", "= \"twit\""), "cannot read ./events/twit.avsc"),
+            ("[sources".into(), "./sources.toml: TOML parse error at line 1"),
+        ] {
+            let error = load(&declarations).unwrap_err();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_in_microseconds() {
+        for (text, expected) in
+            [("10 seconds", Some(10_000_000)), (" 5m ", Some(300_000_000)), ("1us", Some(1)), ("", None), ("-1s", None), ("5", None)]
+        {
+            assert_eq!(parse_duration_us(text), expected, "{text:?}");
+        }
+        assert_eq!(parse_duration_us("1000000 years"), None, "more microseconds than 64 bits hold");
+    }
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use super::error::EngineError;
 use super::map::{Before, Chunk, ChunkMapper, Mapped, Rules};
 use super::watermark::PartitionTime;
-use crate::decode::{Decoder, SchemaLookup};
+use crate::decode::{Decoder, SchemaLookup, arrow_schema};
 use crate::log::{Log, LogReader};
 use crate::position::{Cut, Offset, Partition};
 use crate::source::Source;
@@ -100,9 +100,7 @@ pub fn run(settings: &FeedSettings, consumers: Vec<Consumer>) {
 }
 
 fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), EngineError> {
-    let mut columns: Vec<usize> = consumers.iter().flat_map(|consumer| consumer.view.source_columns.iter().copied()).collect();
-    columns.sort_unstable();
-    columns.dedup();
+    let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
     let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
     let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
     let mut positions: Cut =
@@ -121,6 +119,16 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
         }
     }
     Ok(())
+}
+
+/// The columns of a source that some views need: theirs, and the event time.
+pub fn columns<'a>(source: &Source, views: impl Iterator<Item = &'a View>) -> Result<Vec<usize>, EngineError> {
+    let event_time = arrow_schema(&source.schema_json)?.index_of(&source.event_time)?;
+    let mut columns: Vec<usize> = views.flat_map(|view| view.source_columns.iter().copied()).collect();
+    columns.push(event_time);
+    columns.sort_unstable();
+    columns.dedup();
+    Ok(columns)
 }
 
 fn pass(

@@ -96,14 +96,15 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
     check_ends(window.as_ref().map(|(_, window)| window), above.rank.is_some(), &placed, words)?;
 
     let below = Below::plan(&state, input, &group_exprs, &calls, window.map(|(place, _)| place)).map_err(|error| planned(&error))?;
-    let aggregate_schema = below.results_schema(&above, &group_exprs).map_err(|error| planned(&error))?;
+    let results = below.results_schema(&above, &group_exprs).map_err(|error| planned(&error))?;
+    let ranked = ranked_schema(&above, &results).map_err(|error| planned(&error))?;
     let types = above
         .outputs
         .iter()
-        .map(|(_, expr)| expr.get_type(&aggregate_schema).map(|data_type| key::table_type(&data_type)))
+        .map(|(_, expr)| expr.get_type(&ranked).map(|data_type| key::table_type(&data_type)))
         .collect::<DfResult<Vec<DataType>>>()
         .map_err(|error| planned(&error))?;
-    let groups = describe_groups(&above, &aggregate_schema, group_exprs.len());
+    let groups = describe_groups(&above, &results, group_exprs.len());
     let (shape, ranking) = key::shape(&above, &types, &groups, &placed, words)?;
 
     let window_name = window.map(|(place, _)| group_name(place));
@@ -123,7 +124,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         return Err(Problem::new(words.find("over"), "the ranking is not within the window").help("add the window's column to PARTITION BY"));
     }
 
-    let row_plan = row_plan(&state, &above, &below, &aggregate_schema, &shape.columns).map_err(|error| planned(&error))?;
+    let row_plan = row_plan(&state, &above, &below, (&results, &ranked), &shape.columns).map_err(|error| planned(&error))?;
     let order = &below.group_order;
     let group_fields: Vec<Field> = order
         .iter()
@@ -338,17 +339,28 @@ impl Below {
     }
 }
 
-fn row_plan(state: &SessionState, above: &Above<'_>, below: &Below, schema: &DFSchema, columns: &SchemaRef) -> DfResult<RowPlan> {
-    let mut ranked = schema.clone();
+/// The results and, in a ranking, the rank.
+fn ranked_schema(above: &Above<'_>, results: &DFSchema) -> DfResult<DFSchema> {
+    let mut ranked = results.clone();
     if above.rank.is_some() {
         ranked.merge(&DFSchema::try_from(Schema::new(vec![Field::new(RANK, DataType::UInt64, true)]))?);
     }
-    let physical = |expr: &Expr| state.create_physical_expr(expr.clone(), &ranked);
+    Ok(ranked)
+}
+
+fn row_plan(
+    state: &SessionState,
+    above: &Above<'_>,
+    below: &Below,
+    (results, ranked): (&DFSchema, &DFSchema),
+    columns: &SchemaRef,
+) -> DfResult<RowPlan> {
+    let physical = |expr: &Expr| state.create_physical_expr(expr.clone(), ranked);
     let mut outputs = Vec::new();
     let mut keys = Vec::new();
     for ((_, expr), field) in above.outputs.iter().zip(columns.fields()) {
         keys.push(matches!(expr, Expr::Column(column) if column.name.starts_with('g')));
-        outputs.push(physical(&expr.clone().cast_to(field.data_type(), &ranked)?)?);
+        outputs.push(physical(&expr.clone().cast_to(field.data_type(), ranked)?)?);
     }
     let ranker = match &above.rank {
         None => None,
@@ -364,7 +376,7 @@ fn row_plan(state: &SessionState, above: &Above<'_>, below: &Below, schema: &DFS
         }),
     };
     Ok(RowPlan {
-        input: Arc::clone(schema.inner()),
+        input: Arc::clone(results.inner()),
         group_order: below.group_order.clone(),
         predicate: above.predicate.as_ref().map(physical).transpose()?,
         outputs,

@@ -181,7 +181,7 @@ impl Simulation {
         self.disk.commits_to_live.store(-1, Ordering::Relaxed);
         self.scene.store.away.store(false, Ordering::Relaxed);
         *self.scene.store.refuse_next.lock() = None;
-        for round in 0..10_000 {
+        for round in 0..2_000 {
             if self.owner.is_none() {
                 self.drive()?;
                 continue;
@@ -203,11 +203,12 @@ impl Simulation {
             if !moved && owner.is_done(self.clock.now_ms()) {
                 return Ok(());
             }
-            if round == 5_000 {
+            if round == 1_000 {
                 self.clock.advance_ms(10_000);
             }
         }
-        Err("it does not come to rest".into())
+        let unfinished = self.owner.as_ref().map(|owner| owner.unfinished(self.clock.now_ms()));
+        Err(format!("view {} does not come to rest: {unfinished:?}", self.scene.view.name))
     }
 
     /// A reader looks: no row may go back.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use refold_processor::clock::Clock;
 use refold_processor::decode::{Decoder, StaticSchemas};
 use refold_processor::engine::error::EngineError;
+use refold_processor::engine::feed::columns;
 use refold_processor::engine::fold::{Fold, FoldSettings};
 use refold_processor::engine::map::{Before, Chunk, ChunkMapper, Mapped};
 use refold_processor::engine::outbox::{Outbox, Work};
@@ -86,7 +87,7 @@ impl Owner {
         }
         Ok(Owner {
             mapper: ChunkMapper::new(&scene.view, scene.settings.rules.clone(), scene.settings.shards)?,
-            decoder: Decoder::new(&scene.source, &scene.view.source_columns, Arc::new(StaticSchemas::default()))?,
+            decoder: Decoder::new(&scene.source, &columns(&scene.source, std::iter::once(scene.view.as_ref()))?, Arc::new(StaticSchemas::default()))?,
             fold,
             writer,
             disk,
@@ -174,6 +175,21 @@ impl Owner {
     /// What it tells readers.
     pub fn progress(&self) -> Progress {
         self.writer.outbox.lock().progress()
+    }
+
+    /// What it still has to do, for people.
+    pub fn unfinished(&self, now_ms: i64) -> String {
+        let outbox = self.writer.outbox.lock();
+        format!(
+            "mapped {} live {} ahead {} news {} outbox empty {} unsynced {} acknowledged {}",
+            self.mapped.values().map(VecDeque::len).sum::<usize>(),
+            self.fold.is_live(),
+            self.fold.is_ahead(),
+            self.fold.has_news(now_ms),
+            outbox.is_empty(),
+            outbox.has_unsynced(),
+            outbox.has_acknowledged(),
+        )
     }
 
     /// Whether everything read is folded and everything folded is written.

@@ -89,7 +89,7 @@ fn framings_are_told_apart() {
     }
 }
 
-/// The schemas that some tests of the Avro project must reject, and others like them.
+/// What every implementation of Avro must reject, by the shared test vectors of the Avro project, and more of the kind.
 #[test]
 fn values_that_do_not_fit_their_type_are_invalid() {
     let array = r#"{"type":"array","items":"int"}"#;
