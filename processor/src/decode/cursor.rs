@@ -121,29 +121,9 @@ impl<'a> Cursor<'a> {
         Fault::new(Reason::Truncated, format!("needs {count} more bytes, the record has {}", self.rest.len()))
     }
 
-    /// An unsigned varint of at most `max_bytes` bytes.
+    /// An unsigned varint of at most `max_bytes` bytes. Byte by byte: eight at a time, with masks and shifts, was measured to be a fifth slower.
     #[inline]
     fn varint(&mut self, max_bytes: usize) -> Faulty<u64> {
-        if let Some((byte, rest)) = self.rest.split_first()
-            && *byte < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(*byte));
-        }
-        if let Some(word) = self.rest.first_chunk::<8>() {
-            let word = u64::from_le_bytes(*word);
-            let ends = !word & 0x8080_8080_8080_8080;
-            let bytes = ends.trailing_zeros() as usize / 8 + 1;
-            if ends != 0 && bytes <= max_bytes {
-                self.rest = self.rest.get(bytes..).unwrap_or_default();
-                return Ok(join_sevens(word & (u64::MAX >> (64 - 8 * bytes))));
-            }
-        }
-        self.long_varint(max_bytes)
-    }
-
-    /// As [`Cursor::varint`], byte by byte: of nine bytes or ten, near the end of the record, or wrong.
-    fn long_varint(&mut self, max_bytes: usize) -> Faulty<u64> {
         let mut value = 0u64;
         let mut shift = 0u32;
         for (index, byte) in self.rest.iter().take(max_bytes).enumerate() {
@@ -240,13 +220,6 @@ impl<'a> Cursor<'a> {
 fn not_utf8(bytes: &[u8]) -> Box<Fault> {
     let place = std::str::from_utf8(bytes).err().map_or(0, |error| error.valid_up_to());
     Fault::new(Reason::InvalidUtf8, format!("text that is not UTF-8 at byte {place} of {}", bytes.len()))
-}
-
-/// The low seven bits of each of eight bytes, as one number of 56 bits: neighbours are joined three times, seven bits to fourteen and so on.
-fn join_sevens(word: u64) -> u64 {
-    let word = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
-    let word = (word & 0x0000_3fff_0000_3fff) | ((word & 0x3fff_0000_3fff_0000) >> 2);
-    (word & 0x0fff_ffff) | ((word & 0x0fff_ffff_0000_0000) >> 4)
 }
 
 fn unzigzag(value: u64) -> i64 {
