@@ -4,6 +4,11 @@
 //! 12 records as a busy collector appends them, and in blocks of random bytes, which do not compress.
 //! `append/*` appends records of 200 bytes; `synced` waits for the disk each time.
 
+// The macro of the benchmark runner writes functions without docs.
+#![allow(missing_docs)]
+// As in tests: what fails here is the benchmark.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +29,8 @@ const RUN_BYTES: usize = 1 << 20;
 const TOPIC: &str = "tweet_feed";
 
 const WORDS: [&str; 24] = [
-    "the", "log", "is", "read", "again", "and", "every", "view", "of", "it", "comes", "back", "#rust", "#kafka", "#streams", "while", "nobody",
-    "waits", "for", "what", "was", "already", "counted", "today",
+    "the", "log", "is", "read", "again", "and", "every", "view", "of", "it", "comes", "back", "#rust", "#kafka", "#streams", "while",
+    "nobody", "waits", "for", "what", "was", "already", "counted", "today",
 ];
 
 /// Something like an encoded post: some bytes of ids and times, then words.
@@ -97,7 +102,9 @@ fn reading(criterion: &mut Criterion) {
 fn appending(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
     group.sample_size(10);
-    for (name, sync, count) in [("bulk_of_10000", false, 10_000), ("12", false, 12), ("bulk_of_10000_synced", true, 10_000), ("12_synced", true, 12)] {
+    for (name, sync, count) in
+        [("bulk_of_10000", false, 10_000), ("12", false, 12), ("bulk_of_10000_synced", true, 10_000), ("12_synced", true, 12)]
+    {
         let (_dir, log) = open(sync);
         let batch = records(count, post);
         group.throughput(Throughput::Elements(count as u64));

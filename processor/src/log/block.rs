@@ -220,8 +220,7 @@ impl<'a> Block<'a> {
         if self.compressed {
             values.resize(at + self.raw_len, 0);
             let room = values.get_mut(at..).unwrap_or_default();
-            let written =
-                lz4_flex::block::decompress_into(self.body, room).map_err(|error| Damage::Compression(error.to_string()))?;
+            let written = lz4_flex::block::decompress_into(self.body, room).map_err(|error| Damage::Compression(error.to_string()))?;
             if written != self.raw_len {
                 return Err(Damage::Compression(format!("{written} bytes came of {}", self.raw_len)));
             }

@@ -51,13 +51,7 @@ pub struct EmbeddedLogSettings {
 
 impl Default for EmbeddedLogSettings {
     fn default() -> Self {
-        EmbeddedLogSettings {
-            block_bytes: 256 << 10,
-            retention_ms: None,
-            retention_bytes: None,
-            sync: true,
-            write_buffer_bytes: 64 << 20,
-        }
+        EmbeddedLogSettings { block_bytes: 256 << 10, retention_ms: None, retention_bytes: None, sync: true, write_buffer_bytes: 64 << 20 }
     }
 }
 
@@ -252,9 +246,7 @@ impl BlockLayout {
 
     fn add(&mut self, partition: Partition, value: &[u8]) -> Place {
         let filling = self.filling.get(partition.0 as usize).copied().flatten();
-        let fits = |block: &usize| {
-            self.blocks.get(*block).is_some_and(|(_, body)| body.raw_len() + value.len() <= self.block_bytes)
-        };
+        let fits = |block: &usize| self.blocks.get(*block).is_some_and(|(_, body)| body.raw_len() + value.len() <= self.block_bytes);
         let block = filling.filter(fits).unwrap_or_else(|| {
             self.blocks.push((partition, BodyBuilder::default()));
             self.blocks.len() - 1

@@ -75,11 +75,7 @@ impl MemoryLog {
     }
 }
 
-fn with_topic<T>(
-    topics: &Mutex<Topics>,
-    topic: &str,
-    then: impl FnOnce(&mut Topic) -> Result<T, LogError>,
-) -> Result<T, LogError> {
+fn with_topic<T>(topics: &Mutex<Topics>, topic: &str, then: impl FnOnce(&mut Topic) -> Result<T, LogError>) -> Result<T, LogError> {
     then(topics.lock().get_mut(topic).ok_or_else(|| LogError::UnknownTopic(topic.to_owned()))?)
 }
 
@@ -125,10 +121,7 @@ impl Log for MemoryLog {
             let mut placed = Vec::with_capacity(records.len());
             for record in records {
                 let partition = found.placement.partition(&record, partitions as u32);
-                let kept = found
-                    .partitions
-                    .get_mut(partition.0 as usize)
-                    .ok_or_else(|| no_such_partition(topic, partition, partitions))?;
+                let kept = found.partitions.get_mut(partition.0 as usize).ok_or_else(|| no_such_partition(topic, partition, partitions))?;
                 placed.push((partition, kept.append(record.value, now_ms)));
             }
             Ok(placed)
@@ -140,12 +133,7 @@ impl Log for MemoryLog {
             self.bounds(topic, partition)?;
         }
         with_topic(&self.topics, topic, |_| Ok(()))?;
-        Ok(Box::new(MemoryReader {
-            topics: self.topics.clone(),
-            topic: topic.to_owned(),
-            positions: from.iter().collect(),
-            turn: 0,
-        }))
+        Ok(Box::new(MemoryReader { topics: self.topics.clone(), topic: topic.to_owned(), positions: from.iter().collect(), turn: 0 }))
     }
 }
 

@@ -73,9 +73,8 @@ mod tests {
     /// Kept for ever: a log that was written with this placement is read with it.
     #[test]
     fn keys_go_where_they_always_went() {
-        let places: Vec<u32> = ["", "a", "user-1", "user-2", "a longer key that takes another path through the hash"]
-            .map(|key| placed(key, 1000))
-            .to_vec();
+        let places: Vec<u32> =
+            ["", "a", "user-1", "user-2", "a longer key that takes another path through the hash"].map(|key| placed(key, 1000)).to_vec();
         assert_eq!(places, GOLDEN);
     }
 

@@ -19,8 +19,11 @@ fn encode(rows: &[Row], base_time_ms: i64) -> Vec<u8> {
     builder.finish().seal(KEY, base_time_ms)
 }
 
-/// Offset, record time and value of each record, read behind `before` bytes that are in the buffer already.
-fn decode(bytes: &[u8], base: u64, before: usize) -> Result<Vec<(u64, i64, Option<Vec<u8>>)>, Damage> {
+/// Offset, record time and value of a record that was read.
+type Read = (u64, i64, Option<Vec<u8>>);
+
+/// The records, read behind `before` bytes that are in the buffer already.
+fn decode(bytes: &[u8], base: u64, before: usize) -> Result<Vec<Read>, Damage> {
     let mut values = vec![b'-'; before];
     let mut spans = Vec::new();
     let block = Block::open(KEY, bytes)?;
@@ -31,7 +34,7 @@ fn decode(bytes: &[u8], base: u64, before: usize) -> Result<Vec<(u64, i64, Optio
     Ok(spans.iter().map(|span| (span.offset.0, span.record_time_ms, value(span))).collect())
 }
 
-fn expected(rows: &[Row], base: u64, base_time_ms: i64) -> Vec<(u64, i64, Option<Vec<u8>>)> {
+fn expected(rows: &[Row], base: u64, base_time_ms: i64) -> Vec<Read> {
     let mut time_ms = base_time_ms;
     let mut all = Vec::new();
     for (place, (value, advance)) in rows.iter().enumerate() {

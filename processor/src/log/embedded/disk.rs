@@ -17,7 +17,12 @@ use crate::position::Offset;
 /// The cache for tables' own indexes and for the small column families; blocks of records are not cached, the system's page cache
 /// does that as well and readers keep what they have decompressed.
 const CACHE_BYTES: usize = 16 << 20;
+const SMALL_WRITE_BUFFER_BYTES: usize = 4 << 20;
+/// Every RocksDB has this family; ours stays empty.
+const UNUSED: &str = "default";
 const INFO_LOGS_KEPT: usize = 2;
+/// Files in which half of so many adjacent keys, or of all, are deletions are compacted soon.
+const DELETION_WINDOW: usize = 128;
 const MAX_READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// An open directory.
@@ -35,16 +40,22 @@ impl Disk {
         options.create_missing_column_families(true);
         options.set_keep_log_file_num(INFO_LOGS_KEPT);
         options.set_log_level(LogLevel::Warn);
+        // The small families fill no buffer of their own, so without this they would hold on to write-ahead logs for long.
+        options.set_max_total_wal_size(settings.write_buffer_bytes as u64 * 4);
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let families = [BLOCKS, INDEX, META].map(|name| {
+        let families = [UNUSED, BLOCKS, INDEX, META].map(|name| {
             let mut tables = BlockBasedOptions::default();
             tables.set_block_cache(&cache);
             let mut family = Options::default();
             family.set_block_based_table_factory(&tables);
             // Blocks are compressed already, and the rest is small.
             family.set_compression_type(DBCompressionType::None);
-            if name == BLOCKS {
-                family.set_write_buffer_size(settings.write_buffer_bytes);
+            // RocksDB resumes after a full disk once the largest of these buffers fits on it: so the unused family has one too.
+            let buffer = settings.write_buffer_bytes;
+            family.set_write_buffer_size(if name == BLOCKS { buffer } else { buffer.min(SMALL_WRITE_BUFFER_BYTES) });
+            if name == BLOCKS || name == INDEX {
+                // Merging leaves deletions behind, over which readers would step for as long as nothing else moves those files.
+                family.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
             }
             ColumnFamilyDescriptor::new(name, family)
         });

@@ -7,14 +7,22 @@ use crate::log::LogError;
 /// Marks of a full disk or an exhausted limit, which somebody can remedy while we go on trying.
 const EXHAUSTED: [&str; 3] = ["No space left on device", "Disk quota exceeded", "Too many open files"];
 /// Kinds of failure that RocksDB itself calls temporary.
-const TEMPORARY: [&str; 6] =
-    ["Resource busy", "Operation timed out", "Operation failed. Try again", "Result incomplete", "Shutdown in progress", "Operation aborted"];
+const TEMPORARY: [&str; 6] = [
+    "Resource busy",
+    "Operation timed out",
+    "Operation failed. Try again",
+    "Result incomplete",
+    "Shutdown in progress",
+    "Operation aborted",
+];
 
 /// The error of a failed call on an open log in `dir`.
 pub fn failure(dir: &Path, error: &str) -> LogError {
     let dir = dir.display();
     if EXHAUSTED.iter().any(|mark| error.contains(mark)) {
-        return LogError::Away(format!("{dir} cannot take more: {error}; make room, it goes on by itself"));
+        return LogError::Away(format!(
+            "{dir} cannot take more: {error}; make room (100 MB at least), it goes on by itself within seconds"
+        ));
     }
     if TEMPORARY.iter().any(|kind| error.starts_with(kind)) {
         return LogError::Away(format!("{dir} does not answer: {error}"));
@@ -32,10 +40,7 @@ pub fn failure_to_open(dir: &Path, error: &str) -> LogError {
         return LogError::Broken(format!("{} is already open in this process; open a log once and share it", dir.display()));
     }
     if locked && !error.contains("Permission denied") {
-        return LogError::Broken(format!(
-            "{} is in use by another process; stop it or choose another --data directory",
-            dir.display()
-        ));
+        return LogError::Broken(format!("{} is in use by another process; stop it or choose another --data directory", dir.display()));
     }
     failure(dir, error)
 }
@@ -79,10 +84,7 @@ mod tests {
 
     #[test]
     fn a_lock_of_another_process_is_said_to_be_one() {
-        let error = failure_to_open(
-            Path::new("/data/log"),
-            "IO error: While lock file: /data/log/LOCK: Resource temporarily unavailable",
-        );
+        let error = failure_to_open(Path::new("/data/log"), "IO error: While lock file: /data/log/LOCK: Resource temporarily unavailable");
         assert_eq!(error.to_string(), "/data/log is in use by another process; stop it or choose another --data directory");
     }
 }

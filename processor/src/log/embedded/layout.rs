@@ -159,8 +159,7 @@ impl StartEntry {
     /// Reads the stored form; `None` when it is not one.
     pub fn decode(bytes: &[u8]) -> Option<StartEntry> {
         let mut fields = Fields::of(bytes)?;
-        let entry =
-            StartEntry { start: Offset(u64::from_le_bytes(fields.take()?)), time_floor_ms: i64::from_le_bytes(fields.take()?) };
+        let entry = StartEntry { start: Offset(u64::from_le_bytes(fields.take()?)), time_floor_ms: i64::from_le_bytes(fields.take()?) };
         fields.end(entry)
     }
 }

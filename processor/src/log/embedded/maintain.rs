@@ -11,8 +11,8 @@ use super::EmbeddedLogSettings;
 use super::disk::{Disk, Durability};
 use super::layout::{BLOCKS, BlockEntry, INDEX, META, StartEntry, base_of};
 use super::topic::{PartitionState, Topic};
-use crate::log::{Bounds, LogError};
 use crate::log::block::{Block, BodyBuilder, Damage};
+use crate::log::{Bounds, LogError};
 use crate::position::Offset;
 
 /// How many runs are looked for before they are merged.

@@ -68,9 +68,7 @@ impl EmbeddedReader {
     }
 
     fn is_at_end(&self) -> bool {
-        self.follows
-            .iter()
-            .all(|follow| self.topic.partition(follow.partition).is_ok_and(|partition| partition.end() == follow.position))
+        self.follows.iter().all(|follow| self.topic.partition(follow.partition).is_ok_and(|partition| partition.end() == follow.position))
     }
 }
 

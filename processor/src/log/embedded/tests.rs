@@ -363,3 +363,69 @@ fn a_value_over_the_limit_is_refused_before_anything_is_appended() {
     assert!(error.to_string().contains("record 1 of this append to events is longer than"), "{error}");
     assert_eq!(harness.bounds(), (0, 0));
 }
+
+/// What a crash of the process leaves: the files as they are now, the last one cut off by `lost` bytes.
+fn after_a_crash(harness: &InDirectory, lost: usize) -> (TempDir, EmbeddedLog) {
+    let copy = TempDir::new().unwrap();
+    let mut write_ahead_logs = Vec::new();
+    for entry in std::fs::read_dir(harness.dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let to = copy.path().join(path.file_name().unwrap());
+        std::fs::copy(&path, &to).unwrap();
+        if to.extension().is_some_and(|extension| extension == "log") {
+            write_ahead_logs.push(to);
+        }
+    }
+    let newest = write_ahead_logs.iter().max().unwrap();
+    let bytes = std::fs::read(newest).unwrap();
+    std::fs::write(newest, &bytes[..bytes.len().saturating_sub(lost)]).unwrap();
+    let log = EmbeddedLog::open(copy.path(), quick(), harness.clock.clone()).unwrap();
+    (copy, log)
+}
+
+fn values_of(log: &EmbeddedLog) -> Vec<String> {
+    let mut reader = log.reader(TOPIC, &Cut::from_iter([(ONLY, Offset(0))])).unwrap();
+    let mut values = Vec::new();
+    while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
+        values.extend(records.spans.iter().map(|span| String::from_utf8(records.value(span).unwrap().to_vec()).unwrap()));
+    }
+    values
+}
+
+#[test]
+fn a_crash_loses_nothing_that_was_acknowledged() {
+    let harness = one_partition(EmbeddedLogSettings { block_bytes: 200, ..EmbeddedLogSettings::default() });
+    let values: Vec<String> = (0..30).map(|number| format!("value {number}")).collect();
+    for (number, value) in values.iter().enumerate() {
+        harness.append(&[value]);
+        if number % 10 == 5 {
+            harness.embedded().maintain().unwrap();
+        }
+    }
+    let (_dir, log) = after_a_crash(&harness, 0);
+    assert_eq!(values_of(&log), values);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_write_leaves_whole_appends_without_a_gap() {
+    let harness = one_partition(EmbeddedLogSettings { block_bytes: 200, ..quick() });
+    let values: Vec<String> = (0..20).map(|number| format!("value {number}")).collect();
+    for pair in values.chunks(2) {
+        harness.append(&[&pair[0], &pair[1]]);
+    }
+    harness.embedded().maintain().unwrap();
+    let mut lengths = std::collections::BTreeSet::new();
+    for lost in (0..1_500).step_by(37) {
+        let (_dir, log) = after_a_crash(&harness, lost);
+        if !log.topics().unwrap().contains(&TOPIC.to_owned()) {
+            continue;
+        }
+        let kept = values_of(&log);
+        assert_eq!(kept, values[..kept.len()]);
+        assert_eq!(kept.len() % 2, 0, "an append to one partition is kept whole or not at all");
+        let placed = log.append(TOPIC, vec![NewRecord { key: None, value: "after".into() }]).unwrap();
+        assert_eq!(placed, [(ONLY, Offset(kept.len() as u64))], "the log goes on where it was cut");
+        lengths.insert(kept.len());
+    }
+    assert!(lengths.len() > 3, "the cuts met different appends: {lengths:?}");
+}
