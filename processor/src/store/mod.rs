@@ -131,7 +131,8 @@ pub trait RowWriter: Send + Sync {
     /// Removes a table, its rows and its progress; a table that is not there is no error.
     fn drop_table(&self, table: &Table) -> Result<(), StoreError>;
 
-    /// Writes rows. When it returns they are readable; on error some of them may be.
+    /// Writes rows. When it returns they are readable; on error some of them may be. A NULL in a key column is an error that names the
+    /// column: the caller leaves such rows out.
     fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError>;
 
     /// Tells how far the table is. Of two tellings the one with the greater `(epoch, progress.writing.sum(), progress.visible.sum())` stays.

@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::store::Register;
 use crate::store::memory::MemoryStore;
+use crate::table::Epoch;
 
 const V1: Version = Version(1);
 const V2: Version = Version(2);

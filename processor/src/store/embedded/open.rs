@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Options, compaction_filter::Decision};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Options, compaction_filter::Decision,
+};
 
 use super::layout::{FORMAT, FORMAT_KEY, JOURNAL_PREFIX, META, ROWS, decode_number, encode_number, journal_key, journal_number};
 use super::{EmbeddedStore, EmbeddedStoreSettings, store_error};
@@ -52,10 +54,15 @@ fn rows_options(settings: &EmbeddedStoreSettings) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes));
     blocks.set_bloom_filter(FILTER_BITS, false);
-    blocks.set_block_size(16 << 10);
+    blocks.set_block_size(8 << 10);
     blocks.set_format_version(5);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Filters in parts: a whole one is larger than a shard of the cache, so it would be read again for every few rows.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(8 << 10);
+    blocks.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);

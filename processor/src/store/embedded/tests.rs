@@ -6,8 +6,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance::Harness;
-use crate::store::{RowBatch, RowReader, RowWriter, Store};
-use crate::table::{TableShape, Version};
+use crate::store::{PartitionRead, RowBatch, RowReader, RowWriter, Store};
+use crate::table::{Order, TableShape, Version};
 
 struct OnDisk {
     folder: TempDir,
@@ -136,16 +136,47 @@ fn deletions_are_forgotten_when_they_are_old_enough_and_never_bring_a_row_back()
 }
 
 #[test]
-fn a_full_disk_is_waited_for_and_damage_is_not() {
-    let kind = |text: &str| {
-        // RocksDB tells errors by their text alone; a file that is a directory gives a real one.
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("CURRENT")).unwrap();
-        let error = open(folder.path()).err().unwrap();
-        assert!(error.to_string().contains(text), "{error}");
-        error.is_retryable()
+fn a_reader_sees_the_rows_of_one_write_all_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut table = counts();
+    let slot = Field::new("slot", DataType::Int64, false);
+    table.shape.columns =
+        Arc::new(Schema::new([table.shape.columns.field(0).clone(), table.shape.columns.field(1).clone(), slot].to_vec()));
+    table.shape.clustering = vec![(2, Order::Desc)];
+    store.create_table(&table).unwrap();
+    let (rounds, slots) = (300, 50);
+    let write = |round: i64| {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec!["rust"; slots])),
+            Arc::new(Int64Array::from(vec![round; slots])),
+            Arc::new(Int64Array::from_iter_values(0..slots as i64)),
+        ];
+        let rows = RecordBatch::try_new(Arc::clone(&table.shape.columns), columns).unwrap();
+        store.write(&table, &RowBatch { rows, written_at: vec![round; slots], deleted: vec![false; slots] }).unwrap();
     };
-    assert!(kind("CURRENT"), "an error of the file system may pass");
+    write(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (1..=rounds).for_each(&write));
+        let mut last = 0;
+        while last < rounds {
+            let read = PartitionRead { partition: vec!["rust".into()], from: None, to: None, limit: 100, cursor: None };
+            let rows = store.read(&table, &read).unwrap().rows;
+            let values = rows.column(1).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
+            assert_eq!(values, vec![values[0]; slots]);
+            assert!(values[0] >= last, "no reader sees a row go backwards");
+            last = values[0];
+        }
+    });
+}
+
+#[test]
+fn errors_of_the_file_system_are_waited_for_and_damage_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("CURRENT")).unwrap();
+    let error = open(folder.path()).err().unwrap();
+    assert!(error.is_retryable(), "{error}");
+
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
     std::fs::write(folder.path().join("CURRENT"), "nonsense\n").unwrap();

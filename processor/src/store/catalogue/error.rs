@@ -1,0 +1,124 @@
+//! Why the catalogue refuses: each message says what is there, since when and by whom, and the way on.
+
+use super::records;
+use crate::store::StoreError;
+use crate::table::{Epoch, Version};
+
+/// Why the catalogue did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatalogueError {
+    /// The store below did not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name that cannot be part of a key.
+    #[error("{0:?} cannot be a view's name: it must not be empty or contain a slash")]
+    InvalidName(String),
+    /// There is no such version.
+    #[error("view {view} has no version {version}; it has {known}")]
+    UnknownVersion {
+        /// The view.
+        view: String,
+        /// The version asked for.
+        version: Version,
+        /// Those that it has.
+        known: String,
+    },
+    /// Another version is active than the one that was to be replaced.
+    #[error("view {view}: version {active} became active {ago} ago by {by}; look at it and run again")]
+    Switched {
+        /// The view.
+        view: String,
+        /// The active version.
+        active: Version,
+        /// How long ago.
+        ago: String,
+        /// Who did it.
+        by: String,
+    },
+    /// No version is active where one was to be replaced.
+    #[error("view {view}: no version is active, {expected} was to be replaced; look at its status and run again")]
+    NothingActive {
+        /// The view.
+        view: String,
+        /// The version that was to be replaced.
+        expected: Version,
+    },
+    /// The version's state does not allow it.
+    #[error("view {view}: version {version} is {state} (since {ago}, by {by}) and cannot become {wanted}; it can become {allowed}")]
+    State {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+        /// Its state.
+        state: &'static str,
+        /// How long it has been in it.
+        ago: String,
+        /// Who put it there.
+        by: String,
+        /// The state asked for.
+        wanted: &'static str,
+        /// The states that could follow.
+        allowed: String,
+    },
+    /// Only a switch moves readers.
+    #[error("view {view}: version {version} becomes {wanted} by a switch alone; switch to it, or to the one that follows it")]
+    SwitchOnly {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+        /// The state asked for.
+        wanted: &'static str,
+    },
+    /// Readers are sent to the version.
+    #[error("view {view}: version {version} is the one readers are sent to and cannot be dropped; switch to another version first")]
+    InService {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+    },
+    /// Another owner has it.
+    #[error("view {view}: version {version} is fed by {owner} in epoch {}; this owner has lost it and must stop", epoch.0)]
+    LostTo {
+        /// The view.
+        view: String,
+        /// The version.
+        version: Version,
+        /// The owner now.
+        owner: String,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// A writer schema that is not JSON.
+    #[error("the schema is not JSON: {0}")]
+    InvalidSchema(String),
+    /// A register of a later release.
+    #[error(
+        "register {key} has format {format}, this release reads up to {}; use the release that wrote it or a later one",
+        records::FORMAT
+    )]
+    NewerFormat {
+        /// The register.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
+    /// A register that is not what it should be.
+    #[error("register {key} cannot be read: {error}")]
+    Unreadable {
+        /// The register.
+        key: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl CatalogueError {
+    /// Whether the same call may succeed later, without anyone doing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, CatalogueError::Store(error) if error.is_retryable())
+    }
+}
