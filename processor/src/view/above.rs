@@ -79,8 +79,7 @@ fn descend<'a>(plan: &'a LogicalPlan, words: &Words) -> Result<(&'a Aggregate, V
             LogicalPlan::Filter(filter) => &filter.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Window(window) => &window.input,
-            LogicalPlan::Unnest(unnest) if contains_aggregate(node) => {
-                let _ = unnest;
+            LogicalPlan::Unnest(_) if contains_aggregate(node) => {
                 return Err(Problem::new(words.find("unnest"), "unnest() above GROUP BY").help("unnest in a subquery below the GROUP BY"));
             }
             _ => {

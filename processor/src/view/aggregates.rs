@@ -65,7 +65,7 @@ pub(super) fn check(expr: &Expr, schema: &DFSchema, words: &Words) -> Result<Agg
         "sum" | "avg" | "min" | "max" if !floating => {}
         "sum" | "avg" => {
             return refused(
-                "adding floating-point numbers gives another result in another order, and rows must not depend on the order of arrival",
+                "it would add floating-point numbers, whose sum depends on the order of arrival, and rows must not",
                 "CAST(… AS DECIMAL(20, 4)), with as many digits as needed",
             );
         }
@@ -97,23 +97,12 @@ pub(super) fn collect(call: &AggregateFunction, inputs: &mut Inputs) {
     for argument in call.params.args.iter().filter(|argument| !matches!(argument, Expr::Literal(..))) {
         inputs.place(argument);
     }
-    for sort in ordering(call) {
+    for sort in &call.params.order_by {
         inputs.place(&sort.expr);
     }
     if let Some(filter) = &call.params.filter {
         inputs.place(filter);
     }
-}
-
-/// The ORDER BY of an aggregate, with its value at the end: so that of equal ones the same is taken in every order of arrival.
-pub(super) fn ordering(call: &AggregateFunction) -> Vec<datafusion::logical_expr::SortExpr> {
-    let mut ordering = call.params.order_by.clone();
-    if let (false, Some(value)) = (ordering.is_empty(), call.params.args.first())
-        && !ordering.iter().any(|sort| sort.expr == *value)
-    {
-        ordering.push(value.clone().sort(true, false));
-    }
-    ordering
 }
 
 /// Plans an aggregate over a plan with the columns of `inputs`, which begin at `offset` of its schema.
@@ -126,7 +115,9 @@ pub(super) fn plan(call: &AggregateFunction, index: usize, inputs: &mut Inputs, 
         Arc::new(Column::new(&Inputs::name(place), offset + place))
     };
     let arguments = call.params.args.iter().map(&mut column).collect();
-    let order_by = ordering(call)
+    let order_by = call
+        .params
+        .order_by
         .iter()
         .map(|sort| PhysicalSortExpr { expr: column(&sort.expr), options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first } })
         .collect();

@@ -20,6 +20,8 @@ pub(super) struct Group {
     /// Its name for people.
     pub name: String,
     pub data_type: DataType,
+    /// Whether it is the window's start.
+    pub window: bool,
 }
 
 /// The table's shape and its ranking. `types` are those of the outputs.
@@ -109,7 +111,7 @@ pub(super) fn table_type(data_type: &DataType) -> DataType {
 fn holders(above: &Above<'_>, group: &Group, words: &Words) -> Result<Vec<usize>, Problem> {
     let holders: Vec<usize> = above.outputs.iter().enumerate().filter(|(_, (_, expr))| is_column(expr, &group.folded)).map(|(place, _)| place).collect();
     if holders.is_empty() {
-        return Err(Problem::new(words.last("group"), format!("the GROUP BY column {} is not a column of the view, so different groups would be the same row", group.name))
+        return Err(Problem::new(words.last(group.name.split('(').next().unwrap_or_default()), format!("the GROUP BY column {} is not a column of the view, so different groups would be the same row", group.name))
             .help(format!("add {} to SELECT and to partition_key or clustering, or group without it", group.name)));
     }
     Ok(holders)
@@ -158,6 +160,10 @@ fn ranking(above: &Above<'_>, rank: &RankBy, groups: &[Group], words: &Words) ->
         if !within.contains(&place) {
             within.push(place);
         }
+    }
+    if let Some(window) = groups.iter().find(|group| group.window && !rank.within.iter().any(|expr| is_column(expr, &group.folded))) {
+        return Err(Problem::new(at, "the ranking is not within the window, so that it would never be final")
+            .help(format!("add {} to PARTITION BY", window.name)));
     }
     let ordered = |group: &&Group| {
         !rank.within.iter().any(|expr| is_column(expr, &group.folded)) && !rank.order.iter().any(|sort| is_column(&sort.expr, &group.folded))

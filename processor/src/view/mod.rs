@@ -9,6 +9,7 @@ mod above;
 mod aggregates;
 mod batch;
 mod error;
+mod errors;
 mod events;
 mod explain;
 pub mod functions;
@@ -22,6 +23,7 @@ mod rows;
 mod session;
 mod statement;
 mod syntax;
+mod ties;
 #[cfg(test)]
 mod tests;
 

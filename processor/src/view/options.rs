@@ -67,7 +67,7 @@ fn text(key: &Ident, value: &Expr) -> Result<String, Problem> {
 }
 
 fn quoted(key: &Ident, found: &str) -> Problem {
-    Problem::new(key.span.start, format!("{} takes a text in single quotes, not {found}", key.value)).help(format!("write {} = '{}'", key.value, found.replace(['\'', '"'], "")))
+    Problem::new(key.span.start, format!("{} takes a text in single quotes, not {found}", key.value)).help(format!("write {} = '…'", key.value))
 }
 
 fn boolean(key: &Ident, value: &Expr) -> Result<bool, Problem> {

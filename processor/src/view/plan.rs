@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::above::{self, Above, RANK, group_name, result_name};
 use super::aggregates::{self, Inputs, Planned};
-use super::error::{Problem, ViewError, clean};
+use super::error::{Problem, ViewError};
 use super::events::{EventsExec, EventsTable};
 use super::key::{self, Group};
 use super::lineage::{self, Window};
@@ -30,7 +30,7 @@ use super::options::{self, Placed};
 use super::rows::{Ranker, RowPlan};
 use super::session::{finish, session};
 use super::statement::{self, Words};
-use super::syntax;
+use super::{errors, syntax, ties};
 use super::{View, WindowSpec, functions};
 
 /// The stack that planning may use: it recurses over the text, whose nesting is bounded by its length.
@@ -77,7 +77,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
     let placed = options::read(&statement.options, words)?;
     let source = syntax::check(&statement.query, sources, words)?;
     let source_schema = sources.get(&source).cloned().ok_or_else(|| Problem::new(words.query, format!("unknown source {source}")))?;
-    let planned = |error: &DataFusionError| from_datafusion(error, words);
+    let planned = |error: &DataFusionError| errors::planning(error, words);
 
     let table = Arc::new(EventsTable { schema: Arc::clone(&source_schema) });
     let state = session(&source, table, functions::for_panes()).map_err(|error| planned(&error))?.state();
@@ -104,7 +104,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         .map(|(_, expr)| expr.get_type(&ranked).map(|data_type| key::table_type(&data_type)))
         .collect::<DfResult<Vec<DataType>>>()
         .map_err(|error| planned(&error))?;
-    let groups = describe_groups(&above, &results, group_exprs.len());
+    let groups = describe_groups(&above, &results, window.map(|(place, _)| place));
     let (shape, ranking) = key::shape(&above, &types, &groups, &placed, words)?;
 
     let window_name = window.map(|(place, _)| group_name(place));
@@ -118,12 +118,6 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         }),
         _ => None,
     };
-    if let (Some(ranking), Some(window)) = (&ranking, &window_spec)
-        && !ranking.within.contains(&window.column)
-    {
-        return Err(Problem::new(words.find("over"), "the ranking is not within the window").help("add the window's column to PARTITION BY"));
-    }
-
     let row_plan = row_plan(&state, &above, &below, (&results, &ranked), &shape.columns).map_err(|error| planned(&error))?;
     let order = &below.group_order;
     let group_fields: Vec<Field> = order
@@ -163,15 +157,8 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
 pub(super) fn analyze(state: &SessionState, query: &Query) -> DfResult<LogicalPlan> {
     let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(query.clone()))));
     let plan = finish(state.statement_to_plan(statement))?;
-    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
-}
-
-fn from_datafusion(error: &DataFusionError, words: &Words) -> Problem {
-    syntax::unknown_column(error, words).unwrap_or_else(|| {
-        let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
-        let at = span.map_or(words.query, |span| Location { line: span.start.line, column: span.start.column });
-        Problem::new(at, clean(error))
-    })
+    let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    ties::settle(analyzed)
 }
 
 /// Refuses functions that do not always answer the same.
@@ -190,7 +177,7 @@ fn check_volatility(plan: &LogicalPlan, words: &Words) -> Result<(), Problem> {
             })
         })
     });
-    visited.map_err(|error| from_datafusion(&error, words))?;
+    visited.map_err(|error| errors::planning(&error, words))?;
     match unstable {
         None => Ok(()),
         Some(name) => Err(Problem::new(words.find(&name), format!("{name}() does not always answer the same, so a replay would give other rows"))
@@ -256,15 +243,16 @@ fn check_ends(window: Option<&Window>, ranked: bool, placed: &Placed, words: &Wo
     }
 }
 
-fn describe_groups(above: &Above<'_>, schema: &DFSchema, groups: usize) -> Vec<Group> {
+fn describe_groups(above: &Above<'_>, schema: &DFSchema, window: Option<usize>) -> Vec<Group> {
     let describe = |place: usize| {
         let folded = group_name(place);
         let output = above.outputs.iter().find(|(_, expr)| above::is_column(expr, &folded)).map(|(name, _)| name.clone());
         let own = above.aggregate.schema.fields().get(place).map(|field| field.name().clone());
         let data_type = schema.fields().get(place).map_or(DataType::Null, |field| field.data_type().clone());
-        Group { name: output.or(own).unwrap_or_else(|| folded.clone()), folded, data_type }
+        let own = own.map(|name| name.split_once('(').map(|(function, _)| format!("{function}(…)")).unwrap_or(name));
+        Group { name: output.or(own).unwrap_or_else(|| folded.clone()), folded, data_type, window: window == Some(place) }
     };
-    (0..groups).map(describe).collect()
+    (0..above.aggregate.group_expr.len()).map(describe).collect()
 }
 
 fn describe_above(above: &Above<'_>) -> Vec<String> {

@@ -119,6 +119,9 @@ impl Compiled {
     /// The input of the row plan.
     fn results(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let count = groups.first().map_or(0, |group| group.len());
+        if count == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.rows.input)));
+        }
         let mut merger = Merger::of(self)?;
         let each: Vec<usize> = (0..count).collect();
         merger.merge_states(states, &each, count)?;

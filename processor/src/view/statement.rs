@@ -13,8 +13,11 @@ use super::error::Problem;
 
 /// The longest view text, in bytes. With it everything that grows with the text is bounded.
 const MAX_BYTES: usize = 64 << 10;
-/// How deeply parentheses and subqueries may be nested.
-const MAX_NESTING: usize = 50;
+/// How deeply parentheses, brackets and CASE may be nested. The parser tries some of them in two ways, level by level, so that
+/// its time doubles with each.
+const MAX_NESTING: usize = 16;
+/// How deeply the parser may recurse for other reasons, such as a row of signs.
+const MAX_RECURSION: usize = 48;
 /// The longest name of a view: with `__v` and a version it must be a table name, and Cassandra's have 48 characters.
 const MAX_NAME: usize = 36;
 
@@ -66,12 +69,14 @@ pub(super) fn parse(sql: &str) -> Result<Statement, Problem> {
         .map_err(|error| Problem::new(error.location, format!("syntax error: {}", error.message)))?;
     let written: Vec<TokenWithSpan> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).cloned().collect();
     let first = written.first().map_or(start, |token| token.span.start);
+    let last = written.last().map_or(start, |token| token.span.end);
+    check_nesting(&written)?;
 
     let statements = Parser::new(&dialect)
-        .with_recursion_limit(MAX_NESTING)
+        .with_recursion_limit(MAX_RECURSION)
         .with_tokens_with_locations(tokens)
         .parse_statements()
-        .map_err(|error| syntax(error, first))?;
+        .map_err(|error| syntax(error, first, last))?;
     let mut statements = statements.into_iter();
     let create = match statements.next() {
         Some(SqlStatement::CreateView(create)) if create.materialized => create,
@@ -156,21 +161,41 @@ fn second_statement(tokens: &[TokenWithSpan]) -> Option<Location> {
     after.clone().find(|token| token.token != Token::SemiColon).map(|token| token.span.start)
 }
 
+fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Problem> {
+    let mut depth = 0_usize;
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Word(word) if word.keyword == Keyword::CASE => depth += 1,
+            Token::Word(word) if word.keyword == Keyword::END => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(too_deep(token.span.start));
+        }
+    }
+    Ok(())
+}
+
+fn too_deep(at: Location) -> Problem {
+    Problem::new(at, format!("nested more than {MAX_NESTING} levels deep")).help("take it apart with WITH name AS (SELECT …)")
+}
+
 /// The parser writes the place into its message: takes it out again.
-fn syntax(error: ParserError, otherwise: Location) -> Problem {
+fn syntax(error: ParserError, first: Location, last: Location) -> Problem {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
-        ParserError::RecursionLimitExceeded => {
-            return Problem::new(otherwise, format!("nested more than {MAX_NESTING} levels deep")).help("take it apart with WITH name AS (SELECT …)");
-        }
+        ParserError::RecursionLimitExceeded => return too_deep(first),
     };
     let placed = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
         let (line, column) = place.split_once(", Column: ")?;
         Some((message.to_owned(), Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? }))
     });
-    let (message, at) = placed.unwrap_or((text, otherwise));
+    let (message, at) = placed.unwrap_or_else(|| (text.clone(), if text.ends_with("found: EOF") { last } else { first }));
     let message = message.trim_start_matches("Expected: ");
     match message.split_once(", found: ") {
+        Some((expected, "EOF")) => Problem::new(at, format!("syntax error: expected {expected}, found the end of the text")),
         Some((expected, found)) => Problem::new(at, format!("syntax error: expected {expected}, found {found}")),
         None => Problem::new(at, format!("syntax error: {message}")),
     }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Column, SchemaError};
-use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, Spanned, TableFactor, TableWithJoins, Visit, Visitor,
@@ -214,20 +212,4 @@ impl Visitor for Functions<'_> {
             None => problem.help("functions are those of DataFusion, and hashtags(), mentions(), tumble(), hop()"),
         })
     }
-}
-
-/// The message for a column that is not there.
-pub(super) fn unknown_column(error: &DataFusionError, words: &Words) -> Option<Problem> {
-    let DataFusionError::SchemaError(schema_error, _) = error.find_root() else { return None };
-    let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref() else { return None };
-    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
-    let at = span.map_or_else(|| words.find(&field.name), |span| Location { line: span.start.line, column: span.start.column });
-    let mut names: Vec<&str> = valid_fields.iter().map(Column::name).filter(|name| !name.contains('(')).collect();
-    names.sort_unstable();
-    names.dedup();
-    let problem = Problem::new(at, format!("unknown column {}", field.name));
-    Some(match nearest(&field.name, names.iter().copied()) {
-        Some(near) => problem.help(format!("did you mean {near}?")),
-        None => problem.help(format!("here the columns are {}", names.join(", "))),
-    })
 }

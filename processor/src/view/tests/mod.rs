@@ -3,3 +3,4 @@
 mod harness;
 mod oracle;
 mod planning;
+mod refusals;

@@ -1,0 +1,47 @@
+//! DataFusion's errors in a view author's words.
+
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use super::error::{Problem, clean, nearest};
+use super::statement::Words;
+
+/// A problem from an error of planning, at the best place that is known.
+pub(super) fn planning(error: &DataFusionError, words: &Words) -> Problem {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let at = span.map(|span| Location { line: span.start.line, column: span.start.column });
+    if let Some(problem) = unknown_column(error, at, words) {
+        return problem;
+    }
+    let message = clean(error);
+    if message.contains("must appear in the GROUP BY clause") {
+        let column = message.split('"').nth(1).unwrap_or("a column");
+        return Problem::new(at.unwrap_or(words.query), format!("{column} is neither in GROUP BY nor in an aggregate"))
+            .help("add it to GROUP BY, or write min(…) or first_value(… ORDER BY …)");
+    }
+    if message.contains("require unique expression names") {
+        return Problem::new(at.unwrap_or(words.query), "two columns have the same name").help("give one of them another name with AS");
+    }
+    Problem::new(at.unwrap_or_else(|| guess(&message, words)), message)
+}
+
+fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) -> Option<Problem> {
+    let DataFusionError::SchemaError(schema_error, _) = error.find_root() else { return None };
+    let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref() else { return None };
+    let mut names: Vec<&str> = valid_fields.iter().map(Column::name).filter(|name| !name.contains('(')).collect();
+    names.sort_unstable();
+    names.dedup();
+    let problem = Problem::new(at.unwrap_or_else(|| words.find(&field.name)), format!("unknown column {}", field.name));
+    Some(match nearest(&field.name, names.iter().copied()) {
+        Some(near) => problem.help(format!("did you mean {near}?")),
+        None => problem.help(format!("here the columns are {}", names.join(", "))),
+    })
+}
+
+/// Errors of functions have no place: where the function is that they name or speak of.
+fn guess(message: &str, words: &Words) -> Location {
+    let named = message.split(|letter: char| !letter.is_alphanumeric() && letter != '_').map(|word| words.find(word));
+    let spoken_of = ["tumble", "hop"].into_iter().filter(|_| message.contains("window")).map(|word| words.find(word));
+    named.chain(spoken_of).find(|at| *at != words.query).unwrap_or(words.query)
+}
