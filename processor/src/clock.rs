@@ -15,6 +15,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
     fn now_ms(&self) -> i64 {
         chrono::Utc::now().timestamp_millis()
     }

@@ -175,8 +175,16 @@ fn texts() -> impl Strategy<Value = String> {
     proptest::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
 }
 
+/// How many texts are tried: `make prove` tries more.
+fn cases() -> u32 {
+    match std::env::var("REFOLD_PROVE_SCALE").as_deref() {
+        Ok("full") => 50_000,
+        _ => 2_000,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn hashtags_are_those_of_the_regular_expressions(text in texts()) {

@@ -1,0 +1,39 @@
+# make alone lists what there is. Settings (where builds go, how long proofs run) are in scripts/environment.
+
+SHELL := /bin/bash
+ENV := set -euo pipefail; source scripts/environment;
+.DEFAULT_GOAL := help
+.PHONY: help build up test prove bench fmt lint fuzz
+
+help: ## Lists these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-6s %s\n' "$$name" "$$does"; done
+
+build: ## Installs what the build needs and builds; target/refold is a link to the program
+	@scripts/setup build
+	@$(ENV) cargo build --release --workspace --bins && mkdir -p target && ln -sfn "$$CARGO_TARGET_DIR/release/refold" target/refold
+
+up: build ## Runs everything in one process; options by ARGS='--listen 0.0.0.0:7070'
+	@exec target/refold up $(ARGS)
+
+test: ## Installs what the tests need and runs lints, all tests and short fuzzing; a part of the tests by ARGS='view::'
+	@scripts/setup test
+	@scripts/test $(ARGS)
+
+prove: ## Runs all tests with the proofs at full count, and long fuzzing
+	@scripts/setup test
+	@REFOLD_PROVE_SCALE=full scripts/test $(ARGS)
+
+bench: ## Runs the benchmarks; one of them by ARGS='--bench functions'
+	@scripts/setup build
+	@$(ENV) cargo bench --workspace $(or $(ARGS),--bench '*')
+
+fmt: ## Formats the code
+	@cargo fmt --all
+
+lint: ## Checks form, lints and dependencies
+	@scripts/setup test
+	@scripts/lint
+
+fuzz: ## Fuzzes; a longer while by FUZZ_SECONDS=600, some targets by ARGS='hashtags decode'
+	@scripts/setup build
+	@tests/fuzz/run $(ARGS)
