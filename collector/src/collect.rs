@@ -11,13 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use refold_processor::log::NewRecord;
 
+use crate::CollectError;
 use crate::bad_lines::BadLines;
 use crate::event_source::{BadLine, EventSource, Pull};
 use crate::report::{Report, Totals};
 use crate::resume::{Intent, Progress, ResumeStore};
 use crate::sink::Sink;
 use crate::stop::Stop;
-use crate::CollectError;
 
 /// How long the loop waits for a first event before it looks at the signal to stop.
 const WAIT: Duration = Duration::from_millis(200);
@@ -197,3 +197,6 @@ impl Collection<'_> {
         if bad.is_empty() { Ok(()) } else { self.bad_lines.keep(name, bad) }
     }
 }
+
+#[cfg(test)]
+mod tests;

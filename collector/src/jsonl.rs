@@ -187,8 +187,8 @@ impl EventSource for JsonLines {
     fn resume(&mut self, point: &str, _again: u64) -> Result<(), CollectError> {
         let Some(path) = self.path.clone() else { return Ok(()) };
         let name = self.name.clone();
-        let point: Point = serde_json::from_str(point)
-            .map_err(|error| CollectError::Resume { name: name.clone(), reason: error.to_string() })?;
+        let point: Point =
+            serde_json::from_str(point).map_err(|error| CollectError::Resume { name: name.clone(), reason: error.to_string() })?;
         let replaced = |reason: &str| CollectError::Replaced { name: name.clone(), reason: reason.to_string() };
         let read_error = |error| CollectError::Read { name: name.clone(), error };
         let head = Head::read(&path, point.head.bytes).map_err(read_error)?;
@@ -240,8 +240,8 @@ impl EventSource for JsonLines {
             };
         }
         let point = Point { head: self.head.clone(), offset, lines };
-        let resume = serde_json::to_string(&point)
-            .map_err(|error| CollectError::Resume { name: self.name.clone(), reason: error.to_string() })?;
+        let resume =
+            serde_json::to_string(&point).map_err(|error| CollectError::Resume { name: self.name.clone(), reason: error.to_string() })?;
         Ok(Pull::Events { records, bad, resume })
     }
 }

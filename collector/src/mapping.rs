@@ -19,9 +19,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use crate::CollectError;
 use crate::encode::{Encoder, Unit};
 use crate::event_source::{BadReason, Refused};
-use crate::CollectError;
 
 /// A mapping, checked against the source that it is for.
 #[derive(Clone, Debug)]
@@ -80,8 +80,7 @@ impl Mapping {
     /// When the file cannot be read, or the mapping is not there, is for another source, or does not fit its schema.
     pub fn load(folder: &Path, name: &str, encoder: &Encoder) -> Result<Mapping, CollectError> {
         let path = folder.join("sources.toml");
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| CollectError::Read { name: path.display().to_string(), error })?;
+        let text = std::fs::read_to_string(&path).map_err(|error| CollectError::Read { name: path.display().to_string(), error })?;
         Mapping::from_toml(&text, name, encoder).map_err(|message| CollectError::Invalid(format!("{}: {message}", path.display())))
     }
 

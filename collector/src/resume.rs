@@ -103,8 +103,10 @@ impl ResumeFolder {
 impl ResumeStore for ResumeFolder {
     fn load(&self, name: &str) -> Result<Progress, CollectError> {
         match fs::read(self.file(name)) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|error| CollectError::Resume { name: name.to_string(), reason: format!("{}: {error}", self.file(name).display()) }),
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| CollectError::Resume {
+                name: name.to_string(),
+                reason: format!("{}: {error}", self.file(name).display()),
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Progress::default()),
             Err(error) => Err(CollectError::Read { name: self.file(name).display().to_string(), error }),
         }

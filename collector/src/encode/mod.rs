@@ -71,7 +71,9 @@ impl Encoder {
                 let index = position.ok_or_else(|| invalid(format!("its key, {name}, is not a field of schema {}", source.schema_name)))?;
                 let node = plan.fields().get(index).map_or(&Node::Null, |field| &field.node);
                 let key = Key::new(node).ok_or_else(|| {
-                    invalid(format!("its key, {name}, must be an integer, a time, text, an enum or a boolean for partitions to be told by it"))
+                    invalid(format!(
+                        "its key, {name}, must be an integer, a time, text, an enum or a boolean for partitions to be told by it"
+                    ))
                 })?;
                 Some((index, key))
             }
@@ -128,7 +130,8 @@ impl Encoder {
     /// Refuses a record of this many bytes if the source does.
     pub(crate) fn check_size(&self, bytes: usize) -> Result<(), Refused> {
         if bytes > self.max_record_bytes {
-            let detail = format!("the record has {bytes} bytes; source {} accepts {} (max_record_bytes)", self.source, self.max_record_bytes);
+            let detail =
+                format!("the record has {bytes} bytes; source {} accepts {} (max_record_bytes)", self.source, self.max_record_bytes);
             return Err(Refused::new(BadReason::RecordTooLarge, detail));
         }
         Ok(())

@@ -135,8 +135,7 @@ impl Compiler {
                 self.named.insert(full_name, Node::Record(index));
                 let mut fields = Vec::with_capacity(record.fields.len());
                 for field in &record.fields {
-                    let node =
-                        self.node(&field.schema, &inner_namespace).map_err(|message| format!("field {}: {message}", field.name))?;
+                    let node = self.node(&field.schema, &inner_namespace).map_err(|message| format!("field {}: {message}", field.name))?;
                     fields.push(Field { name: field.name.clone(), node, default: None });
                 }
                 if let Some(slot) = self.records.get_mut(index) {
@@ -159,11 +158,11 @@ impl Compiler {
         node
     }
 
-    /// Encodes the defaults of all records, in the order in which [`Compiler::node`] met them.
+    /// Encodes the defaults of all records. Those of inner records come first, because an outer default may rely on them.
     fn defaults(&mut self, schema: &Schema) -> Result<(), String> {
         let mut declared = Vec::new();
         collect_defaults(schema, &mut declared);
-        for (index, defaults) in declared.into_iter().enumerate() {
+        for (index, defaults) in declared.into_iter().enumerate().rev() {
             for (position, default) in defaults.into_iter().enumerate() {
                 let Some(field) = self.records.get(index).and_then(|record| record.fields.get(position)) else { continue };
                 let encoded = match default {

@@ -19,10 +19,10 @@ use bytes::Bytes;
 use refold_processor::log::NewRecord;
 use serde::{Deserialize, Serialize};
 
+use crate::CollectError;
 use crate::encode::{Encoder, write_bytes, write_long};
 use crate::event_source::{EventSource, Pull};
 use crate::stop::Timer;
-use crate::CollectError;
 pub use pace::Pace;
 pub use posts::{Generator, Post};
 

@@ -62,9 +62,7 @@ impl Zipf {
         if let Some(last) = ends.last_mut() {
             *last = u64::MAX;
         }
-        let guide = (0..1_u64 << GUIDE_BITS)
-            .map(|bucket| ends.partition_point(|end| *end < bucket << (64 - GUIDE_BITS)) as u32)
-            .collect();
+        let guide = (0..1_u64 << GUIDE_BITS).map(|bucket| ends.partition_point(|end| *end < bucket << (64 - GUIDE_BITS)) as u32).collect();
         Zipf { ends, guide }
     }
 

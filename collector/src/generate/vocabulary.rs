@@ -127,9 +127,8 @@ fn push_one(list: &[&str], random: &mut Random, out: &mut String) {
 }
 
 fn latin(random: &mut Random, out: &mut String) {
-    const ONSETS: [&str; 25] = [
-        "b", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "pl", "st", "tr", "gr", "ch", "š", "ñ", "",
-    ];
+    const ONSETS: [&str; 25] =
+        ["b", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "pl", "st", "tr", "gr", "ch", "š", "ñ", ""];
     const VOWELS: [&str; 12] = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "ai", "ö", "é"];
     const CODAS: [&str; 8] = ["", "", "", "n", "r", "s", "l", "m"];
     push_one(&ONSETS, random, out);
