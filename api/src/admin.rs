@@ -71,7 +71,8 @@ pub async fn replay(
         let is_new = !before.contains(&record.version);
         state.0.ports.running.look();
         let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
-        let answer = json!({ "view": view, "version": record.version.0, "state": record.state.name(), "created": is_new, "digest": record.digest });
+        let answer =
+            json!({ "view": view, "version": record.version.0, "state": record.state.name(), "created": is_new, "digest": record.digest });
         Ok((status, Json(answer)))
     })
     .await
@@ -104,7 +105,8 @@ pub async fn switch(
 /// `GET /v1/admin/status`: all views and versions.
 pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
     blocking(move || {
-        let sources: Vec<Value> = state.0.ports.sources.values().map(|source| source_document(&state, &source.name, &source.topic)).collect();
+        let sources: Vec<Value> =
+            state.0.ports.sources.values().map(|source| source_document(&state, &source.name, &source.topic)).collect();
         Ok(Json(json!({ "views": documents(&state)?, "sources": sources })))
     })
     .await

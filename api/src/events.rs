@@ -16,11 +16,11 @@ use refold_processor::log::{NewRecord, RecordSpan, Records};
 use refold_processor::position::{Cut, Offset, Partition};
 use serde_json::{Value, json};
 
+use crate::json;
 use crate::problem::Problem;
 use crate::records;
 use crate::state::{ApiState, Intake, blocking};
 use crate::views::or_none;
-use crate::json;
 
 /// The most refused lines that an answer names; all are counted.
 const REFUSED_SHOWN: usize = 100;
@@ -62,7 +62,12 @@ fn is_records(headers: &HeaderMap) -> Result<bool, Problem> {
     match content_type.as_str() {
         records::RECORDS => Ok(true),
         // What clients send that were told nothing about types.
-        "" | "application/x-ndjson" | "application/jsonl" | "application/json" | "text/plain" | "application/octet-stream"
+        ""
+        | "application/x-ndjson"
+        | "application/jsonl"
+        | "application/json"
+        | "text/plain"
+        | "application/octet-stream"
         | "application/x-www-form-urlencoded" => Ok(false),
         other => {
             let detail = format!("content-type {other} is not taken here; send application/x-ndjson, one event a line");
@@ -113,7 +118,9 @@ fn take_records(state: &ApiState, intake: &Arc<Intake>, body: Bytes) -> Result<V
     let refused: BTreeMap<u64, Refused> = decoded
         .rejected
         .into_iter()
-        .map(|rejected| (rejected.offset.0, Refused { number: rejected.offset.0, reason: rejected.reason.as_str(), detail: rejected.detail }))
+        .map(|rejected| {
+            (rejected.offset.0, Refused { number: rejected.offset.0, reason: rejected.reason.as_str(), detail: rejected.detail })
+        })
         .collect();
     let good = records.into_iter().zip(1..).filter(|(_, number)| !refused.contains_key(number)).map(|(record, _)| record).collect();
     append(state, intake, good, refused.into_values().collect())

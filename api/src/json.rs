@@ -15,8 +15,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
 use datafusion::arrow::array::types::{
-    Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
@@ -103,7 +104,8 @@ pub fn timestamp(time: i64, unit: TimeUnit) -> Value {
     let per_second = crate::key::per_second(unit);
     let (seconds, rest) = (time.div_euclid(per_second), time.rem_euclid(per_second));
     let nanoseconds = rest * (1_000_000_000 / per_second);
-    let Some(instant) = u32::try_from(nanoseconds).ok().and_then(|nanoseconds| DateTime::<Utc>::from_timestamp(seconds, nanoseconds)) else {
+    let Some(instant) = u32::try_from(nanoseconds).ok().and_then(|nanoseconds| DateTime::<Utc>::from_timestamp(seconds, nanoseconds))
+    else {
         return time.into();
     };
     let digits = match (rest, unit) {
@@ -167,11 +169,11 @@ mod tests {
 
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{
-        ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray, StringViewArray,
-        TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
-    };
     use datafusion::arrow::array::types::Int32Type as I32;
+    use datafusion::arrow::array::{
+        ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray,
+        StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
+    };
     use serde_json::json;
 
     use super::*;
@@ -205,7 +207,10 @@ mod tests {
 
     #[test]
     fn floating_point_is_a_number_where_json_has_one() {
-        assert_eq!(of(Float64Array::from(vec![0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY])), [json!(0.1), json!("NaN"), json!("Infinity"), json!("-Infinity")]);
+        assert_eq!(
+            of(Float64Array::from(vec![0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY])),
+            [json!(0.1), json!("NaN"), json!("Infinity"), json!("-Infinity")]
+        );
         assert_eq!(of(Float32Array::from(vec![0.1]))[0].to_string(), "0.1");
     }
 
@@ -218,8 +223,7 @@ mod tests {
 
     #[test]
     fn rows_have_the_order_of_the_columns() {
-        let columns: [(&str, ArrayRef); 2] =
-            [("z", Arc::new(StringArray::from(vec!["rust"]))), ("a", Arc::new(Int64Array::from(vec![3])))];
+        let columns: [(&str, ArrayRef); 2] = [("z", Arc::new(StringArray::from(vec!["rust"]))), ("a", Arc::new(Int64Array::from(vec![3])))];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         assert_eq!(serde_json::to_string(&rows(&batch)).unwrap(), r#"[{"z":"rust","a":3}]"#);
     }

@@ -62,7 +62,9 @@ pub fn router(state: ApiState) -> Router {
         .route_layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
         .fallback(no_such_route)
         .layer(middleware::from_fn(guard::same_origin))
-        .layer(CatchPanicLayer::custom(|_| Problem::internal("the request was not finished: a defect; the server's log has more").into_response()))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal("the request was not finished: a defect; the server's log has more").into_response()
+        }))
         .with_state(state)
 }
 

@@ -34,7 +34,8 @@ impl HttpMetrics {
     /// Nothing counted yet.
     pub fn new() -> HttpMetrics {
         let registry = Registry::new();
-        let requests = HistogramOpts::new("refold_http_request_duration_seconds", "Time from a request to its answer.").buckets(SECONDS.to_vec());
+        let requests =
+            HistogramOpts::new("refold_http_request_duration_seconds", "Time from a request to its answer.").buckets(SECONDS.to_vec());
         let requests = added(&registry, HistogramVec::new(requests, &["method", "route", "status"]));
         let counter = |name: &str, help: &str| added(&registry, IntCounterVec::new(Opts::new(name, help), &["source"]));
         let taken = counter("refold_http_events_taken_total", "Events posted and appended to the log.");
@@ -158,7 +159,8 @@ fn gathered(runs: &[RunStatus], actives: &[(String, Version)]) -> prometheus::Re
     }
     let quarantined =
         IntCounterVec::new(Opts::new("refold_events_quarantined_total", "Events quarantined, by reason."), &["view", "version", "reason"])?;
-    let position = IntGaugeVec::new(Opts::new("refold_position", "The committed position of each partition."), &["view", "version", "partition"])?;
+    let position =
+        IntGaugeVec::new(Opts::new("refold_position", "The committed position of each partition."), &["view", "version", "partition"])?;
     let active = IntGaugeVec::new(Opts::new("refold_active_version", "The version that readers are sent to."), &["view"])?;
     registry.register(Box::new(quarantined.clone()))?;
     registry.register(Box::new(position.clone()))?;

@@ -2,26 +2,26 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::array::types::Int64Type;
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::scalar::ScalarValue;
-use axum::http::StatusCode;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::store::{PartitionRead, RowReader, StoreError};
 use refold_processor::table::{Table, TableShape, Version};
 use refold_processor::view::View;
 use serde_json::{Value, json};
 
+use crate::json;
 use crate::key::{describe, parse};
 use crate::problem::Problem;
 use crate::state::{ApiState, blocking};
 use crate::views::{building_document, versions_of};
-use crate::json;
 
 /// Parameters that are not columns.
 const RESERVED: [&str; 5] = ["from", "to", "limit", "cursor", "version"];
@@ -226,7 +226,12 @@ fn instant(time_us: i64, data_type: &DataType) -> Option<ScalarValue> {
     })
 }
 
-fn read_page(rows: &dyn RowReader, table: &Table, read: &PartitionRead, record: &VersionRecord) -> Result<refold_processor::store::Page, Problem> {
+fn read_page(
+    rows: &dyn RowReader,
+    table: &Table,
+    read: &PartitionRead,
+    record: &VersionRecord,
+) -> Result<refold_processor::store::Page, Problem> {
     rows.read(table, read).map_err(|error| match error {
         // The one part of a read that the reader made up itself and that nothing before could judge.
         StoreError::Broken(message) if read.cursor.is_some() => Problem::parameter(format!("parameter cursor: {message}")),

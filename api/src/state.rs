@@ -165,11 +165,9 @@ impl ApiState {
             return Ok(view.clone());
         }
         let label = format!("{} {}", record.view, record.version);
-        let view = self
-            .0
-            .planner
-            .plan(&record.sql, &label)
-            .map_err(|error| Problem::internal(format!("the definition in the catalogue does not plan with the sources declared now: {error}")))?;
+        let view = self.0.planner.plan(&record.sql, &label).map_err(|error| {
+            Problem::internal(format!("the definition in the catalogue does not plan with the sources declared now: {error}"))
+        })?;
         let view = Arc::new(view);
         self.0.planned.write().insert(record.digest.clone(), view.clone());
         Ok(view)

@@ -280,7 +280,8 @@ async fn good_lines_are_kept_and_bad_ones_refused_by_number() {
     let (status, answer) = world.post("/v1/sources/tweets/events", "application/x-ndjson", body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!((&answer["written"], &answer["refused_count"]), (&json!(2), &json!(2)));
-    let lines: Vec<_> = answer["refused"].as_array().unwrap().iter().map(|refused| (refused["line"].clone(), refused["reason"].clone())).collect();
+    let lines: Vec<_> =
+        answer["refused"].as_array().unwrap().iter().map(|refused| (refused["line"].clone(), refused["reason"].clone())).collect();
     assert_eq!(lines, [(json!(2), json!("not_json")), (json!(4), json!("missing_field"))]);
     let (partition, position) = answer["positions"].as_object().unwrap().iter().next().unwrap();
     let bounds = world.log.bounds("tweet_feed", Partition(partition.parse().unwrap())).unwrap();
@@ -369,7 +370,8 @@ async fn administration_needs_the_token_and_is_closed_without_one_where_others_r
     let with_token = world(ApiSettings { admin: Admin::Token("secret".into()), ..open() });
     let request = |token: Option<&str>| {
         let request = Request::get("/v1/admin/status");
-        let request = token.map_or(Request::get("/v1/admin/status"), |token| request.header(header::AUTHORIZATION, format!("Bearer {token}")));
+        let request =
+            token.map_or(Request::get("/v1/admin/status"), |token| request.header(header::AUTHORIZATION, format!("Bearer {token}")));
         request.body(Body::empty()).unwrap()
     };
     let (status, headers, _) = with_token.answer(request(None)).await;
@@ -398,14 +400,18 @@ async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
     let world = world(open());
     let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
     world.serve(version);
-    let run = RunStatus { view: "counts".into(), version: Some(version), read: 12, applied: 11, lag: 3, live: true, ..RunStatus::default() };
+    let run =
+        RunStatus { view: "counts".into(), version: Some(version), read: 12, applied: 11, lag: 3, live: true, ..RunStatus::default() };
     world.told.statuses.lock().push(RunStatus { quarantined: [("too_late".to_owned(), 1)].into(), ..run });
     let (status, view) = world.get("/v1/views/counts").await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(view["rows"], "/v1/views/counts/rows?username={username}");
     assert_eq!(view["partition_key"], json!(["username"]));
     assert_eq!(view["clustering"], json!([{ "column": "slot", "order": "desc" }]));
-    assert_eq!(view["window"], json!({ "column": "slot", "size_ms": 300_000, "slide_ms": 300_000, "newest_closed": "1970-01-01T01:25:00Z" }));
+    assert_eq!(
+        view["window"],
+        json!({ "column": "slot", "size_ms": 300_000, "slide_ms": 300_000, "newest_closed": "1970-01-01T01:25:00Z" })
+    );
     assert_eq!(view["active"]["version"], 1);
     let version = &view["versions"][0];
     assert_eq!((&version["state"], &version["lag"], &version["positions"]), (&json!("active"), &json!(3), &json!({ "0": 5, "1": 7 })));

@@ -28,7 +28,12 @@ impl Planner {
             let schema = arrow_schema(&source.schema_json).map_err(|error| invalid(error.to_string()))?;
             if schema.column_with_name(&source.event_time).is_none() {
                 let fields: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                let message = format!("event_time is {}, which is no field of schema {}; there are: {}", source.event_time, source.schema_name, fields.join(", "));
+                let message = format!(
+                    "event_time is {}, which is no field of schema {}; there are: {}",
+                    source.event_time,
+                    source.schema_name,
+                    fields.join(", ")
+                );
                 return Err(invalid(message));
             }
             schemas.insert(name.clone(), schema);

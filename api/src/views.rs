@@ -116,7 +116,8 @@ pub(crate) fn progress_of(state: &ApiState, record: &VersionRecord) -> Result<Op
 fn describe(document: &mut Map<String, Value>, view: &View, watermark_us: Option<i64>) {
     let columns = view.shape.columns.fields();
     let name = |column: usize| columns.get(column).map_or("", |field| field.name().as_str());
-    let column_json = |field: &Field| json!({ "name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable() });
+    let column_json =
+        |field: &Field| json!({ "name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable() });
     let clustering = |(column, order): &(usize, Order)| json!({ "column": name(*column), "order": order });
     let partition_key: Vec<&str> = view.shape.partition_key.iter().map(|column| name(*column)).collect();
     let template: Vec<String> = partition_key.iter().map(|column| format!("{}={{{column}}}", crate::rows::parameter(column))).collect();

@@ -41,6 +41,8 @@ pub enum Command {
     /// Sends readers to another version of a view, in one step
     #[command(after_help = SWITCH_EXAMPLES)]
     Switch(Switch),
+    /// Prints all settings with their meaning and default, as a refold.toml
+    Settings,
     /// Writes shell completions
     Completions(Completions),
 }

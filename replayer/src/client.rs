@@ -57,7 +57,10 @@ impl Client {
         let status = response.status();
         let text = response.body_mut().read_to_string().map_err(|error| anyhow!("{}: {error}", self.server))?;
         let document: Value = serde_json::from_str(&text).map_err(|_| {
-            anyhow!("{} answered with status {status} and no JSON: is it a refold? name another with --server or REFOLD_SERVER", self.server)
+            anyhow!(
+                "{} answered with status {status} and no JSON: is it a refold? name another with --server or REFOLD_SERVER",
+                self.server
+            )
         })?;
         if status.is_success() { Ok(document) } else { Err(refused(&document)) }
     }

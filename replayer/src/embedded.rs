@@ -45,7 +45,8 @@ impl Embedded {
         let sources = declared(&settings.schemas)?;
         let folder = SchemaFolder::open(&settings.schemas.join("events"))?;
         let data = &settings.data;
-        std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}; name another with --data", data.display()))?;
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("cannot make the data folder {}; name another with --data", data.display()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log_settings = EmbeddedLogSettings {
             block_bytes: settings.log_block_bytes,
@@ -70,7 +71,12 @@ impl Embedded {
             log.create_topic(&source.topic, source.partitions)?;
             let existing = log.partitions(&source.topic)?.len();
             if existing != source.partitions as usize {
-                tracing::warn!(topic = source.topic, existing, declared = source.partitions, "a topic keeps the partitions it was created with");
+                tracing::warn!(
+                    topic = source.topic,
+                    existing,
+                    declared = source.partitions,
+                    "a topic keeps the partitions it was created with"
+                );
             }
             schema_ids.insert(source.name.clone(), catalogue.register_schema(&source.schema_json, SELF)?);
         }
@@ -95,9 +101,7 @@ pub fn declared(schemas: &Path) -> Result<Sources> {
 pub fn choose<'a>(sources: &'a Sources, name: Option<&str>, flag: &str) -> Result<&'a Source, Failure> {
     let names = || sources.keys().cloned().collect::<Vec<_>>().join(", ");
     match (name, sources.len()) {
-        (Some(name), _) => {
-            sources.get(name).ok_or_else(|| Failure::Usage(format!("there is no source {name}; declared are: {}", names())))
-        }
+        (Some(name), _) => sources.get(name).ok_or_else(|| Failure::Usage(format!("there is no source {name}; declared are: {}", names()))),
         (None, 1) => sources.values().next().ok_or_else(|| anyhow!("no source is declared").into()),
         (None, 0) => Err(anyhow!("no source is declared; declare one in sources.toml").into()),
         (None, _) => Err(Failure::Usage(format!("several sources are declared: {}; name one with {flag}", names()))),

@@ -5,12 +5,12 @@
 
 mod cli;
 mod client;
-mod verbs;
 mod embedded;
 mod failure;
 mod output;
 mod schemas;
 mod settings;
+mod verbs;
 mod views;
 
 use std::process::ExitCode;
@@ -47,6 +47,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Switch(arguments) => switch::run(&arguments, output),
+        Command::Settings => verbs::settings::run(output),
         Command::Completions(arguments) => completions::run(&arguments, output),
     }
 }

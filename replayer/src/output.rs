@@ -19,11 +19,6 @@ impl Output {
         Output { stdout, is_terminal }
     }
 
-    /// Whether people see it at once.
-    pub fn is_terminal(&self) -> bool {
-        self.is_terminal
-    }
-
     /// Writes a line.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         let mut locked = self.stdout.lock();

@@ -51,7 +51,17 @@ fn settings_that_do_not_go_together_are_refused() {
 #[test]
 fn every_default_is_valid_and_every_number_of_time_or_size_has_its_unit_in_its_name() {
     settings(&[], &[], "").unwrap();
-    let counts = ["threads", "shards", "sweep-windows", "caught-up-lag-events", "queued-rows", "rows-per-write", "ingest-requests", "rows-default", "rows-max"];
+    let counts = [
+        "threads",
+        "shards",
+        "sweep-windows",
+        "caught-up-lag-events",
+        "queued-rows",
+        "rows-per-write",
+        "ingest-requests",
+        "rows-default",
+        "rows-max",
+    ];
     for setting in SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Number(..))) {
         let has_unit = ["-ms", "-mb", "-kb"].iter().any(|unit| setting.flag.ends_with(unit));
         assert!(has_unit || counts.contains(&setting.flag), "{}", setting.flag);

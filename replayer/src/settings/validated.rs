@@ -9,7 +9,6 @@ use super::table::{Kind, find};
 
 /// Valid settings. The table in [`super::table`] says what each means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the table of settings documents each")]
 pub struct Settings {
     pub data: PathBuf,
     pub schemas: PathBuf,
@@ -45,6 +44,7 @@ pub struct Settings {
     pub ingest_requests: usize,
     pub rows_default: usize,
     pub rows_max: usize,
+    pub fault: Option<String>,
 }
 
 impl Settings {
@@ -90,10 +90,13 @@ impl Settings {
             ingest_requests: reader.size("ingest-requests", 1)?,
             rows_default: reader.size("rows-default", 1)?,
             rows_max: reader.size("rows-max", 1)?,
+            fault: reader.optional("fault")?,
         };
         if settings.reconcile_interval_ms.saturating_mul(3) > settings.lease_ms as u64 {
             let (interval, lease) = (settings.reconcile_interval_ms, settings.lease_ms);
-            return Err(format!("reconcile_interval_ms is {interval}, more than a third of lease_ms, {lease}: the lease would end before it is renewed"));
+            return Err(format!(
+                "reconcile_interval_ms is {interval}, more than a third of lease_ms, {lease}: the lease would end before it is renewed"
+            ));
         }
         if settings.rows_default > settings.rows_max {
             return Err(format!("rows_default is {}, more than rows_max, {}", settings.rows_default, settings.rows_max));

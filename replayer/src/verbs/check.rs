@@ -23,7 +23,11 @@ pub fn run(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
         false => arguments.files.clone(),
     };
     if files.is_empty() {
-        return Err(anyhow!("there are no view files in {}; name them, or the folder with --schemas", settings.schemas.join("views").display()).into());
+        return Err(anyhow!(
+            "there are no view files in {}; name them, or the folder with --schemas",
+            settings.schemas.join("views").display()
+        )
+        .into());
     }
     let (mut defined, mut refused) = (Vec::<(String, PathBuf)>::new(), 0_usize);
     for path in &files {
@@ -65,8 +69,13 @@ fn twice(view: View, path: &Path, defined: &[(String, PathBuf)]) -> Result<View,
 
 fn show(path: &Path, view: &View, as_json: bool, output: &mut Output) -> std::io::Result<()> {
     if as_json {
-        let columns: Vec<_> =
-            view.shape.columns.fields().iter().map(|field| json!({ "name": field.name(), "type": field.data_type().to_string() })).collect();
+        let columns: Vec<_> = view
+            .shape
+            .columns
+            .fields()
+            .iter()
+            .map(|field| json!({ "name": field.name(), "type": field.data_type().to_string() }))
+            .collect();
         return output.json(&json!({
             "file": path.display().to_string(),
             "ok": true,

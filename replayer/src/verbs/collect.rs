@@ -8,10 +8,10 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use refold_api::records;
 use refold_collector::bad_lines::BadLinesFile;
-use refold_collector::collect::BATCH_EVENTS;
-use refold_collector::resume::{NoResume, ResumeFolder};
+use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
+use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{CollectError, Collection, Encoder, Report, ResumeStore, Sink, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{CollectError, Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
 use refold_processor::decode::derived_id;
 use refold_processor::log::{LogError, NewRecord};
 use refold_processor::position::Cut;
@@ -94,19 +94,17 @@ fn gather(
     stop: &Stop,
 ) -> Result<Totals, Failure> {
     std::fs::create_dir_all(folder).map_err(|error| anyhow!("cannot make {}: {error}", folder.display()))?;
-    let is_stream = matches!(spec, Spec::JsonLines { path: None, .. });
     let resumes = ResumeFolder::new(folder);
     let mut source = spec.open(&settings.schemas, encoder, Arc::new(SystemTimer::new(stop.clone())))?;
     if arguments.restart {
         resumes.forget(&source.name())?;
     }
-    let resume: &dyn ResumeStore = if is_stream { &NoResume } else { &resumes };
     let bad_lines_path = folder.join("bad_lines.jsonl");
     let mut bad_lines = BadLinesFile::new(&bad_lines_path, BAD_LINES_BYTES);
     let report = Arc::new(Report::new());
     let finished = Stop::new();
     let shown = show_progress(&report, &finished);
-    let collection = Collection { sink, resume, bad_lines: &mut bad_lines, report: &report, batch_events: BATCH_EVENTS, stop };
+    let collection = Collection { sink, resume: &resumes, bad_lines: &mut bad_lines, report: &report, batch_events: BATCH_EVENTS, retry_pause: RETRY_PAUSE, stop };
     let totals = collect(source.as_mut(), collection);
     finished.stop();
     if let Some(shown) = shown {
@@ -116,7 +114,7 @@ fn gather(
     if totals.skipped() > 0 {
         complain(&format!("lines that are no events are kept in {}", bad_lines_path.display()));
     }
-    if totals.read == 0 && !is_stream && !stop.is_stopped() {
+    if totals.read == 0 && source.is_resumable() && !stop.is_stopped() {
         complain("nothing new: the source was read to its end before; --restart reads it again");
     }
     Ok(totals)
@@ -133,7 +131,9 @@ fn show_progress(report: &Arc<Report>, finished: &Stop) -> Option<std::thread::J
         while !finished.wait(SHOW_EVERY) {
             let totals = report.totals();
             progress.set_message(format!("{} read, {} written, {} skipped", totals.read, totals.written, totals.skipped()));
-            progress.set_style(indicatif::ProgressStyle::with_template("{elapsed} {msg}").unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()));
+            progress.set_style(
+                indicatif::ProgressStyle::with_template("{elapsed} {msg}").unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()),
+            );
             progress.tick();
         }
         progress.finish_and_clear();
@@ -191,7 +191,8 @@ impl ServerSink {
             (false, 0) => Err(CollectError::Invalid(format!("{} refuses events: {detail}", self.server))),
             _ => {
                 let first = document.pointer("/refused/0/detail").and_then(Value::as_str).unwrap_or("");
-                let message = format!("{} refuses {refused} events, the first one because: {first}; does it declare the same schema?", self.server);
+                let message =
+                    format!("{} refuses {refused} events, the first one because: {first}; does it declare the same schema?", self.server);
                 Err(CollectError::Invalid(message))
             }
         }

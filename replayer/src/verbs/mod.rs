@@ -4,6 +4,7 @@ pub mod check;
 pub mod collect;
 pub mod completions;
 pub mod replay;
+pub mod settings;
 pub mod status;
 pub mod switch;
 pub mod up;

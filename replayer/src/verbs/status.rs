@@ -69,12 +69,20 @@ fn row(version: &Value) -> Vec<String> {
         Some(other) => other.to_string(),
     };
     let count = |name: &str| version.get(name).and_then(Value::as_u64).map(grouped).unwrap_or_default();
-    let quarantined: u64 = version.get("quarantined").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
-    let eta = version.get("eta_s").and_then(Value::as_u64).map(|seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string());
+    let quarantined: u64 =
+        version.get("quarantined").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+    let eta =
+        version.get("eta_s").and_then(Value::as_u64).map(|seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string());
     let rate = version.get("events_per_s").and_then(Value::as_f64).map(|rate| grouped(rate.round() as u64));
     let is_stopped = version.get("running") == Some(&Value::Bool(false)) && text("state") != "dropped" && text("state") != "failed";
     let note = match (text("error"), text("store_error")) {
-        (error, store) if error.is_empty() && store.is_empty() => if is_stopped { "not running here".to_owned() } else { String::new() },
+        (error, store) if error.is_empty() && store.is_empty() => {
+            if is_stopped {
+                "not running here".to_owned()
+            } else {
+                String::new()
+            }
+        }
         (error, store) if error.is_empty() => format!("rows wait: {store}"),
         (error, _) => error,
     };

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use refold_collector::bad_lines::BadLinesFile;
-use refold_collector::collect::BATCH_EVENTS;
-use refold_collector::resume::{NoResume, ResumeFolder};
+use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
+use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{CollectError, Collection, EventSource, Pull, Report, ResumeStore, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{CollectError, Collection, EventSource, Pull, Report, Spec, Stop, SystemTimer, Totals, collect};
 
 use super::Happened;
 use crate::embedded::{Embedded, choose, collector_folder};
@@ -32,7 +32,6 @@ pub struct Opened {
     pub spec: String,
     source: Box<dyn EventSource>,
     sink: TopicSink,
-    is_stream: bool,
     stop: Stop,
 }
 
@@ -54,11 +53,10 @@ pub fn open(embedded: &Embedded, settings: &Settings) -> Result<Option<Opened>, 
 fn open_spec(embedded: &Embedded, settings: &Settings) -> Result<Opened, Failure> {
     let spec = Spec::parse(&settings.source).map_err(|error| Failure::Usage(format!("{error}, or none")))?;
     let declared = choose(&embedded.sources, settings.into.as_deref(), "--into")?;
-    let is_stream = matches!(spec, Spec::JsonLines { path: None, .. });
     let stop = Stop::new();
     let source = spec.open(&settings.schemas, embedded.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
     let sink = TopicSink::new(embedded.log.clone(), &declared.topic);
-    Ok(Opened { spec: settings.source.clone(), source, sink, is_stream, stop })
+    Ok(Opened { spec: settings.source.clone(), source, sink, stop })
 }
 
 impl Opened {
@@ -70,15 +68,15 @@ impl Opened {
         let (stop, shared) = (self.stop.clone(), report.clone());
         let body = move || {
             let resumes = ResumeFolder::new(&folder);
-            let resume: &dyn ResumeStore = if self.is_stream { &NoResume } else { &resumes };
             let mut bad_lines = BadLinesFile::new(&folder.join("bad_lines.jsonl"), BAD_LINES_BYTES);
             let mut source = Watched { source: self.source, happened: Some(happened.clone()) };
             let collection = Collection {
                 sink: &self.sink,
-                resume,
+                resume: &resumes,
                 bad_lines: &mut bad_lines,
                 report: &shared,
                 batch_events: BATCH_EVENTS,
+                retry_pause: RETRY_PAUSE,
                 stop: &self.stop,
             };
             let ended = collect(&mut source, collection);
@@ -109,8 +107,12 @@ impl EventSource for Watched {
         self.source.name()
     }
 
-    fn resume(&mut self, point: &str) -> Result<(), CollectError> {
-        self.source.resume(point)
+    fn is_resumable(&self) -> bool {
+        self.source.is_resumable()
+    }
+
+    fn resume(&mut self, point: &str, again: u64) -> Result<(), CollectError> {
+        self.source.resume(point, again)
     }
 
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {

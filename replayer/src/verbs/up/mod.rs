@@ -8,6 +8,7 @@ pub mod signals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, anyhow};
 use refold_api::versions::{Planner, register};
 use refold_api::{Admin, ApiSettings, ApiState};
 use refold_collector::{Stop, Totals};
+use refold_processor::engine::faults::Faults;
 use refold_processor::engine::run::RunSettings;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::engine::worker::{Ports, Worker, WorkerSettings};
@@ -65,8 +67,9 @@ pub fn run(arguments: &Up, output: &mut Output) -> Result<(), Failure> {
         let _ = signalled.send(Happened::Signal);
     })?;
     // Before anything is opened: the likeliest thing to be wrong.
-    let listener = std::net::TcpListener::bind(settings.listen)
-        .with_context(|| format!("cannot listen on {}; is another refold up running? take another address with --listen", settings.listen))?;
+    let listener = std::net::TcpListener::bind(settings.listen).with_context(|| {
+        format!("cannot listen on {}; is another refold up running? take another address with --listen", settings.listen)
+    })?;
     let address = listener.local_addr()?;
     let embedded = Embedded::open(&settings)?;
     let views = views::load(&settings.schemas, &Planner::new(&embedded.sources)?)?;
@@ -74,7 +77,7 @@ pub fn run(arguments: &Up, output: &mut Output) -> Result<(), Failure> {
     let noted = register_views(&embedded, &views)?;
     let must_build = is_all_building(&embedded)?;
 
-    let worker = Worker::new(ports(&embedded), worker_settings(&settings));
+    let worker = Worker::new(ports(&embedded), worker_settings(&settings)?);
     let api = Api::start(&embedded, &settings, &worker, listener, happened.clone())?;
     announce(arguments, &settings, address, source.as_ref().map(|source| source.spec.as_str()), output)?;
     noted.iter().for_each(|note| complain(note));
@@ -83,7 +86,8 @@ pub fn run(arguments: &Up, output: &mut Output) -> Result<(), Failure> {
     let has_source = source.is_some();
     let collecting = source.map(|source| source.start(&settings, happened.clone())).transpose()?;
     // A history is folded fastest when it is there: read whole, by versions that know that they are behind.
-    let mut running = Supervised { worker, thread: None, collecting, waits_until: (must_build && has_source).then(|| Instant::now() + HISTORY_WAIT) };
+    let mut running =
+        Supervised { worker, thread: None, collecting, waits_until: (must_build && has_source).then(|| Instant::now() + HISTORY_WAIT) };
     let ended = running.supervise(&events);
     running.finish();
     api.finish();
@@ -125,7 +129,12 @@ impl Supervised {
                     }
                 }
                 Happened::SourceEnded(Ok(totals)) => {
-                    tracing::info!(read = totals.read, written = totals.written, skipped = totals.skipped(), "the source has ended; still serving");
+                    tracing::info!(
+                        read = totals.read,
+                        written = totals.written,
+                        skipped = totals.skipped(),
+                        "the source has ended; still serving"
+                    );
                 }
                 Happened::SourceEnded(Err(error)) => return Err(error.context("the source failed").into()),
                 Happened::ApiEnded(ended) => {
@@ -137,7 +146,8 @@ impl Supervised {
 
     fn start_worker(&mut self) -> Result<()> {
         let worker = self.worker.clone();
-        let thread = std::thread::Builder::new().name("worker".into()).spawn(move || worker.run()).context("the worker cannot be started")?;
+        let thread =
+            std::thread::Builder::new().name("worker".into()).spawn(move || worker.run()).context("the worker cannot be started")?;
         self.thread = Some(thread);
         Ok(())
     }
@@ -182,7 +192,8 @@ impl Api {
             clock: embedded.clock.clone(),
         };
         let state = ApiState::new(ports, api_settings(settings, &listener.local_addr()?))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("api").build().context("the API cannot be started")?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("api").build().context("the API cannot be started")?;
         listener.set_nonblocking(true)?;
         let listener = {
             let _entered = runtime.enter();
@@ -305,8 +316,10 @@ fn ports(embedded: &Embedded) -> Ports {
     }
 }
 
-fn worker_settings(settings: &Settings) -> WorkerSettings {
-    WorkerSettings {
+fn worker_settings(settings: &Settings) -> Result<WorkerSettings, Failure> {
+    let fault = settings.fault.as_deref().map(Faults::from_str).transpose();
+    let faults = fault.map_err(|error| Failure::Usage(format!("fault: {error}")))?.unwrap_or_default();
+    Ok(WorkerSettings {
         owner: OWNER.into(),
         state_dir: settings.data.join("state"),
         memory_bytes: settings.memory_bytes,
@@ -325,7 +338,8 @@ fn worker_settings(settings: &Settings) -> WorkerSettings {
         reconcile_interval_ms: settings.reconcile_interval_ms,
         queued_rows: settings.queued_rows,
         rows_per_write: settings.rows_per_write,
-    }
+        faults: Arc::new(faults),
+    })
 }
 
 fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
