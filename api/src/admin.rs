@@ -91,7 +91,7 @@ pub async fn switch(
         let active = catalogue.active(&view)?.map(|active| active.version);
         let to = match body.to {
             Some(to) => Version(to),
-            None => newest_ready(&view, &versions)?,
+            None => newest_ready(&view, &versions, active)?,
         };
         let expected = body.expected.map(Version).or(active);
         let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), body.reason.as_deref())?;
@@ -138,7 +138,14 @@ fn definition(state: &ApiState, view: &str, body: &ReplayBody) -> Result<(String
     Ok((format!("{view} {}", newest.version), newest.sql.clone()))
 }
 
-fn newest_ready(view: &str, versions: &[VersionRecord]) -> Result<Version, Problem> {
+/// The newest version that waits to be switched to. Where the newest of all is in service already, it is that one: asked again, a switch is done.
+fn newest_ready(view: &str, versions: &[VersionRecord], active: Option<Version>) -> Result<Version, Problem> {
+    let newest = versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| record.version);
+    if let (Some(newest), Some(active)) = (newest, active)
+        && newest == active
+    {
+        return Ok(active);
+    }
     let ready = versions.iter().rfind(|record| record.state == VersionState::CaughtUp);
     ready.map(|record| record.version).ok_or_else(|| {
         let states: Vec<String> = versions.iter().map(|record| format!("{} is {}", record.version, record.state)).collect();

@@ -104,7 +104,15 @@ fn gather(
     let report = Arc::new(Report::new());
     let finished = Stop::new();
     let shown = show_progress(&report, &finished);
-    let collection = Collection { sink, resume: &resumes, bad_lines: &mut bad_lines, report: &report, batch_events: BATCH_EVENTS, retry_pause: RETRY_PAUSE, stop };
+    let collection = Collection {
+        sink,
+        resume: &resumes,
+        bad_lines: &mut bad_lines,
+        report: &report,
+        batch_events: BATCH_EVENTS,
+        retry_pause: RETRY_PAUSE,
+        stop,
+    };
     let totals = collect(source.as_mut(), collection);
     finished.stop();
     if let Some(shown) = shown {

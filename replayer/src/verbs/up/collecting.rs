@@ -119,7 +119,7 @@ impl EventSource for Watched {
         let pull = self.source.next(max, wait)?;
         // The batch itself is not appended yet, but it is a small one.
         let is_paced = match &pull {
-            Pull::Events { records, bad, .. } => records.len() + bad.len() < max / 2,
+            Pull::Events { records, bad, .. } => (1..max / 2).contains(&(records.len() + bad.len())),
             Pull::Idle | Pull::End => true,
         };
         if is_paced && let Some(happened) = self.happened.take() {

@@ -107,8 +107,9 @@ struct Supervised {
 
 impl Supervised {
     fn supervise(&mut self, events: &Receiver<Happened>) -> Result<(), Failure> {
-        if self.waits_until.is_none() {
-            self.start_worker()?;
+        match self.waits_until {
+            None => self.start_worker()?,
+            Some(_) => tracing::info!("the source writes its history into the log; views are built when it is there"),
         }
         loop {
             let happened = match self.waits_until {
