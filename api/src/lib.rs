@@ -1,1 +1,107 @@
-//! api
+//! The HTTP API of Refold: rows and freshness of views, events in, and what operators do.
+//!
+//! It sees the read side of the view store, the catalogue and the log. Nothing in it knows a view or a column: all comes from what views declare.
+
+mod admin;
+mod events;
+mod guard;
+mod health;
+pub mod json;
+mod key;
+mod metrics;
+mod page;
+mod problem;
+mod rates;
+pub mod records;
+mod rows;
+mod state;
+#[cfg(test)]
+mod tests;
+pub mod versions;
+mod views;
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use problem::{PROBLEM_JSON, Problem};
+pub use state::{Admin, ApiError, ApiSettings, ApiState, Definitions, Ports, Running};
+
+const OPENAPI: &str = include_str!("../openapi.json");
+
+/// How often rates are sampled.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// All routes.
+pub fn router(state: ApiState) -> Router {
+    let admin = Router::new()
+        .route("/v1/admin/status", get(admin::status))
+        .route("/v1/admin/history", get(admin::history))
+        .route("/v1/admin/views/{view}/replay", post(admin::replay))
+        .route("/v1/admin/views/{view}/switch", post(admin::switch))
+        .route_layer(middleware::from_fn_with_state(state.clone(), guard::admin));
+    Router::new()
+        .route("/", get(page::show))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::scrape))
+        .route("/openapi.json", get(openapi))
+        .route("/v1/views", get(views::list))
+        .route("/v1/views/{view}", get(views::one))
+        .route("/v1/views/{view}/rows", get(rows::read))
+        .route("/v1/sources/{source}/events", post(events::post))
+        .merge(admin)
+        .method_not_allowed_fallback(no_such_method)
+        .route_layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
+        .fallback(no_such_route)
+        .layer(middleware::from_fn(guard::same_origin))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal("the request was not finished: a defect; the server's log has more").into_response()
+        }))
+        .with_state(state)
+}
+
+/// Serves the API until `shutdown` is there; requests that are being answered then are finished.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let sampled = state.clone();
+    let sampler = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+        loop {
+            ticks.tick().await;
+            let sampled = sampled.clone();
+            // A status may wait for a lock that a starting version holds.
+            let _ = tokio::task::spawn_blocking(move || sampled.running()).await;
+        }
+    });
+    let served = axum::serve(listener, router(state)).with_graceful_shutdown(shutdown).await;
+    sampler.abort();
+    served
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "route",
+        "There is no such route",
+        format!("there is nothing at {}; /openapi.json has all routes", uri.path()),
+    )
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{method} is not possible at {}; /openapi.json has all routes", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "The route has no such method", detail)
+}

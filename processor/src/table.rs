@@ -42,6 +42,15 @@ pub struct TableShape {
     pub clustering: Vec<(usize, Order)>,
 }
 
+impl TableShape {
+    /// Equal for equal shapes, on every machine: the names and types of the columns, and the key. 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let columns = self.columns.fields().iter().map(|field| format!("{:?} {} {}", field.name(), field.data_type(), field.is_nullable()));
+        let described = format!("{:?} {:?} {:?}", columns.collect::<Vec<_>>(), self.partition_key, self.clustering);
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(described.as_bytes()))
+    }
+}
+
 /// One version's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {

@@ -1,1 +1,53 @@
-//! replayer
+//! The refold command line: one file per verb.
+//!
+//! Data goes to stdout, everything else to stderr. The exit status is 0 when it is done, 1 when it failed, 2 for wrong usage, 3 when a
+//! gate was not passed.
+
+mod cli;
+mod client;
+mod embedded;
+mod failure;
+mod output;
+mod schemas;
+mod settings;
+mod verbs;
+mod views;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Command, Refold};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::verbs::{check, collect, completions, replay, status, switch, up};
+
+pub use crate::settings::table::SETTINGS;
+
+/// Runs what the arguments of the process say.
+pub fn main() -> ExitCode {
+    let refold = Refold::parse();
+    let mut output = Output::stdout();
+    match run(refold.command, &mut output) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&format!("error: {failure}"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
+    match command {
+        Command::Up(arguments) => up::run(&arguments, output),
+        Command::Collect(arguments) => collect::run(&arguments, output),
+        Command::Check(arguments) => check::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Replay(arguments) => replay::run(&arguments, output),
+        Command::Switch(arguments) => switch::run(&arguments, output),
+        Command::Settings => verbs::settings::run(output),
+        Command::Completions(arguments) => completions::run(&arguments, output),
+    }
+}

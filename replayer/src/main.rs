@@ -1,1 +1,7 @@
-fn main() {}
+//! The one binary, `refold`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    refold_replayer::main()
+}

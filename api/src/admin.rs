@@ -1,0 +1,169 @@
+//! `/v1/admin/…`: what operators do.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use refold_processor::store::catalogue::{VersionRecord, VersionState};
+use refold_processor::table::Version;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::problem::Problem;
+use crate::state::{ApiState, blocking};
+use crate::versions::register;
+use crate::views::{documents, versions_of};
+
+/// The longest audit trail that is answered.
+const HISTORY_MAX: usize = 1_000;
+
+/// The body of a replay.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayBody {
+    /// The definition; without it, the declared one.
+    sql: Option<String>,
+    /// How errors name the definition.
+    file: Option<String>,
+    /// Who asks.
+    by: Option<String>,
+}
+
+/// The body of a switch.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchBody {
+    /// The version to switch to; without it, the newest one that is caught up.
+    to: Option<u32>,
+    /// The version that must be in service now; without it, whichever is.
+    expected: Option<u32>,
+    /// Why.
+    reason: Option<String>,
+    /// Who asks.
+    by: Option<String>,
+}
+
+/// What of the audit trail is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryQuery {
+    view: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `POST /v1/admin/views/{view}/replay`: a new version, built from the start of the log. Asked again while that version is not in
+/// service yet, it answers with the same one.
+pub async fn replay(
+    State(state): State<ApiState>,
+    Path(view): Path<String>,
+    body: Result<Json<ReplayBody>, JsonRejection>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
+    blocking(move || {
+        let (file, sql) = definition(&state, &view, &body)?;
+        let planned = state.plan(&sql, &file)?;
+        if planned.name != view {
+            let detail = format!("{file} defines view {}, not {view}", planned.name);
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail));
+        }
+        let before: Vec<Version> = state.0.ports.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
+        let record = register(&state.0.ports.catalogue, &planned, body.by.as_deref().unwrap_or(SOMEONE))?;
+        let is_new = !before.contains(&record.version);
+        state.0.ports.running.look();
+        let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let answer =
+            json!({ "view": view, "version": record.version.0, "state": record.state.name(), "created": is_new, "digest": record.digest });
+        Ok((status, Json(answer)))
+    })
+    .await
+}
+
+/// `POST /v1/admin/views/{view}/switch`: sends readers to another version, in one step.
+pub async fn switch(
+    State(state): State<ApiState>,
+    Path(view): Path<String>,
+    body: Result<Json<SwitchBody>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
+    blocking(move || {
+        let versions = versions_of(&state, &view)?;
+        let catalogue = &state.0.ports.catalogue;
+        let active = catalogue.active(&view)?.map(|active| active.version);
+        let to = match body.to {
+            Some(to) => Version(to),
+            None => newest_ready(&view, &versions, active)?,
+        };
+        let expected = body.expected.map(Version).or(active);
+        let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), body.reason.as_deref())?;
+        state.0.ports.running.look();
+        let (from, is_moved) = (active.map(|version| version.0), active != Some(to));
+        Ok(Json(json!({ "view": view, "from": from, "to": pointer.version.0, "switched": is_moved })))
+    })
+    .await
+}
+
+/// `GET /v1/admin/status`: all views and versions.
+pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+    blocking(move || {
+        let sources: Vec<Value> =
+            state.0.ports.sources.values().map(|source| source_document(&state, &source.name, &source.topic)).collect();
+        Ok(Json(json!({ "views": documents(&state)?, "sources": sources })))
+    })
+    .await
+}
+
+/// `GET /v1/admin/history`: the audit trail, the newest entry last.
+pub async fn history(State(state): State<ApiState>, Query(query): Query<HistoryQuery>) -> Result<Json<Value>, Problem> {
+    blocking(move || {
+        let limit = query.limit.unwrap_or(100).min(HISTORY_MAX);
+        let entries = state.0.ports.catalogue.history(query.view.as_deref(), limit)?;
+        Ok(Json(json!({ "history": entries })))
+    })
+    .await
+}
+
+/// Who is written into the audit trail when nobody says who asks.
+const SOMEONE: &str = "api";
+
+/// The definition that was sent, else the declared one, else that of the newest version.
+fn definition(state: &ApiState, view: &str, body: &ReplayBody) -> Result<(String, String), Problem> {
+    if let Some(sql) = &body.sql {
+        return Ok((body.file.clone().unwrap_or_else(|| "sql".into()), sql.clone()));
+    }
+    if let Some(declared) = state.0.ports.definitions.of(view).map_err(Problem::internal)? {
+        return Ok(declared);
+    }
+    let versions = versions_of(state, view)?;
+    let newest = versions.last().ok_or_else(|| Problem::not_found(format!("there is no view {view}")))?;
+    Ok((format!("{view} {}", newest.version), newest.sql.clone()))
+}
+
+/// The newest version that waits to be switched to. Where the newest of all is in service already, it is that one: asked again, a switch is done.
+fn newest_ready(view: &str, versions: &[VersionRecord], active: Option<Version>) -> Result<Version, Problem> {
+    let newest = versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| record.version);
+    if let (Some(newest), Some(active)) = (newest, active)
+        && newest == active
+    {
+        return Ok(active);
+    }
+    let ready = versions.iter().rfind(|record| record.state == VersionState::CaughtUp);
+    ready.map(|record| record.version).ok_or_else(|| {
+        let states: Vec<String> = versions.iter().map(|record| format!("{} is {}", record.version, record.state)).collect();
+        let detail = format!(
+            "view {view}: no version is caught up and waits to be switched to ({}); start one with a replay, wait until it is caught up, or name a version",
+            states.join(", ")
+        );
+        Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail)
+    })
+}
+
+fn source_document(state: &ApiState, name: &str, topic: &str) -> Value {
+    let log = &state.0.ports.log;
+    let partitions = log.partitions(topic).unwrap_or_default();
+    let bounds: serde_json::Map<String, Value> = partitions
+        .into_iter()
+        .filter_map(|partition| Some((partition, log.bounds(topic, partition).ok()?)))
+        .map(|(partition, bounds)| (partition.to_string(), json!({ "start": bounds.start.0, "end": bounds.end.0 })))
+        .collect();
+    json!({ "source": name, "topic": topic, "partitions": bounds })
+}

@@ -1,0 +1,153 @@
+//! `POST /v1/sources/{source}/events`: events in.
+//!
+//! A bad line is refused by its number and the good ones are kept. The answer comes once they are durable, and carries positions: a
+//! version whose `positions` reach them has counted these events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use refold_collector::encode_ndjson;
+use refold_processor::decode::Decoder;
+use refold_processor::log::{NewRecord, RecordSpan, Records};
+use refold_processor::position::{Cut, Offset, Partition};
+use serde_json::{Value, json};
+
+use crate::json;
+use crate::problem::Problem;
+use crate::records;
+use crate::state::{ApiState, Intake, blocking};
+use crate::views::or_none;
+
+/// The most refused lines that an answer names; all are counted.
+const REFUSED_SHOWN: usize = 100;
+
+/// One line or record that was not taken.
+struct Refused {
+    number: u64,
+    reason: &'static str,
+    detail: String,
+}
+
+/// `POST /v1/sources/{source}/events`
+pub async fn post(State(state): State<ApiState>, Path(source): Path<String>, request: Request) -> Result<Json<Value>, Problem> {
+    let Some(intake) = state.0.intakes.get(&source).cloned() else {
+        let known: Vec<String> = state.0.intakes.keys().cloned().collect();
+        let problem = Problem::not_found(format!("there is no source {source}; there are: {}", or_none(&known)));
+        return Err(problem.with("sources", known));
+    };
+    // Taken before the body is read: while too many bodies are in memory, further ones wait in their senders.
+    let permit = state.0.ingest.clone().acquire_owned().await.map_err(|_| Problem::away("the log takes no more events"))?;
+    let (parts, body) = request.into_parts();
+    let is_records = is_records(&parts.headers)?;
+    let body = read_body(body, state.0.settings.max_body_bytes).await?;
+    blocking(move || {
+        let answer = if is_records { take_records(&state, &intake, body) } else { take_lines(&state, &intake, &body) };
+        drop(permit);
+        answer.map(Json)
+    })
+    .await
+}
+
+fn is_records(headers: &HeaderMap) -> Result<bool, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let content_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let detail = "a compressed body is not taken here; send it as it is, without content-encoding";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type", detail));
+    }
+    match content_type.as_str() {
+        records::RECORDS => Ok(true),
+        // What clients send that were told nothing about types.
+        ""
+        | "application/x-ndjson"
+        | "application/jsonl"
+        | "application/json"
+        | "text/plain"
+        | "application/octet-stream"
+        | "application/x-www-form-urlencoded" => Ok(false),
+        other => {
+            let detail = format!("content-type {other} is not taken here; send application/x-ndjson, one event a line");
+            let types = [json!("application/x-ndjson"), json!(records::RECORDS)];
+            let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type", detail);
+            Err(problem.with("accepted", types.to_vec()))
+        }
+    }
+}
+
+async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, max_bytes).await.map_err(|error| {
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if source.contains("length limit") {
+            let detail = format!("the body has more than {max_bytes} bytes; send it in parts");
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail);
+            return problem.with("max_body_bytes", max_bytes);
+        }
+        Problem::body(format!("the body was not received whole: {error}"))
+    })
+}
+
+fn take_lines(state: &ApiState, intake: &Arc<Intake>, body: &[u8]) -> Result<Value, Problem> {
+    let (records, bad) = encode_ndjson(&intake.encoder, body);
+    let refused = bad.into_iter().map(|bad| Refused { number: bad.line, reason: bad.reason.as_str(), detail: bad.detail }).collect();
+    append(state, intake, records, refused)
+}
+
+/// Every record is decoded before it is taken: what is in the log should not be quarantined for what could be seen here.
+fn take_records(state: &ApiState, intake: &Arc<Intake>, body: Bytes) -> Result<Value, Problem> {
+    let records = records::decode(body).map_err(Problem::body)?;
+    let (mut spans, mut payload) = (Vec::with_capacity(records.len()), Vec::new());
+    let record_time_ms = state.0.ports.clock.now_ms();
+    for (record, offset) in records.iter().zip(1..) {
+        let too_large = || Problem::body("the records do not fit in 4 GiB");
+        let start = u32::try_from(payload.len()).map_err(|_| too_large())?;
+        let len = u32::try_from(record.value.len()).map_err(|_| too_large())?;
+        spans.push(RecordSpan { offset: Offset(offset), record_time_ms, start, len: Some(len) });
+        payload.extend_from_slice(&record.value);
+    }
+    let end = Offset(records.len() as u64 + 1);
+    let run = Records { partition: Partition(0), spans, payload: payload.into(), next: end, end };
+    let undecodable = |error: refold_processor::decode::DecodeError| {
+        if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) }
+    };
+    let mut decoder = Decoder::new(&intake.source, &[], state.0.ports.schemas.clone()).map_err(undecodable)?;
+    let decoded = decoder.decode(&run).map_err(undecodable)?;
+    let refused: BTreeMap<u64, Refused> = decoded
+        .rejected
+        .into_iter()
+        .map(|rejected| {
+            (rejected.offset.0, Refused { number: rejected.offset.0, reason: rejected.reason.as_str(), detail: rejected.detail })
+        })
+        .collect();
+    let good = records.into_iter().zip(1..).filter(|(_, number)| !refused.contains_key(number)).map(|(record, _)| record).collect();
+    append(state, intake, good, refused.into_values().collect())
+}
+
+fn append(state: &ApiState, intake: &Arc<Intake>, records: Vec<NewRecord>, refused: Vec<Refused>) -> Result<Value, Problem> {
+    let source = &intake.source;
+    let written = records.len();
+    let mut positions = Cut::default();
+    if !records.is_empty() {
+        for (partition, offset) in state.0.ports.log.append(&source.topic, records)? {
+            positions.set(partition, positions.position(partition).max(offset.next()));
+        }
+    }
+    state.0.http.events(&source.name, written, refused.len());
+    let line = |refused: &Refused| json!({ "line": refused.number, "reason": refused.reason, "detail": refused.detail });
+    let shown: Vec<Value> = refused.iter().take(REFUSED_SHOWN).map(line).collect();
+    if written == 0 && !refused.is_empty() {
+        let detail = format!("none of the {} lines is an event of source {}", refused.len(), source.name);
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "events", "No event was taken", detail);
+        return Err(problem.with("refused_count", refused.len()).with("refused", shown));
+    }
+    Ok(json!({
+        "source": source.name,
+        "written": written,
+        "positions": json::cut(&positions),
+        "refused_count": refused.len(),
+        "refused": shown,
+    }))
+}

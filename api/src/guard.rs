@@ -1,0 +1,103 @@
+//! Who may do what.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::problem::Problem;
+use crate::state::{Admin, ApiState};
+
+/// Refuses administration to those who may not.
+pub async fn admin(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, Problem> {
+    match &state.0.settings.admin {
+        Admin::Token(token) => check_token(request.headers(), token)?,
+        Admin::Open => check_host(request.headers())?,
+        Admin::Closed => {
+            let detail = "administration is closed: this address can be reached from other machines and no token is set; \
+                          set one (REFOLD_TOKEN, or token in refold.toml), or listen on 127.0.0.1";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "closed", "Administration is closed", detail));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Refuses what a page of another site makes a browser send: it can reach a server that only this machine can.
+pub async fn same_origin(request: Request, next: Next) -> Result<Response, Problem> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let headers = request.headers();
+    if let (false, Some(origin)) = (reads, text(headers, header::ORIGIN)) {
+        let sent_to = text(headers, header::HOST).unwrap_or_default();
+        let sent_by = origin.split_once("://").map_or(origin, |(_, authority)| authority);
+        if sent_by != sent_to {
+            let detail = format!("a page of {origin} may not change anything at {sent_to}");
+            return Err(Problem::new(StatusCode::FORBIDDEN, "origin", "Refused", detail));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
+    let given = text(headers, header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+    let is_right = given.is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && equal(given.trim(), token));
+    if is_right {
+        return Ok(());
+    }
+    let detail = "administration needs the header authorization: Bearer <token>; refold takes it from --token or REFOLD_TOKEN";
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "The token is missing or wrong", detail))
+}
+
+/// Without a token, only who names this machine itself is heard: a foreign name that was made to point here is not.
+fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
+    let host = text(headers, header::HOST).unwrap_or("localhost");
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    if name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let detail = format!("without a token, administration answers to localhost and addresses only, not to {host}");
+    Err(Problem::new(StatusCode::FORBIDDEN, "host", "Refused", detail))
+}
+
+/// Compares without telling by its time where the first difference is.
+fn equal(left: &str, right: &str) -> bool {
+    let difference = left.bytes().zip(right.bytes()).fold(0, |difference, (left, right)| difference | (left ^ right));
+    left.len() == right.len() && difference == 0
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn only_the_right_token_is_let_in() {
+        let is_let_in = |value: &str| check_token(&headers(header::AUTHORIZATION, value), "secret").is_ok();
+        assert!(is_let_in("Bearer secret"));
+        assert!(is_let_in("bearer secret"));
+        for wrong in ["secret", "Basic secret", "Bearer secre", "Bearer secrets", "Bearer", "Bearer SECRET"] {
+            assert!(!is_let_in(wrong), "{wrong}");
+        }
+        assert!(check_token(&HeaderMap::new(), "").is_err());
+    }
+
+    #[test]
+    fn without_a_token_a_foreign_name_is_not_heard() {
+        let is_heard = |host: &str| check_host(&headers(header::HOST, host)).is_ok();
+        for own in ["localhost:7070", "127.0.0.1:7070", "127.0.0.1", "[::1]:7070", "[::1]"] {
+            assert!(is_heard(own), "{own}");
+        }
+        for foreign in ["evil.example:7070", "evil.example", "127.0.0.1.evil.example"] {
+            assert!(!is_heard(foreign), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `/healthz` and `/readyz`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use refold_processor::engine::status::RunStatus;
+use refold_processor::store::catalogue::VersionState;
+use serde_json::{Value, json};
+
+use crate::problem::Problem;
+use crate::state::{ApiState, blocking};
+
+/// `GET /healthz`: the process answers.
+pub async fn alive() -> Json<Value> {
+    Json(json!({ "alive": true }))
+}
+
+/// `GET /readyz`: whether every view can be read, and if not, why.
+pub async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Value>) {
+    let reasons = blocking(move || reasons(&state)).await;
+    let reasons = reasons.unwrap_or_else(|problem| vec![problem.detail().to_owned()]);
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+}
+
+fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
+    let running = state.running();
+    let catalogue = &state.0.ports.catalogue;
+    let mut reasons = Vec::new();
+    for view in catalogue.views()? {
+        let Some(active) = catalogue.active(&view)? else {
+            let lag: u64 = running.iter().filter(|run| run.view == view).map(|run| run.lag).sum();
+            reasons.push(format!("view {view}: no version is in service yet, the first is being built ({lag} events to go)"));
+            continue;
+        };
+        if let Some(VersionState::Failed { error }) = catalogue.version(&view, active.version)?.map(|record| record.state) {
+            reasons.push(format!("view {view}: version {} failed: {error}", active.version));
+        }
+        let run = running.iter().find(|run| run.view == view && run.version == Some(active.version));
+        if let Some(RunStatus { store_error: Some(error), .. }) = run {
+            reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
+        }
+    }
+    Ok(reasons)
+}

@@ -1,0 +1,83 @@
+//! Events per second, from how a version's count of events grows.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+use refold_processor::engine::status::RunStatus;
+use refold_processor::table::Version;
+
+/// How far back a rate looks, milliseconds.
+const WINDOW_MS: i64 = 10_000;
+/// Samples closer together than this are not kept, milliseconds.
+const STEP_MS: i64 = 500;
+
+type Samples = VecDeque<(i64, u64)>;
+
+/// Counts of events of the last seconds, by version.
+#[derive(Debug, Default)]
+pub struct Rates(Mutex<BTreeMap<(String, Option<Version>), Samples>>);
+
+impl Rates {
+    /// Notes the counts at `now_ms`, and fills in [`RunStatus::events_per_s`] where nobody has.
+    pub fn apply(&self, now_ms: i64, statuses: &mut [RunStatus]) {
+        let mut known = self.0.lock();
+        known.retain(|(view, version), _| statuses.iter().any(|status| status.view == *view && status.version == *version));
+        for status in statuses {
+            let samples = known.entry((status.view.clone(), status.version)).or_default();
+            note(samples, now_ms, status.read);
+            if status.events_per_s == 0.0 {
+                status.events_per_s = rate(samples, now_ms, status.read);
+            }
+        }
+    }
+}
+
+fn note(samples: &mut Samples, now_ms: i64, read: u64) {
+    if samples.back().is_none_or(|(at_ms, _)| now_ms - at_ms >= STEP_MS) {
+        samples.push_back((now_ms, read));
+    }
+    // The newest one outside of the window stays: the rate is measured from it.
+    while samples.get(1).is_some_and(|(at_ms, _)| now_ms - at_ms >= WINDOW_MS) {
+        samples.pop_front();
+    }
+}
+
+fn rate(samples: &Samples, now_ms: i64, read: u64) -> f64 {
+    match samples.front() {
+        Some((at_ms, before)) if now_ms > *at_ms => read.saturating_sub(*before) as f64 * 1000.0 / (now_ms - at_ms) as f64,
+        _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn rate_at(rates: &Rates, now_ms: i64, read: u64) -> f64 {
+        let mut statuses = [RunStatus { view: "v".into(), version: Some(Version(1)), read, ..RunStatus::default() }];
+        rates.apply(now_ms, &mut statuses);
+        statuses[0].events_per_s
+    }
+
+    #[test]
+    fn a_rate_is_of_the_last_ten_seconds() {
+        let rates = Rates::default();
+        assert_eq!(rate_at(&rates, 0, 0), 0.0);
+        assert_eq!(rate_at(&rates, 1_000, 5_000), 5_000.0);
+        for second in 2..=20 {
+            rate_at(&rates, second * 1_000, 5_000);
+        }
+        assert_eq!(rate_at(&rates, 21_000, 5_000), 0.0, "nothing came for twenty seconds");
+        assert_eq!(rate_at(&rates, 22_000, 6_000), 100.0);
+    }
+
+    #[test]
+    fn a_version_that_is_gone_leaves_nothing_behind() {
+        let rates = Rates::default();
+        rate_at(&rates, 0, 0);
+        rates.apply(1_000, &mut []);
+        assert!(rates.0.lock().is_empty());
+    }
+}

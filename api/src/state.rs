@@ -1,0 +1,195 @@
+//! What the routes work with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use refold_collector::{CollectError, Encoder};
+use refold_processor::clock::Clock;
+use refold_processor::decode::SchemaLookup;
+use refold_processor::engine::status::RunStatus;
+use refold_processor::engine::worker::Worker;
+use refold_processor::log::Log;
+use refold_processor::source::{Source, Sources};
+use refold_processor::store::RowReader;
+use refold_processor::store::catalogue::{Catalogue, VersionRecord};
+use refold_processor::view::View;
+use tokio::sync::Semaphore;
+
+use crate::metrics::HttpMetrics;
+use crate::problem::Problem;
+use crate::rates::Rates;
+use crate::versions::Planner;
+
+/// The versions that run in this process.
+pub trait Running: Send + Sync {
+    /// How far each of them is.
+    fn status(&self) -> Vec<RunStatus>;
+
+    /// The catalogue has changed: look at it now.
+    fn look(&self);
+}
+
+impl Running for Worker {
+    fn status(&self) -> Vec<RunStatus> {
+        Worker::status(self)
+    }
+
+    fn look(&self) {
+        Worker::look(self);
+    }
+}
+
+/// Where the declared definitions of views are.
+pub trait Definitions: Send + Sync {
+    /// The file that declares a view now, and its text; `None` when there is none.
+    ///
+    /// # Errors
+    /// What could not be read, for people.
+    fn of(&self, view: &str) -> Result<Option<(String, String)>, String>;
+}
+
+/// What the API reads from and writes to. It has no way to write rows.
+#[derive(Clone)]
+pub struct Ports {
+    /// Versions and the active pointers.
+    pub catalogue: Catalogue,
+    /// Rows.
+    pub rows: Arc<dyn RowReader>,
+    /// Where events go.
+    pub log: Arc<dyn Log>,
+    /// Writer schemas.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// The declared sources.
+    pub sources: Sources,
+    /// The number under which the schema of each source is found by readers of the log, by the source's name.
+    pub schema_ids: BTreeMap<String, u32>,
+    /// What runs in this process.
+    pub running: Arc<dyn Running>,
+    /// The declared definitions of views.
+    pub definitions: Arc<dyn Definitions>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Who may use `/v1/admin/…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Who has this bearer token.
+    Token(String),
+    /// Everyone who can connect: for a listener that only this machine reaches.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// Limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiSettings {
+    /// Who may use `/v1/admin/…`.
+    pub admin: Admin,
+    /// The largest body of events, bytes.
+    pub max_body_bytes: usize,
+    /// How many bodies of events may be in memory at once; further ones wait on their connection.
+    pub ingest_requests: usize,
+    /// Rows of a page when the reader names no limit.
+    pub rows_default: usize,
+    /// The greatest limit a reader may name.
+    pub rows_max: usize,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        ApiSettings { admin: Admin::Closed, max_body_bytes: 16 << 20, ingest_requests: 8, rows_default: 100, rows_max: 10_000 }
+    }
+}
+
+/// Why the API cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// Events of a source cannot be encoded.
+    #[error(transparent)]
+    Encoder(#[from] CollectError),
+    /// A source's schema has no columns.
+    #[error("source {source_name}: {message}")]
+    Schema {
+        /// The source.
+        source_name: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// One source, ready to take events.
+pub(crate) struct Intake {
+    pub source: Source,
+    pub encoder: Encoder,
+}
+
+pub(crate) struct Inner {
+    pub ports: Ports,
+    pub settings: ApiSettings,
+    pub intakes: BTreeMap<String, Arc<Intake>>,
+    pub ingest: Arc<Semaphore>,
+    pub http: HttpMetrics,
+    pub rates: Rates,
+    planner: Planner,
+    planned: RwLock<HashMap<String, Arc<View>>>,
+}
+
+/// What the routes work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(pub(crate) Arc<Inner>);
+
+impl ApiState {
+    /// The state over these ports.
+    ///
+    /// # Errors
+    /// When a source's schema is not valid, or cannot be written.
+    pub fn new(ports: Ports, settings: ApiSettings) -> Result<ApiState, ApiError> {
+        let planner = Planner::new(&ports.sources)?;
+        let mut intakes = BTreeMap::new();
+        for (name, source) in &ports.sources {
+            let encoder = Encoder::new(source, ports.schema_ids.get(name).copied())?;
+            intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder }));
+        }
+        let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
+        let (http, rates) = (HttpMetrics::new(), Rates::default());
+        Ok(ApiState(Arc::new(Inner { ports, settings, intakes, ingest, http, rates, planner, planned: RwLock::default() })))
+    }
+
+    /// The planned view of a version. Equal definitions are planned once.
+    pub(crate) fn planned(&self, record: &VersionRecord) -> Result<Arc<View>, Problem> {
+        if let Some(view) = self.0.planned.read().get(&record.digest) {
+            return Ok(view.clone());
+        }
+        let label = format!("{} {}", record.view, record.version);
+        let view = self.0.planner.plan(&record.sql, &label).map_err(|error| {
+            Problem::internal(format!("the definition in the catalogue does not plan with the sources declared now: {error}"))
+        })?;
+        let view = Arc::new(view);
+        self.0.planned.write().insert(record.digest.clone(), view.clone());
+        Ok(view)
+    }
+
+    /// Plans a definition that is new here.
+    pub(crate) fn plan(&self, sql: &str, file: &str) -> Result<View, Problem> {
+        Ok(self.0.planner.plan(sql, file)?)
+    }
+
+    /// How far each running version is, with its rate of the last seconds.
+    pub(crate) fn running(&self) -> Vec<RunStatus> {
+        let mut statuses = self.0.ports.running.status();
+        self.0.rates.apply(self.0.ports.clock.now_ms(), &mut statuses);
+        statuses
+    }
+}
+
+/// Runs something that waits for a disk or a database where it holds up no other request.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Problem::internal(format!("the request was not finished: {error}"))),
+    }
+}

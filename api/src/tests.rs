@@ -1,0 +1,448 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+//! The routes over a log and a view store in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use datafusion::arrow::compute::cast;
+use parking_lot::Mutex;
+use refold_processor::clock::ManualClock;
+use refold_processor::decode::StaticSchemas;
+use refold_processor::engine::status::RunStatus;
+use refold_processor::log::Log;
+use refold_processor::log::memory::MemoryLog;
+use refold_processor::position::{Cut, Offset, Partition};
+use refold_processor::source::{Framing, Source, Sources};
+use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::store::memory::MemoryStore;
+use refold_processor::store::{Progress, RowBatch, RowWriter};
+use refold_processor::table::{Epoch, Table, Version};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::versions::{Planner, register};
+
+const COUNTS: &str = "CREATE MATERIALIZED VIEW counts
+WITH (partition_key = 'username', clustering = 'slot DESC', accept_late = '1 day') AS
+SELECT username, tumble(timestamp, INTERVAL '5 minutes') AS slot, count(*) AS posts FROM tweets GROUP BY username, slot";
+
+const KEPT: &str = "CREATE MATERIALIZED VIEW counts
+WITH (partition_key = 'username', clustering = 'slot DESC', accept_late = '1 minute', keep = '1 hour') AS
+SELECT username, tumble(timestamp, INTERVAL '5 minutes') AS slot, count(*) AS posts FROM tweets GROUP BY username, slot";
+
+const MINUTE_MS: i64 = 60_000;
+
+#[derive(Default)]
+struct Told {
+    statuses: Mutex<Vec<RunStatus>>,
+    looks: AtomicUsize,
+}
+
+impl Running for Told {
+    fn status(&self) -> Vec<RunStatus> {
+        self.statuses.lock().clone()
+    }
+
+    fn look(&self) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Declared;
+
+impl Definitions for Declared {
+    fn of(&self, view: &str) -> Result<Option<(String, String)>, String> {
+        Ok((view == "counts").then(|| ("views/counts.sql".into(), COUNTS.into())))
+    }
+}
+
+struct World {
+    router: Router,
+    catalogue: Catalogue,
+    store: Arc<MemoryStore>,
+    log: Arc<MemoryLog>,
+    told: Arc<Told>,
+    planner: Planner,
+}
+
+fn tweets() -> Source {
+    Source {
+        name: "tweets".into(),
+        topic: "tweet_feed".into(),
+        schema_name: "tweet".into(),
+        schema_json: r#"{"type": "record", "name": "tweet", "fields": [
+            {"name": "username", "type": "string"},
+            {"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}"#
+            .into(),
+        event_time: "timestamp".into(),
+        key: Some("username".into()),
+        partitions: 2,
+        framing: Framing::Confluent,
+        lateness_us: 0,
+        future_tolerance_us: 0,
+        max_record_bytes: 1 << 10,
+    }
+}
+
+fn world(settings: ApiSettings) -> World {
+    let clock = Arc::new(ManualClock::at(0));
+    let store = Arc::new(MemoryStore::new());
+    let log = Arc::new(MemoryLog::new(clock.clone()));
+    log.create_topic("tweet_feed", 2).unwrap();
+    let catalogue = Catalogue::new(store.clone(), clock.clone());
+    let sources: Sources = [("tweets".to_owned(), tweets())].into();
+    let mut schemas = StaticSchemas::default();
+    schemas.add_with_id(1, &tweets().schema_json).unwrap();
+    let told = Arc::new(Told::default());
+    let planner = Planner::new(&sources).unwrap();
+    let ports = Ports {
+        catalogue: catalogue.clone(),
+        rows: store.clone(),
+        log: log.clone(),
+        schemas: Arc::new(schemas),
+        sources,
+        schema_ids: [("tweets".to_owned(), 1)].into(),
+        running: told.clone(),
+        definitions: Arc::new(Declared),
+        clock,
+    };
+    World { router: router(ApiState::new(ports, settings).unwrap()), catalogue, store, log, told, planner }
+}
+
+fn open() -> ApiSettings {
+    ApiSettings { admin: Admin::Open, rows_default: 2, rows_max: 5, max_body_bytes: 4 << 10, ..ApiSettings::default() }
+}
+
+impl World {
+    /// A version of `sql` with rows of one user, one a slot of five minutes.
+    fn version(&self, sql: &str, user: &str, posts: &[i64], progress: &Progress) -> Version {
+        let view = self.planner.plan(sql, "test").unwrap();
+        let record = register(&self.catalogue, &view, "test").unwrap();
+        let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
+        self.store.create_table(&table).unwrap();
+        let slots = (0..posts.len() as i64).map(|slot| slot * 5 * MINUTE_MS);
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(vec![user; posts.len()])),
+            Arc::new(TimestampMillisecondArray::from_iter_values(slots).with_timezone("+00:00")),
+            Arc::new(Int64Array::from(posts.to_vec())),
+        ];
+        let fields = view.shape.columns.fields();
+        let columns = columns.iter().zip(fields).map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
+        let rows = RecordBatch::try_new(view.shape.columns.clone(), columns).unwrap();
+        let batch = RowBatch { written_at: vec![1; posts.len()], deleted: vec![false; posts.len()], rows };
+        self.store.write(&table, &batch).unwrap();
+        self.store.tell(&table, Epoch(1), progress).unwrap();
+        record.version
+    }
+
+    fn serve(&self, version: Version) {
+        self.catalogue.set_state("counts", version, &[VersionState::Building], VersionState::CaughtUp, "test").unwrap();
+        let active = self.catalogue.active("counts").unwrap().map(|active| active.version);
+        self.catalogue.switch("counts", active, version, "test", None).unwrap();
+    }
+
+    async fn answer(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let document = serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
+        (parts.status, parts.headers, document)
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let (status, _, document) = self.answer(Request::get(path).body(Body::empty()).unwrap()).await;
+        (status, document)
+    }
+
+    async fn post(&self, path: &str, content_type: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+        let request = Request::post(path).header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap();
+        let (status, _, document) = self.answer(request).await;
+        (status, document)
+    }
+}
+
+fn at(offsets: [u64; 2]) -> Progress {
+    let cut: Cut = [(Partition(0), Offset(offsets[0])), (Partition(1), Offset(offsets[1]))].into_iter().collect();
+    Progress { visible: cut.clone(), writing: cut, watermark_us: Some(90 * 60 * 1_000_000), ..Progress::default() }
+}
+
+#[tokio::test]
+async fn rows_of_a_partition_page_by_page_newest_first() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[10, 20, 30], &at([5, 7]));
+    world.serve(version);
+    let (status, first) = world.get("/v1/views/counts/rows?username=ann").await;
+    assert_eq!(status, StatusCode::OK, "{first}");
+    let cursor = first["next_cursor"].as_str().unwrap().to_owned();
+    let expected = json!({
+        "view": "counts",
+        "version": 1,
+        "positions": { "0": 5, "1": 7 },
+        "watermark": "1970-01-01T01:30:00Z",
+        "rows": [
+            { "username": "ann", "slot": "1970-01-01T00:10:00Z", "posts": 30 },
+            { "username": "ann", "slot": "1970-01-01T00:05:00Z", "posts": 20 },
+        ],
+        "next_cursor": cursor,
+    });
+    assert_eq!(first.to_string(), expected.to_string(), "members and columns have their order");
+    let (_, second) = world.get(&format!("/v1/views/counts/rows?username=ann&cursor={cursor}")).await;
+    assert_eq!(second["rows"], json!([{ "username": "ann", "slot": "1970-01-01T00:00:00Z", "posts": 10 }]));
+    assert_eq!(second["next_cursor"], Value::Null);
+    let (_, between) = world.get("/v1/views/counts/rows?username=ann&from=1970-01-01T00:05:00Z&to=1970-01-01T00:10:00Z").await;
+    assert_eq!(between["rows"].as_array().unwrap().len(), 1);
+    let (status, nobody) = world.get("/v1/views/counts/rows?username=bob").await;
+    assert_eq!((status, &nobody["rows"]), (StatusCode::OK, &json!([])));
+}
+
+#[tokio::test]
+async fn a_page_that_follows_stays_with_its_version_after_a_switch() {
+    let world = world(open());
+    let first = world.version(COUNTS, "ann", &[10, 20, 30], &at([1, 1]));
+    world.serve(first);
+    let (_, page) = world.get("/v1/views/counts/rows?username=ann").await;
+    let second = world.version(KEPT, "ann", &[1, 2, 3], &at([1, 1]));
+    world.serve(second);
+    let (_, anew) = world.get("/v1/views/counts/rows?username=ann&limit=5").await;
+    assert_eq!((&anew["version"], &anew["rows"][0]["posts"]), (&json!(2), &json!(3)));
+    let (_, next) = world.get(&format!("/v1/views/counts/rows?username=ann&cursor={}", page["next_cursor"].as_str().unwrap())).await;
+    assert_eq!((&next["version"], &next["rows"][0]["posts"]), (&json!(1), &json!(10)));
+    let (_, old) = world.get("/v1/views/counts/rows?username=ann&version=1&limit=5").await;
+    assert_eq!(old["rows"][0]["posts"], 30);
+}
+
+#[tokio::test]
+async fn rows_past_keep_are_not_answered_though_the_table_has_them() {
+    let world = world(open());
+    let horizon = Progress { horizon_us: Some(4 * 60 * 1_000_000), ..at([1, 1]) };
+    let version = world.version(KEPT, "ann", &[10, 20, 30], &horizon);
+    world.serve(version);
+    let (_, answer) = world.get("/v1/views/counts/rows?username=ann&limit=5").await;
+    assert_eq!(answer["rows"].as_array().unwrap().len(), 2);
+    let (_, before) = world.get("/v1/views/counts/rows?username=ann&to=1970-01-01T00:05:00Z").await;
+    assert_eq!(before["rows"], json!([]));
+}
+
+#[tokio::test]
+async fn a_view_that_is_being_built_says_how_far_it_is() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
+    let status = RunStatus { view: "counts".into(), version: Some(version), read: 40, lag: 60, ..RunStatus::default() };
+    world.told.statuses.lock().push(status);
+    let (status, headers, document) = world.answer(Request::get("/v1/views/counts/rows?username=ann").body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers[header::RETRY_AFTER], "5");
+    assert_eq!(headers[header::CONTENT_TYPE], PROBLEM_JSON);
+    assert_eq!(document["type"], "urn:refold:problem:building");
+    assert_eq!((&document["progress"]["read"], &document["progress"]["lag"]), (&json!(40), &json!(60)));
+    let (status, ready) = world.get("/readyz").await;
+    assert_eq!((status, &ready["ready"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(false)));
+    assert!(ready["reasons"][0].as_str().unwrap().contains("60 events to go"));
+    let (status, asked_for) = world.get("/v1/views/counts/rows?username=ann&version=1").await;
+    assert_eq!((status, asked_for["rows"].as_array().unwrap().len()), (StatusCode::OK, 1), "by its number it can be read");
+    world.serve(version);
+    assert_eq!(world.get("/readyz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_answered_with_what_there_is() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
+    world.serve(version);
+    for (path, status, in_detail) in [
+        ("/v1/views/nothing", 404, "there are: counts"),
+        ("/v1/views/nothing/rows?username=ann", 404, "there are: counts"),
+        ("/v1/views/counts/rows", 400, "parameter username is missing"),
+        ("/v1/views/counts/rows?user=ann", 400, "there are: username, from, to, limit, cursor, version"),
+        ("/v1/views/counts/rows?username=ann&from=soon", 400, "2026-11-23T13:30:00Z"),
+        ("/v1/views/counts/rows?username=ann&limit=6", 400, "more than 5"),
+        ("/v1/views/counts/rows?username=ann&version=9", 404, "no version v9"),
+        ("/v1/views/counts/rows?username=ann&cursor=v1.AAAA", 400, "cursor"),
+        ("/v2/views", 404, "/openapi.json"),
+    ] {
+        let (answered, document) = world.get(path).await;
+        assert_eq!((answered.as_u16(), document["status"].as_u64()), (status, Some(u64::from(status))), "{path}: {document}");
+        assert!(document["detail"].as_str().unwrap().contains(in_detail), "{path}: {document}");
+    }
+    let (status, document) = world.post("/v1/views", "application/json", "{}").await;
+    assert_eq!((status, &document["type"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("urn:refold:problem:method")));
+}
+
+#[tokio::test]
+async fn good_lines_are_kept_and_bad_ones_refused_by_number() {
+    let world = world(open());
+    let body = "{\"username\":\"ann\",\"timestamp\":0}\nnot json\n\n{\"username\":\"bob\"}\n{\"username\":\"ann\",\"timestamp\":\"1970-01-01T00:00:01Z\"}\n";
+    let (status, answer) = world.post("/v1/sources/tweets/events", "application/x-ndjson", body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!((&answer["written"], &answer["refused_count"]), (&json!(2), &json!(2)));
+    let lines: Vec<_> =
+        answer["refused"].as_array().unwrap().iter().map(|refused| (refused["line"].clone(), refused["reason"].clone())).collect();
+    assert_eq!(lines, [(json!(2), json!("not_json")), (json!(4), json!("missing_field"))]);
+    let (partition, position) = answer["positions"].as_object().unwrap().iter().next().unwrap();
+    let bounds = world.log.bounds("tweet_feed", Partition(partition.parse().unwrap())).unwrap();
+    assert_eq!((position.as_u64(), answer["positions"].as_object().unwrap().len()), (Some(bounds.end.0), 1), "one author, one partition");
+}
+
+#[tokio::test]
+async fn a_body_without_a_good_line_is_a_problem_and_changes_nothing() {
+    let world = world(open());
+    let (status, answer) = world.post("/v1/sources/tweets/events", "application/x-ndjson", "[]\n").await;
+    assert_eq!((status, &answer["refused"][0]["reason"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("not_an_object")));
+    let (status, answer) = world.post("/v1/sources/tweets/events", "application/x-ndjson", "x".repeat(5 << 10)).await;
+    assert_eq!((status, &answer["max_body_bytes"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!(4 << 10)));
+    let (status, _) = world.post("/v1/sources/tweets/events", "image/png", "x").await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let (status, answer) = world.post("/v1/sources/posts/events", "application/x-ndjson", "{}").await;
+    assert_eq!((status, &answer["sources"]), (StatusCode::NOT_FOUND, &json!(["tweets"])));
+    let ends: u64 = [0, 1].iter().map(|partition| world.log.bounds("tweet_feed", Partition(*partition)).unwrap().end.0).sum();
+    assert_eq!(ends, 0);
+}
+
+#[tokio::test]
+async fn encoded_records_are_decoded_before_they_are_taken() {
+    let world = world(open());
+    let encoder = refold_collector::Encoder::new(&tweets(), Some(1)).unwrap();
+    let good = encoder.encode(&json!({ "username": "ann", "timestamp": 0 })).unwrap();
+    let mut bad = good.clone();
+    bad.value = bad.value.slice(..bad.value.len() - 1);
+    let (status, answer) = world.post("/v1/sources/tweets/events", records::RECORDS, records::encode(&[bad.clone(), good])).await;
+    assert_eq!((status, &answer["written"]), (StatusCode::OK, &json!(1)), "{answer}");
+    assert_eq!((&answer["refused"][0]["line"], &answer["refused"][0]["reason"]), (&json!(1), &json!("truncated")));
+    let (status, _) = world.post("/v1/sources/tweets/events", records::RECORDS, records::encode(&[bad])).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let (status, answer) = world.post("/v1/sources/tweets/events", records::RECORDS, vec![0_u8, 0, 0]).await;
+    assert_eq!((status, answer["detail"].as_str().unwrap().contains("record 1")), (StatusCode::BAD_REQUEST, true));
+}
+
+#[tokio::test]
+async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
+    let world = world(open());
+    let first = world.version(COUNTS, "ann", &[10], &at([1, 1]));
+    world.serve(first);
+    let body = json!({ "sql": KEPT, "file": "new.sql", "by": "ann" });
+    let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
+    assert_eq!((status, &answer["version"], &answer["created"]), (StatusCode::ACCEPTED, &json!(2), &json!(true)), "{answer}");
+    assert_eq!(world.told.looks.load(Ordering::SeqCst), 1, "the worker is told at once");
+    let (status, again) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
+    assert_eq!((status, &again["version"], &again["created"]), (StatusCode::OK, &json!(2), &json!(false)));
+
+    let (status, early) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"to\":2}").await;
+    assert_eq!((status, &early["type"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:gate")));
+    let (status, early) = world.post("/v1/admin/views/counts/switch", "application/json", "{}").await;
+    assert_eq!((status, &early["type"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:gate")));
+    assert!(early["detail"].as_str().unwrap().contains("v2 is building"));
+
+    world.catalogue.set_state("counts", Version(2), &[VersionState::Building], VersionState::CaughtUp, "test").unwrap();
+    let (status, other) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"to\":2,\"expected\":7}").await;
+    assert_eq!((status, &other["type"], &other["active"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:conflict"), &json!(1)));
+    let (status, moved) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"reason\":\"new slots\"}").await;
+    assert_eq!((status, &moved), (StatusCode::OK, &json!({ "view": "counts", "from": 1, "to": 2, "switched": true })));
+    let (status, again) = world.post("/v1/admin/views/counts/switch", "application/json", "{}").await;
+    assert_eq!((status, &again["switched"]), (StatusCode::OK, &json!(false)));
+    let (_, history) = world.get("/v1/admin/history?view=counts&limit=1").await;
+    assert_eq!(history["history"][0]["reason"], "new slots");
+}
+
+#[tokio::test]
+async fn a_replay_without_a_definition_takes_the_declared_one_and_a_wrong_one_is_refused_with_its_place() {
+    let world = world(open());
+    let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", "{}").await;
+    assert_eq!((status, &answer["version"]), (StatusCode::ACCEPTED, &json!(1)), "{answer}");
+    let body = json!({ "sql": COUNTS.replace("username, tumble", "usrname, tumble"), "file": "new.sql" });
+    let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
+    assert_eq!((status, &answer["type"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("urn:refold:problem:view")));
+    assert!(answer["detail"].as_str().unwrap().starts_with("new.sql:3:"), "{answer}");
+    let body = json!({ "sql": COUNTS.replace("VIEW counts", "VIEW other") });
+    let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(answer["detail"].as_str().unwrap().contains("defines view other, not counts"));
+    let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", "{\"sqll\":\"\"}").await;
+    assert_eq!((status, answer["detail"].as_str().unwrap().contains("sqll")), (StatusCode::BAD_REQUEST, true));
+}
+
+#[tokio::test]
+async fn administration_needs_the_token_and_is_closed_without_one_where_others_reach_it() {
+    let with_token = world(ApiSettings { admin: Admin::Token("secret".into()), ..open() });
+    let request = |token: Option<&str>| {
+        let request = Request::get("/v1/admin/status");
+        let request =
+            token.map_or(Request::get("/v1/admin/status"), |token| request.header(header::AUTHORIZATION, format!("Bearer {token}")));
+        request.body(Body::empty()).unwrap()
+    };
+    let (status, headers, _) = with_token.answer(request(None)).await;
+    assert_eq!((status, &headers[header::WWW_AUTHENTICATE]), (StatusCode::UNAUTHORIZED, &"Bearer".parse().unwrap()));
+    assert_eq!(with_token.answer(request(Some("guess"))).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(with_token.answer(request(Some("secret"))).await.0, StatusCode::OK);
+    assert_eq!(with_token.get("/v1/views").await.0, StatusCode::OK, "reading needs none");
+    let closed = world(ApiSettings { admin: Admin::Closed, ..open() });
+    let (status, _, answer) = closed.answer(request(None)).await;
+    assert_eq!((status, answer["detail"].as_str().unwrap().contains("REFOLD_TOKEN")), (StatusCode::FORBIDDEN, true));
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let world = world(open());
+    let post = |origin: &str| {
+        let request = Request::post("/v1/sources/tweets/events").header(header::HOST, "127.0.0.1:7070").header(header::ORIGIN, origin);
+        request.body(Body::from("{\"username\":\"ann\",\"timestamp\":0}")).unwrap()
+    };
+    assert_eq!(world.answer(post("https://evil.example")).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(world.answer(post("http://127.0.0.1:7070")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
+    world.serve(version);
+    let run =
+        RunStatus { view: "counts".into(), version: Some(version), read: 12, applied: 11, lag: 3, live: true, ..RunStatus::default() };
+    world.told.statuses.lock().push(RunStatus { quarantined: [("too_late".to_owned(), 1)].into(), ..run });
+    let (status, view) = world.get("/v1/views/counts").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(view["rows"], "/v1/views/counts/rows?username={username}");
+    assert_eq!(view["partition_key"], json!(["username"]));
+    assert_eq!(view["clustering"], json!([{ "column": "slot", "order": "desc" }]));
+    assert_eq!(
+        view["window"],
+        json!({ "column": "slot", "size_ms": 300_000, "slide_ms": 300_000, "newest_closed": "1970-01-01T01:25:00Z" })
+    );
+    assert_eq!(view["active"]["version"], 1);
+    let version = &view["versions"][0];
+    assert_eq!((&version["state"], &version["lag"], &version["positions"]), (&json!("active"), &json!(3), &json!({ "0": 5, "1": 7 })));
+    let (_, all) = world.get("/v1/views").await;
+    assert_eq!(all["views"], json!([view]));
+    let (_, page) = world.get("/").await;
+    assert!(page.as_str().unwrap().contains("href=\"/v1/views/counts\""));
+    let (_, metrics) = world.get("/metrics").await;
+    for line in [
+        "refold_events_read_total{version=\"1\",view=\"counts\"} 12",
+        "refold_lag_events{version=\"1\",view=\"counts\"} 3",
+        "refold_events_quarantined_total{reason=\"too_late\",version=\"1\",view=\"counts\"} 1",
+        "refold_active_version{view=\"counts\"} 1",
+        "refold_log_end_offset{partition=\"0\",source=\"tweets\",topic=\"tweet_feed\"} 0",
+        "refold_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/views/{view}\",status=\"200\"} 1",
+    ] {
+        assert!(metrics.as_str().unwrap().lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there() {
+    let world = world(open());
+    let (_, document) = world.get("/openapi.json").await;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{view}", "counts").replace("{source}", "tweets");
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let (_, _, answer) = world.answer(Request::builder().method(method.clone()).uri(&path).body(Body::empty()).unwrap()).await;
+            let kind = answer["type"].as_str().unwrap_or("");
+            assert!(!["urn:refold:problem:route", "urn:refold:problem:method"].contains(&kind), "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::settings::{ForCheck, ForClient, ForCollect, ForUp, SettingFlags};
+
+/// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
+#[derive(Debug, Parser)]
+#[command(name = "refold", version, max_term_width = 120, after_help = AFTER_HELP)]
+pub struct Refold {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Settings: a flag counts before an environment variable (REFOLD_…), before refold.toml, before the default.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs everything in one process: collector, log, processor, view store, API
+    #[command(after_help = UP_EXAMPLES)]
+    Up(Up),
+    /// Brings events from a source into the log
+    #[command(after_help = COLLECT_EXAMPLES)]
+    Collect(Collect),
+    /// Parses, plans and explains view files
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Shows how far each version of each view is
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Status),
+    /// Starts a new version of a view, built from the start of the log
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
+    /// Sends readers to another version of a view, in one step
+    #[command(after_help = SWITCH_EXAMPLES)]
+    Switch(Switch),
+    /// Prints all settings with their meaning and default, as a refold.toml
+    Settings,
+    /// Writes shell completions
+    Completions(Completions),
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  refold up                                     generated posts: some days of history, then in real time
+  refold up --source none                       no source: post events to /v1/sources/<source>/events
+  refold up --source jsonl:posts.jsonl.gz       events of a file
+  refold up --listen 0.0.0.0:7070 --token …     reachable from other machines";
+
+const COLLECT_EXAMPLES: &str = "\
+Examples:
+  refold collect jsonl:posts.jsonl.gz                          into the refold up on this machine
+  zcat posts.gz | refold collect jsonl:- --mapping plain_posts posts of another shape, by a mapping of sources.toml
+  refold collect generate:1000 --count 100000 --seed 7         generated posts
+  refold collect jsonl:posts.jsonl --data ./refold-data        straight into the log, while no refold up is running";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  refold check                                  all files in schemas/views
+  refold check schemas/views/hashtag_counts.sql";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  refold status
+  refold status hashtag_counts --watch
+  refold status --json | jq 'select(.lag > 1000)'";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  refold replay hashtag_counts                                 with the declared file, schemas/views/hashtag_counts.sql
+  refold replay hashtag_counts --file new.sql
+  refold status hashtag_counts --watch                         then: how far it is";
+
+const SWITCH_EXAMPLES: &str = "\
+Examples:
+  refold switch hashtag_counts                  to the newest version that is caught up
+  refold switch hashtag_counts 1                to version 1";
+
+/// `refold up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Prints what it listens on as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForUp>,
+}
+
+/// `refold collect`
+#[derive(Debug, Args)]
+pub struct Collect {
+    /// Where events come from: jsonl:FILE (- is standard input), generate:RATE
+    #[arg(value_name = "SPEC")]
+    pub spec: String,
+    /// The running refold up that takes the events [default: http://127.0.0.1:7070]
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub to: Option<String>,
+    /// The declared source that the events are of; needed when several are declared
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// The mapping of sources.toml that turns lines into events
+    #[arg(long, value_name = "NAME")]
+    pub mapping: Option<String>,
+    /// Ends after so many generated posts
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Decides what is generated
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Reads the source from its start again; events that were read before are written twice
+    #[arg(long)]
+    pub restart: bool,
+    /// Prints the totals as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForCollect>,
+}
+
+/// `refold check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// View files [default: all in the schemas folder]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Prints one object a file
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForCheck>,
+}
+
+/// `refold status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Of this view only
+    #[arg(value_name = "VIEW")]
+    pub view: Option<String>,
+    /// Shows it again every second, until stopped
+    #[arg(long)]
+    pub watch: bool,
+    /// Prints one object a version
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The definition [default: the file that declares the view where refold up runs]
+    #[arg(long, value_name = "NEW.sql")]
+    pub file: Option<PathBuf>,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold switch`
+#[derive(Debug, Args)]
+pub struct Switch {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2 [default: the newest that is caught up]
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: Option<u32>,
+    /// The version that must be in service now; the switch is refused when another is
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub expected: Option<u32>,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+fn version(text: &str) -> Result<u32, String> {
+    text.strip_prefix('v').unwrap_or(text).parse().map_err(|_| format!("{text:?} is not the number of a version"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_do_not_collide() {
+        Refold::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_is_said_by_its_flag() {
+        let refold = Refold::try_parse_from(["refold", "up", "--memory-mb", "64", "--log-sync=false", "--log-json"]).unwrap();
+        let Command::Up(up) = refold.command else { unreachable!("up was said") };
+        assert_eq!(up.settings.values, [("memory-mb", "64".to_owned()), ("log-json", "true".to_owned()), ("log-sync", "false".to_owned())]);
+        assert!(Refold::try_parse_from(["refold", "status", "--memory-mb", "64"]).is_err(), "a setting of up alone");
+    }
+}

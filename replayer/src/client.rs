@@ -1,0 +1,100 @@
+//! Speaking to a running `refold up`.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::Response;
+
+use crate::failure::Failure;
+use crate::settings::Settings;
+
+/// What the kind of a problem begins with.
+const TYPE_PREFIX: &str = "urn:refold:problem:";
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An agent that hands answers of every status to who asked.
+pub fn agent() -> Agent {
+    Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_TIMEOUT)).timeout_global(Some(TIMEOUT)).build().into()
+}
+
+/// A server that is asked with JSON.
+pub struct Client {
+    agent: Agent,
+    server: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client of the server that the settings name.
+    pub fn new(settings: &Settings) -> Client {
+        Client { agent: agent(), server: settings.server.clone(), token: settings.token.clone() }
+    }
+
+    /// What is at `path`.
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        let mut request = self.agent.get(format!("{}{path}", self.server));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.call())
+    }
+
+    /// What is answered to `body`.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let mut request = self.agent.post(format!("{}{path}", self.server));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.send_json(body))
+    }
+
+    fn answer(&self, response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
+        let mut response = response.map_err(|error| unreachable_server(&self.server, &error))?;
+        let status = response.status();
+        let text = response.body_mut().read_to_string().map_err(|error| anyhow!("{}: {error}", self.server))?;
+        let document: Value = serde_json::from_str(&text).map_err(|_| {
+            anyhow!(
+                "{} answered with status {status} and no JSON: is it a refold? name another with --server or REFOLD_SERVER",
+                self.server
+            )
+        })?;
+        if status.is_success() { Ok(document) } else { Err(refused(&document)) }
+    }
+}
+
+/// Nobody answers.
+pub fn unreachable_server(server: &str, error: &ureq::Error) -> Failure {
+    anyhow!("{server} does not answer: {error}; start refold up, or name another with --server or REFOLD_SERVER").into()
+}
+
+/// A problem document as a failure.
+fn refused(document: &Value) -> Failure {
+    let member = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or("");
+    let detail = match member("detail") {
+        "" => document.to_string(),
+        detail => detail.to_owned(),
+    };
+    match member("type").strip_prefix(TYPE_PREFIX) {
+        Some("gate") => Failure::Gate(detail),
+        _ => Failure::Failed(anyhow!(detail)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_gate_that_is_not_passed_is_told_apart_from_a_failure() {
+        let gate = refused(&json!({ "type": "urn:refold:problem:gate", "detail": "version v2 is building" }));
+        assert!(matches!(&gate, Failure::Gate(detail) if detail == "version v2 is building"));
+        let other = refused(&json!({ "type": "urn:refold:problem:conflict", "detail": "v3 became active" }));
+        assert_eq!((other.exit_code(), other.to_string()), (std::process::ExitCode::from(1), "v3 became active".to_owned()));
+    }
+}

@@ -1,0 +1,72 @@
+//! Stdout, for data; and stderr, for everything else.
+
+use std::io::{self, IsTerminal, Stdout, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+/// Where data goes. A closed pipe is an error like another, never a panic.
+pub struct Output {
+    stdout: Stdout,
+    is_terminal: bool,
+}
+
+impl Output {
+    /// The process's stdout.
+    pub fn stdout() -> Output {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Output { stdout, is_terminal }
+    }
+
+    /// Writes a line.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        let mut locked = self.stdout.lock();
+        writeln!(locked, "{text}")?;
+        locked.flush()
+    }
+
+    /// Writes bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut locked = self.stdout.lock();
+        locked.write_all(bytes)?;
+        locked.flush()
+    }
+
+    /// Writes an object on one line.
+    pub fn json(&mut self, value: &Value) -> io::Result<()> {
+        self.line(&value.to_string())
+    }
+
+    /// Writes a table for people.
+    pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+        if self.is_terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        table.add_rows(rows);
+        let text = table.to_string();
+        let lines: Vec<&str> = text.lines().map(|line| line.trim_end()).collect();
+        self.line(&lines.join("\n"))
+    }
+
+    /// Clears the screen, on a terminal.
+    pub fn clear(&mut self) -> io::Result<()> {
+        if self.is_terminal { self.bytes(b"\x1b[2J\x1b[H") } else { Ok(()) }
+    }
+}
+
+/// Writes a line to stderr. There is no one left to tell when that fails.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes what the process does to stderr, as `filter` says.
+pub fn log(filter: &str, json: bool) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| format!("log: {filter:?} is not a filter: {error}"))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // A second subscriber, in tests, changes nothing.
+    let _ = if json { subscriber.json().try_init() } else { subscriber.with_target(false).try_init() };
+    Ok(())
+}

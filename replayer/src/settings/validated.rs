@@ -1,0 +1,160 @@
+//! The second stage: settings that are valid, typed, and have every default.
+
+use std::net::SocketAddr;
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+
+use super::said::Said;
+use super::table::{Kind, find};
+
+/// Valid settings. The table in [`super::table`] says what each means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub data: PathBuf,
+    pub schemas: PathBuf,
+    pub listen: SocketAddr,
+    pub source: String,
+    /// Whether the user named the source.
+    pub source_was_said: bool,
+    pub into: Option<String>,
+    pub server: String,
+    pub token: Option<String>,
+    pub memory_bytes: usize,
+    pub threads: usize,
+    pub log: String,
+    pub log_json: bool,
+    pub shards: usize,
+    pub chunk_bytes: usize,
+    pub commit_interval_ms: u64,
+    pub building_commit_interval_ms: u64,
+    pub sweep_windows: usize,
+    pub caught_up_lag_events: u64,
+    pub queued_rows: usize,
+    pub rows_per_write: usize,
+    pub idle_after_ms: i64,
+    pub idle_drop_after_ms: i64,
+    pub lease_ms: i64,
+    pub reconcile_interval_ms: u64,
+    pub log_retention_ms: Option<u64>,
+    pub log_retention_bytes: Option<u64>,
+    pub log_block_bytes: usize,
+    pub log_sync: bool,
+    pub maintain_interval_ms: u64,
+    pub max_body_bytes: usize,
+    pub ingest_requests: usize,
+    pub rows_default: usize,
+    pub rows_max: usize,
+    pub fault: Option<String>,
+}
+
+impl Settings {
+    /// Validates what was said, and adds the defaults.
+    ///
+    /// # Errors
+    /// The first value that is not valid: where it was said, and what it may be.
+    pub fn validate(said: &Said) -> Result<Settings, String> {
+        let reader = Reader { said };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let or_processors = |number: usize| if number == 0 { processors } else { number };
+        let settings = Settings {
+            data: reader.text("data")?.into(),
+            schemas: reader.text("schemas")?.into(),
+            listen: reader.address("listen")?,
+            source: reader.text("source")?,
+            source_was_said: said.get("source").is_some(),
+            into: reader.optional("into")?,
+            server: reader.url("server")?,
+            token: reader.optional("token")?,
+            memory_bytes: reader.size("memory-mb", 1 << 20)?,
+            threads: or_processors(reader.number("threads")? as usize),
+            log: reader.text("log")?,
+            log_json: reader.switch("log-json")?,
+            shards: or_processors(reader.number("shards")? as usize),
+            chunk_bytes: reader.size("chunk-kb", 1 << 10)?,
+            commit_interval_ms: reader.number("commit-interval-ms")?,
+            building_commit_interval_ms: reader.number("building-commit-interval-ms")?,
+            sweep_windows: reader.size("sweep-windows", 1)?,
+            caught_up_lag_events: reader.number("caught-up-lag-events")?,
+            queued_rows: reader.size("queued-rows", 1)?,
+            rows_per_write: reader.size("rows-per-write", 1)?,
+            idle_after_ms: reader.number("idle-after-ms")? as i64,
+            idle_drop_after_ms: reader.number("idle-drop-after-ms")? as i64,
+            lease_ms: reader.number("lease-ms")? as i64,
+            reconcile_interval_ms: reader.number("reconcile-interval-ms")?,
+            log_retention_ms: Some(reader.number("log-retention-ms")?).filter(|ms| *ms > 0),
+            log_retention_bytes: Some(reader.number("log-retention-mb")? << 20).filter(|bytes| *bytes > 0),
+            log_block_bytes: reader.size("log-block-kb", 1 << 10)?,
+            log_sync: reader.switch("log-sync")?,
+            maintain_interval_ms: reader.number("maintain-interval-ms")?,
+            max_body_bytes: reader.size("max-body-mb", 1 << 20)?,
+            ingest_requests: reader.size("ingest-requests", 1)?,
+            rows_default: reader.size("rows-default", 1)?,
+            rows_max: reader.size("rows-max", 1)?,
+            fault: reader.optional("fault")?,
+        };
+        if settings.reconcile_interval_ms.saturating_mul(3) > settings.lease_ms as u64 {
+            let (interval, lease) = (settings.reconcile_interval_ms, settings.lease_ms);
+            return Err(format!(
+                "reconcile_interval_ms is {interval}, more than a third of lease_ms, {lease}: the lease would end before it is renewed"
+            ));
+        }
+        if settings.rows_default > settings.rows_max {
+            return Err(format!("rows_default is {}, more than rows_max, {}", settings.rows_default, settings.rows_max));
+        }
+        Ok(settings)
+    }
+}
+
+struct Reader<'s> {
+    said: &'s Said,
+}
+
+impl Reader<'_> {
+    /// The value, where it was said, and what it may be.
+    fn value(&self, flag: &'static str) -> Result<(String, String, Kind), String> {
+        let setting = find(flag).ok_or_else(|| format!("setting {flag} is not in the table"))?;
+        Ok(match self.said.get(flag) {
+            Some(value) => (value.text.clone(), value.place.clone(), setting.kind),
+            None => (setting.default.to_owned(), format!("the default of {}", setting.key()), setting.kind),
+        })
+    }
+
+    fn optional(&self, flag: &'static str) -> Result<Option<String>, String> {
+        let (text, ..) = self.value(flag)?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn text(&self, flag: &'static str) -> Result<String, String> {
+        let (text, place, _) = self.value(flag)?;
+        if text.is_empty() { Err(format!("{place}: a value is missing")) } else { Ok(text) }
+    }
+
+    fn number(&self, flag: &'static str) -> Result<u64, String> {
+        let (text, place, kind) = self.value(flag)?;
+        let Kind::Number(least, most) = kind else { return Err(format!("setting {flag} is not a number")) };
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("{place}: {text:?} is not a whole number from {least} to {most}"))
+    }
+
+    fn size(&self, flag: &'static str, unit: usize) -> Result<usize, String> {
+        Ok((self.number(flag)? as usize).saturating_mul(unit))
+    }
+
+    fn switch(&self, flag: &'static str) -> Result<bool, String> {
+        let (text, place, _) = self.value(flag)?;
+        text.parse().map_err(|_| format!("{place}: {text:?} is not true or false"))
+    }
+
+    fn address(&self, flag: &'static str) -> Result<SocketAddr, String> {
+        let (text, place, _) = self.value(flag)?;
+        let address = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        address.ok_or_else(|| format!("{place}: {text:?} is not an address; write HOST:PORT, such as 127.0.0.1:7070"))
+    }
+
+    fn url(&self, flag: &'static str) -> Result<String, String> {
+        let (text, place, _) = self.value(flag)?;
+        let url = text.trim_end_matches('/');
+        let is_url = ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
+        if is_url { Ok(url.to_owned()) } else { Err(format!("{place}: {text:?} is not an address; write http://HOST:PORT")) }
+    }
+}

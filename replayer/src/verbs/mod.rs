@@ -1,0 +1,10 @@
+//! One file per verb.
+
+pub mod check;
+pub mod collect;
+pub mod completions;
+pub mod replay;
+pub mod settings;
+pub mod status;
+pub mod switch;
+pub mod up;

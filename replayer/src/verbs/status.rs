@@ -1,0 +1,140 @@
+//! `refold status`: how far each version of each view is.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use serde_json::{Value, json};
+
+use crate::cli::Status;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::settings;
+
+const EVERY: Duration = Duration::from_secs(1);
+const HEADER: [&str; 10] = ["VIEW", "VERSION", "STATE", "READ", "TO GO", "EVENTS/S", "ETA", "EVENT TIME", "QUARANTINED", "NOTE"];
+
+/// Shows the versions of one view or of all; with `--watch` again and again.
+pub fn run(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
+    let settings = settings::load(&arguments.settings)?;
+    let client = Client::new(&settings);
+    loop {
+        let answer = client.get("/v1/admin/status")?;
+        let versions = versions(&answer, arguments.view.as_deref())?;
+        if arguments.watch && !arguments.json {
+            output.clear()?;
+        }
+        if arguments.json {
+            versions.iter().try_for_each(|version| output.json(version))?;
+        } else if versions.is_empty() {
+            output.line("there are no views yet")?;
+        } else {
+            output.table(&HEADER, versions.iter().map(row).collect())?;
+        }
+        if !arguments.watch {
+            return Ok(());
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+/// The versions that are asked for, each with its view and whether readers are sent to it.
+fn versions(answer: &Value, view: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let all = answer.get("views").and_then(Value::as_array).cloned().unwrap_or_default();
+    let name_of = |document: &Value| document.get("view").and_then(Value::as_str).unwrap_or("").to_owned();
+    let mut versions = Vec::new();
+    for document in all.iter().filter(|document| view.is_none_or(|view| name_of(document) == view)) {
+        let active = document.pointer("/active/version");
+        for version in document.get("versions").and_then(Value::as_array).into_iter().flatten() {
+            let mut flat = json!({ "view": name_of(document), "active": active.is_some() && version.get("version") == active });
+            if let (Some(flat), Some(version)) = (flat.as_object_mut(), version.as_object()) {
+                flat.extend(version.clone());
+            }
+            versions.push(flat);
+        }
+    }
+    match view {
+        Some(view) if versions.is_empty() => {
+            let known: Vec<String> = all.iter().map(name_of).collect();
+            Err(anyhow!("there is no view {view}; there are: {}", known.join(", ")).into())
+        }
+        _ => Ok(versions),
+    }
+}
+
+fn row(version: &Value) -> Vec<String> {
+    let text = |name: &str| match version.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let count = |name: &str| version.get(name).and_then(Value::as_u64).map(grouped).unwrap_or_default();
+    let quarantined: u64 =
+        version.get("quarantined").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+    let eta =
+        version.get("eta_s").and_then(Value::as_u64).map(|seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string());
+    let rate = version.get("events_per_s").and_then(Value::as_f64).map(|rate| grouped(rate.round() as u64));
+    let is_stopped = version.get("running") == Some(&Value::Bool(false)) && text("state") != "dropped" && text("state") != "failed";
+    let note = match (text("error"), text("store_error")) {
+        (error, store) if error.is_empty() && store.is_empty() => {
+            if is_stopped {
+                "not running here".to_owned()
+            } else {
+                String::new()
+            }
+        }
+        (error, store) if error.is_empty() => format!("rows wait: {store}"),
+        (error, _) => error,
+    };
+    vec![
+        text("view"),
+        text("version"),
+        text("state"),
+        count("read"),
+        count("lag"),
+        rate.unwrap_or_default(),
+        eta.unwrap_or_default(),
+        text("event_time"),
+        if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
+        note,
+    ]
+}
+
+/// `1234567` as `1 234 567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+    }
+
+    #[test]
+    fn versions_are_flat_and_the_active_one_is_marked() {
+        let answer = json!({ "views": [
+            { "view": "a", "active": { "version": 2 }, "versions": [{ "version": 1 }, { "version": 2, "quarantined": { "too_late": 3, "truncated": 1 } }] },
+            { "view": "b", "active": null, "versions": [{ "version": 1, "state": "building", "running": false }] },
+        ]});
+        let all = versions(&answer, None).unwrap();
+        assert_eq!(all.iter().map(|version| version["active"] == json!(true)).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(row(&all[1])[8], "4");
+        assert_eq!(row(&all[2])[9], "not running here");
+        assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);
+        assert_eq!(versions(&answer, Some("c")).unwrap_err().to_string(), "there is no view c; there are: a, b");
+    }
+}

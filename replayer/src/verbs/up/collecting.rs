@@ -1,0 +1,130 @@
+//! The collector inside `refold up`.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use refold_collector::bad_lines::BadLinesFile;
+use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
+use refold_collector::resume::ResumeFolder;
+use refold_collector::sink::TopicSink;
+use refold_collector::{CollectError, Collection, EventSource, Pull, Report, Spec, Stop, SystemTimer, Totals, collect};
+
+use super::Happened;
+use crate::embedded::{Embedded, choose, collector_folder};
+use crate::failure::Failure;
+use crate::settings::Settings;
+use crate::verbs::collect::BAD_LINES_BYTES;
+
+/// A collector that runs, or stands ready to.
+pub struct Collecting {
+    /// Running totals.
+    pub report: Arc<Report>,
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+/// A source that is opened.
+pub struct Opened {
+    /// Its specification, for people.
+    pub spec: String,
+    source: Box<dyn EventSource>,
+    sink: TopicSink,
+    stop: Stop,
+}
+
+/// Opens the source that the settings name; `None` when there is none. A default that does not fit what is declared is none.
+pub fn open(embedded: &Embedded, settings: &Settings) -> Result<Option<Opened>, Failure> {
+    if settings.source == "none" {
+        return Ok(None);
+    }
+    match open_spec(embedded, settings) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(failure) if settings.source_was_said => Err(failure),
+        Err(failure) => {
+            tracing::info!(reason = %failure, "no source: the generated posts do not fit what is declared; post events, or name a source with --source");
+            Ok(None)
+        }
+    }
+}
+
+fn open_spec(embedded: &Embedded, settings: &Settings) -> Result<Opened, Failure> {
+    let spec = Spec::parse(&settings.source).map_err(|error| Failure::Usage(format!("{error}, or none")))?;
+    let declared = choose(&embedded.sources, settings.into.as_deref(), "--into")?;
+    let stop = Stop::new();
+    let source = spec.open(&settings.schemas, embedded.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
+    let sink = TopicSink::new(embedded.log.clone(), &declared.topic);
+    Ok(Opened { spec: settings.source.clone(), source, sink, stop })
+}
+
+impl Opened {
+    /// Collects in a thread of its own. `happened` hears when the history of the source is written, and when it ends.
+    pub fn start(self, settings: &Settings, happened: Sender<Happened>) -> Result<Collecting> {
+        let folder = collector_folder(&settings.data);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let report = Arc::new(Report::new());
+        let (stop, shared) = (self.stop.clone(), report.clone());
+        let body = move || {
+            let resumes = ResumeFolder::new(&folder);
+            let mut bad_lines = BadLinesFile::new(&folder.join("bad_lines.jsonl"), BAD_LINES_BYTES);
+            let mut source = Watched { source: self.source, happened: Some(happened.clone()) };
+            let collection = Collection {
+                sink: &self.sink,
+                resume: &resumes,
+                bad_lines: &mut bad_lines,
+                report: &shared,
+                batch_events: BATCH_EVENTS,
+                retry_pause: RETRY_PAUSE,
+                stop: &self.stop,
+            };
+            let ended = collect(&mut source, collection);
+            let _ = happened.send(Happened::SourceEnded(ended.map_err(|error| anyhow!(error))));
+        };
+        let thread = std::thread::Builder::new().name("collector".into()).spawn(body).context("the collector cannot be started")?;
+        Ok(Collecting { report, stop, thread })
+    }
+}
+
+impl Collecting {
+    /// Ends after the batch at hand.
+    pub fn finish(self) -> Totals {
+        self.stop.stop();
+        let _ = self.thread.join();
+        self.report.totals()
+    }
+}
+
+/// Tells when a source has, for the first time, less than it was asked for: what came before is its history.
+struct Watched {
+    source: Box<dyn EventSource>,
+    happened: Option<Sender<Happened>>,
+}
+
+impl EventSource for Watched {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.source.is_resumable()
+    }
+
+    fn resume(&mut self, point: &str, again: u64) -> Result<(), CollectError> {
+        self.source.resume(point, again)
+    }
+
+    fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
+        let pull = self.source.next(max, wait)?;
+        // The batch itself is not appended yet, but it is a small one.
+        let is_paced = match &pull {
+            Pull::Events { records, bad, .. } => (1..max / 2).contains(&(records.len() + bad.len())),
+            Pull::Idle | Pull::End => true,
+        };
+        if is_paced && let Some(happened) = self.happened.take() {
+            let _ = happened.send(Happened::HistoryWritten);
+        }
+        Ok(pull)
+    }
+}

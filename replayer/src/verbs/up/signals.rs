@@ -1,0 +1,39 @@
+//! Ctrl-C and SIGTERM.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::output::complain;
+
+/// The exit status of a process that was interrupted.
+const INTERRUPTED: i32 = 130;
+
+/// Calls `first` at the first signal; the second one ends the process at once.
+pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    // Registered before this returns, so that no signal is missed from here on.
+    let entered = runtime.enter();
+    let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    drop(entered);
+    let body = move || {
+        runtime.block_on(async move {
+            let mut first = Some(first);
+            loop {
+                tokio::select! {
+                    _ = interrupts.recv() => {}
+                    _ = terminations.recv() => {}
+                }
+                match first.take() {
+                    Some(first) => first(),
+                    None => {
+                        complain("ended at once; what was committed is safe");
+                        std::process::exit(INTERRUPTED);
+                    }
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(body)?;
+    Ok(())
+}
