@@ -30,6 +30,16 @@ pub enum EngineError {
     /// Decoding cannot go on.
     #[error(transparent)]
     Decode(#[from] crate::decode::DecodeError),
+    /// The view's window is over a column that is not the source's event time.
+    #[error("view {view} has windows over {column}, but the event time of its source is {event_time}: use that, or declare another source")]
+    OtherTime {
+        /// The view.
+        view: String,
+        /// The column of the window.
+        column: String,
+        /// The source's event time.
+        event_time: String,
+    },
     /// The state was written by another definition or release.
     #[error("the state is of another layout ({found}, this release has {expected}): replay the view into a new version")]
     OtherLayout {

@@ -280,6 +280,7 @@ impl Worker {
         let Some(source) = sources.get(&view.source).cloned() else {
             return Err(EngineError::Internal(format!("source {} of view {} is not declared any more", view.source, view.name)));
         };
+        check_window(&view, &source)?;
         let epoch = match catalogue.take(&record.view, record.version, &self.settings.owner, self.settings.lease_ms)? {
             Take::Taken(epoch) => epoch,
             Take::HeldBy { owner, .. } => {
@@ -398,6 +399,20 @@ impl Worker {
             self.feeds.lock().push(handle);
         }
         Ok(())
+    }
+}
+
+/// Lateness and watermarks are about the source's event time, so windows must be too.
+fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {
+    let schema = arrow_schema(&source.schema_json)?;
+    let column = view.window_source_column.map(|column| schema.field(column).name().as_str());
+    match column {
+        Some(column) if column != source.event_time => Err(EngineError::OtherTime {
+            view: view.name.clone(),
+            column: column.to_owned(),
+            event_time: source.event_time.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 
