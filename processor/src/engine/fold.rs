@@ -98,7 +98,8 @@ impl Fold {
         let times = Times::restore(partitions, meta.times.clone(), told.now_ms);
         let present = present_panes(&layout, state.as_ref())?;
         let present_prefixes = prefixes(&layout, present.iter())?;
-        let next = meta.clone();
+        let mut next = meta.clone();
+        next.doubtful |= !meta.complete && !meta.cut.reaches(&told.writing);
         Ok(Fold {
             view,
             layout,
@@ -509,7 +510,7 @@ impl Fold {
             self.present.iter().copied().filter(is_due).collect()
         });
         self.next.sweeping_to_us = self.next.sweeping_to_us.max(to_us);
-        Sweep { panes, to_us, sum: self.meta.cut.sum() }
+        Sweep { panes, to_us, sum: self.meta.cut.sum(), delete_excluded: self.next.doubtful }
     }
 
     /// The rows of a sweep are in the view store: noted with the next commit.

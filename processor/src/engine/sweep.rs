@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt32Array};
-use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
+use datafusion::arrow::compute::{filter, filter_record_batch, take_record_batch};
 
 use super::dirty::write_timestamp;
 use super::error::EngineError;
@@ -27,6 +27,8 @@ pub struct Sweep {
     pub to_us: Option<i64>,
     /// The sum of positions when it was made. State read later is at least as new, so the rows' write timestamps never claim too much.
     pub sum: u64,
+    /// Whether the rows of groups that are not kept (HAVING) are deleted: a former owner may have written them.
+    pub delete_excluded: bool,
 }
 
 /// What a sweep reads from and writes as.
@@ -51,19 +53,19 @@ impl Sweeper<'_> {
             (Some(panes), Some(window), Some(prefix)) => {
                 for pane in panes {
                     let end = prefix.bytes(pane.saturating_add(window.pane_us))?;
-                    self.collect(prefix.bytes(*pane)?, Some(&end), sweep.sum, &mut groups, write)?;
+                    self.collect(prefix.bytes(*pane)?, Some(&end), sweep, &mut groups, write)?;
                 }
             }
-            _ => self.collect(Vec::new(), None, sweep.sum, &mut groups, write)?,
+            _ => self.collect(Vec::new(), None, sweep, &mut groups, write)?,
         }
-        self.flush(&mut groups, sweep.sum, write)
+        self.flush(&mut groups, sweep, write)
     }
 
     fn collect(
         &self,
         mut from: Vec<u8>,
         to: Option<&[u8]>,
-        sum: u64,
+        sweep: &Sweep,
         groups: &mut Groups,
         write: &mut dyn FnMut(RowBatch) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
@@ -79,7 +81,7 @@ impl Sweeper<'_> {
                 return Ok(());
             }
             from = [groups.keys.get(groups.keys.len() - 1), &[0]].concat();
-            self.flush(groups, sum, write)?;
+            self.flush(groups, sweep, write)?;
         }
     }
 
@@ -92,15 +94,17 @@ impl Sweeper<'_> {
         let states = self.layout.states.decode(groups.states.iter())?;
         let evaluated = self.view.rows(&columns, &states)?;
         let written: BooleanArray = (0..evaluated.rows.num_rows())
-            .map(|row| Some(evaluated.kept.value(row) && self.layout.rows.has_key(&evaluated.rows, row)))
+            .map(|row| Some((evaluated.kept.value(row) || sweep.delete_excluded) && self.layout.rows.has_key(&evaluated.rows, row)))
             .collect();
         let rows = filter_record_batch(&evaluated.rows, &written)?;
+        let kept = filter(&evaluated.kept, &written)?;
         let keys = self.layout.rows.encode_keys(&rows)?;
         let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
         order.sort_unstable_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+        let deleted = order.iter().map(|row| !kept.as_boolean().value(*row as usize)).collect();
         let rows = take_record_batch(&rows, &UInt32Array::from(order))?;
-        let len = rows.num_rows();
-        write(RowBatch { rows, written_at: vec![write_timestamp(self.epoch, sum)?; len], deleted: vec![false; len] })
+        let written_at = vec![write_timestamp(self.epoch, sweep.sum)?; rows.num_rows()];
+        write(RowBatch { rows, written_at, deleted })
     }
 }
 

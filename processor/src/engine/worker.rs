@@ -407,11 +407,9 @@ fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {
     let schema = arrow_schema(&source.schema_json)?;
     let column = view.window_source_column.map(|column| schema.field(column).name().as_str());
     match column {
-        Some(column) if column != source.event_time => Err(EngineError::OtherTime {
-            view: view.name.clone(),
-            column: column.to_owned(),
-            event_time: source.event_time.clone(),
-        }),
+        Some(column) if column != source.event_time => {
+            Err(EngineError::OtherTime { view: view.name.clone(), column: column.to_owned(), event_time: source.event_time.clone() })
+        }
         _ => Ok(()),
     }
 }

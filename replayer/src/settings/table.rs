@@ -85,7 +85,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("data", Kind::Folder, "./refold-data", DATA, "The folder of log, rows, state and resume points"),
     plain("schemas", Kind::Folder, "schemas", LOCAL, "The folder of sources.toml, events/*.avsc and views/*.sql"),
     plain("listen", Kind::Address, "127.0.0.1:7070", UP, "The address of the API; port 0 takes a free one"),
-    plain("source", Kind::Text, "generate:20?backlog=3d&backlog_rate=20", UP, "Where events come from: generate:RATE, jsonl:FILE, or none"),
+    plain("source", Kind::Text, "generate:20?backlog=3d&backlog_rate=3", UP, "Where events come from: generate:RATE, jsonl:FILE, or none"),
     plain("into", Kind::Text, "", UP, "The declared source that the events of --source are of; needed when several are declared"),
     plain("server", Kind::Url, "http://127.0.0.1:7070", CLIENT, "The address of a running refold up"),
     plain("token", Kind::Text, "", TOKEN, "The bearer token of administration; needed when listening beyond this machine"),
