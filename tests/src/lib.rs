@@ -1,6 +1,7 @@
 //! What the end to end tests and proofs of Refold share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+pub mod program;
 pub mod scale;
 pub mod shop;
 pub mod simulation;

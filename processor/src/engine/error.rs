@@ -2,6 +2,7 @@
 
 use datafusion::arrow::error::ArrowError;
 
+use crate::decode::DecodeError;
 use crate::log::LogError;
 use crate::state::StateError;
 use crate::store::StoreError;
@@ -23,13 +24,13 @@ pub enum EngineError {
     Store(#[from] StoreError),
     /// The catalogue refused, or is away.
     #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
+    Catalogue(Box<CatalogueError>),
     /// The view does not plan, or a row of it cannot be computed.
     #[error(transparent)]
-    View(#[from] ViewError),
+    View(Box<ViewError>),
     /// Decoding cannot go on.
     #[error(transparent)]
-    Decode(#[from] crate::decode::DecodeError),
+    Decode(Box<DecodeError>),
     /// The view's window is over a column that is not the source's event time.
     #[error("view {view} has windows over {column}, but the event time of its source is {event_time}: use that, or declare another source")]
     OtherTime {
@@ -57,6 +58,25 @@ pub enum EngineError {
     /// A promise between two parts of the engine was broken.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+// Boxed: an error is rare, but its size is paid with every result.
+impl From<CatalogueError> for EngineError {
+    fn from(error: CatalogueError) -> Self {
+        EngineError::Catalogue(Box::new(error))
+    }
+}
+
+impl From<ViewError> for EngineError {
+    fn from(error: ViewError) -> Self {
+        EngineError::View(Box::new(error))
+    }
+}
+
+impl From<DecodeError> for EngineError {
+    fn from(error: DecodeError) -> Self {
+        EngineError::Decode(Box::new(error))
+    }
 }
 
 impl EngineError {

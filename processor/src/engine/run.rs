@@ -86,6 +86,7 @@ pub struct Runner {
 
 impl Runner {
     /// Runs until told to stop, or until something fails for good. What was merged is committed at the end.
+    #[allow(clippy::disallowed_methods, reason = "paces commits, and reaches no row")]
     pub fn run(&mut self) -> Result<(), EngineError> {
         let mut pending_since: Option<std::time::Instant> = None;
         while !self.shared.stop.load(Ordering::Relaxed) {
@@ -210,6 +211,7 @@ impl Runner {
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
 /// Writes rows until told to stop; then what is left is written too, for at most `drain_for`.
+#[allow(clippy::disallowed_methods, reason = "bounds how long a stop takes, and reaches no row")]
 pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Result<(), EngineError> {
     let mut backoff = Backoff::default();
     let mut stopping: Option<std::time::Instant> = None;

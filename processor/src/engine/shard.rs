@@ -138,11 +138,6 @@ impl Shard {
         Ok(Touched { keys: std::mem::take(&mut self.keys), states: self.merger.take()? })
     }
 
-    /// How many groups are touched.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// The memory in use, in bytes.
     pub fn size(&self) -> usize {
         self.keys.size() + self.merger.size() + self.table.capacity() * size_of::<u32>()

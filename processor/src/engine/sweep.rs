@@ -85,7 +85,12 @@ impl Sweeper<'_> {
         }
     }
 
-    fn flush(&self, groups: &mut Groups, sum: u64, write: &mut dyn FnMut(RowBatch) -> Result<(), EngineError>) -> Result<(), EngineError> {
+    fn flush(
+        &self,
+        groups: &mut Groups,
+        sweep: &Sweep,
+        write: &mut dyn FnMut(RowBatch) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
         let groups = std::mem::take(groups);
         if groups.keys.is_empty() {
             return Ok(());

@@ -341,6 +341,7 @@ fn independent_readers(harness: &mut dyn Harness) {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "it is about how long a wait takes")]
 fn append_ends_a_wait(harness: &mut dyn Harness) {
     let log = harness.log();
     log.create_topic(TOPIC, 2).unwrap();

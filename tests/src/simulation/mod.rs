@@ -6,6 +6,7 @@
 pub mod events;
 pub mod oracle;
 pub mod owner;
+pub mod replay;
 pub mod views;
 pub mod world;
 
@@ -17,6 +18,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_processor::clock::{Clock, ManualClock};
+use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
 use refold_processor::engine::watermark::Quiet;
@@ -84,7 +86,8 @@ impl Simulation {
         let partitions = (0..source.partitions).map(Partition).collect();
         let disk = Disk::new(MemoryState::default(), mutant);
         let zombies = rng.random_bool(0.3);
-        let scene = Scene { source, view, log, store, table, clock: clock.clone(), settings, mutant };
+        let schemas = Arc::new(StaticSchemas::default());
+        let scene = Scene { source, schemas, view, log, store, table, clock: clock.clone(), settings, mutant };
         Simulation {
             rng,
             clock,

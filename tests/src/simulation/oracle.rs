@@ -2,14 +2,14 @@
 //! on their own, event by event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Int64Type, TimestampMillisecondType};
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use refold_processor::decode::{Decoder, StaticSchemas, arrow_schema};
+use refold_processor::decode::{Decoder, arrow_schema};
+use refold_processor::engine::codec::as_micros;
 use refold_processor::log::Log;
 use refold_processor::position::Cut;
 use refold_processor::store::RowReader;
@@ -49,11 +49,11 @@ pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
 fn visible(view: &View, rows: &RecordBatch, owner: &Owner) -> RecordBatch {
     let Some(window) = view.window.filter(|window| window.size_us != window.slide_us) else { return rows.clone() };
     let meta = owner.fold.meta();
-    let starts = rows.column(window.column).as_primitive::<TimestampMillisecondType>();
+    let starts = as_micros(rows.column(window.column)).unwrap();
     let mask: BooleanArray = starts
         .iter()
         .map(|start| {
-            let start_us = start.unwrap() * 1_000;
+            let start_us = start.unwrap();
             let is_closed = meta.watermark_us.is_some_and(|watermark_us| start_us + window.size_us <= watermark_us);
             Some(is_closed || Some(start_us) == meta.next_window_us)
         })
@@ -64,28 +64,28 @@ fn visible(view: &View, rows: &RecordBatch, owner: &Owner) -> RecordBatch {
 /// All events that are acceptable, and how many records are not.
 fn accepted(scene: &Scene) -> (Vec<RecordBatch>, u64) {
     let columns: Vec<usize> = (0..arrow_schema(&scene.source.schema_json).unwrap().fields().len()).collect();
-    let mut decoder = Decoder::new(&scene.source, &columns, Arc::new(StaticSchemas::default())).unwrap();
+    let mut decoder = Decoder::new(&scene.source, &columns, scene.schemas.clone()).unwrap();
     let mut events = Vec::new();
     let mut quarantined = 0;
     for partition in scene.log.partitions(&scene.source.topic).unwrap() {
         let from: Cut = [(partition, Default::default())].into_iter().collect();
         let mut reader = scene.log.reader(&scene.source.topic, &from).unwrap();
-        let mut latest_ms: Option<i64> = None;
+        let mut latest_us: Option<i64> = None;
         while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
             let decoded = decoder.decode(&records).unwrap();
             quarantined += decoded.rejected.len() as u64;
-            let times = decoded.events.column_by_name(&scene.source.event_time).unwrap().as_primitive::<TimestampMillisecondType>();
+            let times = as_micros(decoded.events.column_by_name(&scene.source.event_time).unwrap()).unwrap();
             let mut mask = Vec::new();
             for (row, origin) in decoded.origins.iter().enumerate() {
                 let accepted = times.is_valid(row) && {
-                    let at_ms = times.value(row);
-                    let ahead = at_ms > origin.record_time_ms + scene.source.future_tolerance_us / 1_000;
-                    let late = match (latest_ms, scene.settings.rules.accept_late_us) {
-                        (Some(latest_ms), Some(accept_late_us)) => at_ms < latest_ms - accept_late_us / 1_000,
+                    let at_us = times.value(row);
+                    let ahead = at_us > origin.record_time_ms * 1_000 + scene.source.future_tolerance_us;
+                    let late = match (latest_us, scene.settings.rules.accept_late_us) {
+                        (Some(latest_us), Some(accept_late_us)) => at_us < latest_us - accept_late_us,
                         _ => false,
                     };
                     if !ahead && !late {
-                        latest_ms = latest_ms.max(Some(at_ms));
+                        latest_us = latest_us.max(Some(at_us));
                     }
                     !ahead && !late
                 };
@@ -122,4 +122,9 @@ fn row_lines(batch: &RecordBatch) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")).collect()
+}
+
+/// How many rows the store holds.
+pub fn counted(scene: &Scene) -> usize {
+    scene.store.kept.scan(&scene.table).unwrap().iter().map(RecordBatch::num_rows).sum()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use refold_processor::clock::Clock;
-use refold_processor::decode::{Decoder, StaticSchemas};
+use refold_processor::decode::{Decoder, SchemaLookup};
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::feed::columns;
 use refold_processor::engine::fold::{Fold, FoldSettings, Told};
@@ -28,6 +28,8 @@ use super::world::{Disk, FaultyStore, Mutant};
 pub struct Scene {
     /// The source.
     pub source: Source,
+    /// Writer schemas.
+    pub schemas: Arc<dyn SchemaLookup>,
     /// The view.
     pub view: Arc<View>,
     /// The log.
@@ -89,11 +91,7 @@ impl Owner {
         }
         Ok(Owner {
             mapper: ChunkMapper::new(&scene.view, scene.settings.rules.clone(), scene.settings.shards)?,
-            decoder: Decoder::new(
-                &scene.source,
-                &columns(&scene.source, std::iter::once(scene.view.as_ref()))?,
-                Arc::new(StaticSchemas::default()),
-            )?,
+            decoder: Decoder::new(&scene.source, &columns(&scene.source, std::iter::once(scene.view.as_ref()))?, scene.schemas.clone())?,
             fold,
             writer,
             disk,

@@ -1,5 +1,6 @@
 //! All end to end tests, one module a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod kills;
 mod real_posts;
 mod simulation;

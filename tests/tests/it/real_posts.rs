@@ -1,1 +1,70 @@
-//! Real posts through the collector, the log and the engine give the rows of the same SQL as one batch.
+//! Real posts, and orders of an application without any text, through the engine in every order of steps: the rows are those of the same SQL as one batch.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use refold_collector::{Encoder, EventSource, Pull, Spec, Stop, SystemTimer, encode_ndjson};
+use refold_processor::log::NewRecord;
+use refold_processor::source::Framing;
+use refold_tests::scale;
+use refold_tests::shop;
+use refold_tests::simulation::replay::{Application, run};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn all_seeds(application: &Application, records: &[NewRecord], seeds: u64) -> Vec<usize> {
+    let rows = |view| {
+        let counts: Vec<usize> =
+            (0..seeds).map(|seed| run(application, view, records, seed).unwrap_or_else(|problem| panic!("{problem}"))).collect();
+        counts[0]
+    };
+    application.views.iter().map(rows).collect()
+}
+
+#[test]
+fn real_posts_give_the_rows_of_the_batch() {
+    let posts = root().join("../shared/data/posts-2024.jsonl.gz");
+    if !posts.exists() {
+        println!("skipped: {} is not there", posts.display());
+        return;
+    }
+    let folder = root().join("schemas");
+    let mut application = Application::load(&folder, "tweets");
+    application.source.framing = Framing::SingleObject;
+    let encoder = Encoder::new(&application.source, None).unwrap();
+    let spec = Spec::parse(&format!("jsonl:{}?mapping=plain_posts", posts.display())).unwrap();
+    let mut source = spec.open(&folder, encoder, Arc::new(SystemTimer::new(Stop::new()))).unwrap();
+    let records = read(source.as_mut());
+    assert_eq!(records.len(), 12_463);
+    let rows = all_seeds(&application, &records, scale::pick(4, 60));
+    assert!(rows.iter().all(|rows| *rows > 1_000), "{rows:?}");
+}
+
+fn read(source: &mut dyn EventSource) -> Vec<NewRecord> {
+    let mut all = Vec::new();
+    loop {
+        match source.next(1_000, Duration::ZERO).unwrap() {
+            Pull::Events { records, bad, .. } => {
+                assert_eq!(bad, []);
+                all.extend(records);
+            }
+            Pull::Idle => {}
+            Pull::End => return all,
+        }
+    }
+}
+
+#[test]
+fn orders_of_a_shop_give_the_rows_of_the_batch() {
+    let application = Application::load(&root().join("tests/applications/shop"), "orders");
+    let encoder = Encoder::new(&application.source, None).unwrap();
+    let body: String = shop::orders(7).take(5_000).map(|order| order + "\n").collect();
+    let (records, bad) = encode_ndjson(&encoder, body.as_bytes());
+    assert_eq!((records.len(), bad.len()), (5_000, 0));
+    let rows = all_seeds(&application, &records, scale::pick(4, 60));
+    assert_eq!(rows.len(), application.views.len());
+    assert!(rows.iter().all(|rows| *rows > 10), "{rows:?}");
+}

@@ -62,9 +62,8 @@ pub fn every_type_comes_back_as_it_was(harness: &mut dyn Harness) {
     let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![7, 7, 7])), Arc::new(Int64Array::from(vec![0, 1, 2]))];
     for (name, values) in samples() {
         let list = list_of(&values);
-        let null_list: ArrayRef = Arc::new(match list.as_any().downcast_ref::<ListArray>().unwrap().clone().into_parts() {
-            (field, offsets, items, _) => ListArray::new(field, offsets, items, Some(NullBuffer::from(vec![false, true, true]))),
-        });
+        let (field, offsets, items, _) = list.as_any().downcast_ref::<ListArray>().unwrap().clone().into_parts();
+        let null_list: ArrayRef = Arc::new(ListArray::new(field, offsets, items, Some(NullBuffer::from(vec![false, true, true]))));
         for (kind, column) in [("", values.clone()), ("_null", with_null(&values)), ("_list", list), ("_null_list", null_list)] {
             fields.push(Field::new(format!("{name}{kind}"), column.data_type().clone(), true));
             columns.push(column);

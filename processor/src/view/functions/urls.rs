@@ -246,7 +246,9 @@ fn in_host(c: char) -> bool {
 fn in_unicode_host(c: char) -> bool {
     use unicode_general_category::{GeneralCategory, get_general_category};
     if c.is_ascii() {
-        return !(c.is_ascii_punctuation() && c != '\\') && !matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r');
+        let space = matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r');
+        let punctuation = c.is_ascii_punctuation() && c != '\\';
+        return !(space || punctuation);
     }
     let separator = matches!(
         get_general_category(c),

@@ -1,0 +1,95 @@
+//! The program itself, as a process that can be killed.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A running `refold up`.
+pub struct Program {
+    child: Child,
+    /// Where it answers.
+    pub url: String,
+}
+
+/// The folder of the workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// The program, which `scripts/test` has built beside the tests.
+fn binary() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let binary = tests.parent().unwrap().parent().unwrap().join("refold");
+    assert!(binary.exists(), "{} is not built: cargo build --release --workspace --bins", binary.display());
+    binary
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Program {
+    /// Starts `refold up` over `data`, with further arguments.
+    pub fn start(data: &Path, port: u16, arguments: &[&str]) -> Program {
+        let child = Command::new(binary())
+            .args(["up", "--source", "none", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(data)
+            .arg("--schemas")
+            .arg(root().join("schemas"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Program { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Waits until it answers. `false`: it has ended.
+    pub fn wait_until_up(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            if ureq::get(format!("{}/healthz", self.url)).call().is_ok() {
+                return true;
+            }
+            if self.has_ended() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("refold up does not answer");
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and answers whether it did so cleanly.
+    pub fn stop(&mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The JSON that a route answers with; `None` when there is no answer or an error.
+pub fn get(url: &str) -> Option<Value> {
+    ureq::get(url).call().ok()?.body_mut().read_json().ok()
+}

@@ -1,0 +1,130 @@
+//! Given events through the engine's steps, in a random order, with restarts: no faults, but every batch size, interleaving and number of shards.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use refold_processor::clock::ManualClock;
+use refold_processor::decode::{StaticSchemas, arrow_schema};
+use refold_processor::engine::fold::FoldSettings;
+use refold_processor::engine::map::Rules;
+use refold_processor::engine::watermark::Quiet;
+use refold_processor::log::memory::MemoryLog;
+use refold_processor::log::{Log, NewRecord};
+use refold_processor::position::Partition;
+use refold_processor::source::{Source, load_sources};
+use refold_processor::state::memory::MemoryState;
+use refold_processor::store::RowWriter;
+use refold_processor::table::{Epoch, Table, Version};
+use refold_processor::view::View;
+
+use super::oracle;
+use super::owner::{Owner, Scene};
+use super::world::{Disk, FaultyStore};
+
+/// An application: the folder of its declarations, and one source of it.
+pub struct Application {
+    /// The source.
+    pub source: Source,
+    /// Its views.
+    pub views: Vec<Arc<View>>,
+}
+
+impl Application {
+    /// Reads the declarations in `folder`.
+    pub fn load(folder: &Path, source: &str) -> Application {
+        let sources = load_sources(folder).unwrap();
+        let schemas = sources.iter().map(|(name, source)| (name.clone(), arrow_schema(&source.schema_json).unwrap())).collect();
+        let mut views: Vec<Arc<View>> = std::fs::read_dir(folder.join("views"))
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let sql = std::fs::read_to_string(&path).unwrap();
+                Arc::new(View::plan(&sql, &path.display().to_string(), &schemas).unwrap_or_else(|error| panic!("{error}")))
+            })
+            .collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Application { source: sources[source].clone(), views }
+    }
+}
+
+/// Runs `records` through `view` in a way that `seed` decides, and compares the rows with the batch. Answers how many rows there are.
+pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], seed: u64) -> Result<usize, String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let source = application.source.clone();
+    let clock = Arc::new(ManualClock::at(1_900_000_000_000));
+    let log = Arc::new(MemoryLog::new(clock.clone()));
+    log.create_topic(&source.topic, source.partitions).unwrap();
+    for chunk in records.chunks(rng.random_range(1..3_000)) {
+        log.append(&source.topic, chunk.to_vec()).unwrap();
+    }
+    let mut schemas = StaticSchemas::default();
+    schemas.add(&source.schema_json).unwrap();
+    let store = Arc::new(FaultyStore::new(None));
+    let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
+    store.create_table(&table).unwrap();
+    let settings = FoldSettings {
+        shards: rng.random_range(1..=8),
+        rules: Rules {
+            event_time: source.event_time.clone(),
+            accept_late_us: view.options.accept_late_us.or(view.options.keep_us),
+            future_tolerance_us: source.future_tolerance_us,
+        },
+        lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
+        quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: i64::MAX },
+        pane_cache_bytes: 1 << 20,
+        max_quarantined_bytes: 100,
+    };
+    let partitions: Vec<Partition> = (0..source.partitions).map(Partition).collect();
+    let scene =
+        Scene { source, schemas: Arc::new(schemas), view: view.clone(), log, store, table, clock: clock.clone(), settings, mutant: None };
+    let disk = Disk::new(MemoryState::default(), None);
+    let mut epoch = 0;
+    let mut owner: Option<Owner> = None;
+    let max_bytes = rng.random_range(200..400_000);
+    for _ in 0..1_000_000 {
+        let Some(running) = &mut owner else {
+            epoch += 1;
+            owner = Some(Owner::open(&scene, disk.clone(), Epoch(epoch)).map_err(|error| error.to_string())?);
+            continue;
+        };
+        let partition = partitions.choose(&mut rng).copied().unwrap_or(Partition(0));
+        let stepped = match rng.random_range(0..100) {
+            0..45 => running.map(&scene, partition, rng.random_range(1..=max_bytes)).map(drop),
+            45..80 => running.merge(&scene, partition).map(drop),
+            80..84 => running.sweep(&scene),
+            84..88 if running.is_commit_due(1_900_000_000_000) => running.commit(&scene),
+            88..99 => running.writer.step().map(drop),
+            _ if rng.random_bool(0.05) => {
+                owner = None;
+                continue;
+            }
+            _ => Ok(()),
+        };
+        stepped.map_err(|error| error.to_string())?;
+        let read_all = partitions
+            .iter()
+            .all(|partition| running.fold.before(*partition).position >= scene.log.bounds(&scene.source.topic, *partition).unwrap().end);
+        if read_all {
+            break;
+        }
+    }
+    let mut owner = owner.ok_or("no owner at the end")?;
+    for _ in 0..1_000_000 {
+        for partition in &partitions {
+            owner.map(&scene, *partition, 1 << 20).map_err(|error| error.to_string())?;
+        }
+        owner.go_live(&scene).map_err(|error| error.to_string())?;
+        if owner.is_commit_due(1_900_000_000_000) {
+            owner.commit(&scene).map_err(|error| error.to_string())?;
+        }
+        owner.writer.step().map_err(|error| error.to_string())?;
+        if owner.is_done(1_900_000_000_000) {
+            oracle::compare(&scene, &owner).map_err(|problem| format!("seed {seed}, {}: {problem}", view.name))?;
+            return Ok(oracle::counted(&scene));
+        }
+    }
+    Err(format!("seed {seed}, {}: it does not come to rest: {}", view.name, owner.unfinished(1_900_000_000_000)))
+}
