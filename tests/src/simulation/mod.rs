@@ -30,7 +30,7 @@ use refold_processor::store::RowWriter;
 use refold_processor::table::{Epoch, Table, Version};
 
 use owner::{Owner, Scene};
-use world::{Disk, FaultyStore, Mutant};
+use world::{Disk, FaultyStore, Mutant, Refusal};
 
 /// When a simulation starts, milliseconds since the Unix epoch.
 const START_MS: i64 = 1_700_000_000_000;
@@ -117,11 +117,15 @@ impl Simulation {
             0..18 => self.append(),
             18..20 => self.clock.advance_ms(self.rng.random_range(0..5_000)),
             20..23 => self.scene.store.away.store(self.rng.random_bool(0.5), Ordering::Relaxed),
-            23..26 => *self.scene.store.refuse_next.lock() = Some(self.rng.random_bool(0.5)),
+            23..26 => {
+                let refusals = [Refusal::Whole, Refusal::Partly, Refusal::Delayed];
+                *self.scene.store.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
+            }
             26..28 => self.crash(),
             28..30 => self.crash_at_a_commit(),
             30..32 => self.checkpoint = Some(self.disk.kept.checkpoint()),
             32..34 => self.take_over(),
+            34..35 => self.scene.store.arrive(&self.scene.table),
             _ => self.drive()?,
         }
         self.read()
@@ -206,7 +210,8 @@ impl Simulation {
             self.read()?;
             let Some(owner) = &self.owner else { continue };
             if !moved && owner.is_done(self.clock.now_ms()) {
-                return Ok(());
+                self.scene.store.arrive(&self.scene.table);
+                return self.read();
             }
             if round == 1_000 {
                 self.clock.advance_ms(10_000);

@@ -95,14 +95,27 @@ fn only_meta(batch: &Batch) -> Batch {
     meta
 }
 
+/// How a write is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing of it is kept.
+    Whole,
+    /// Half of its rows are kept.
+    Partly,
+    /// All of it is kept, later.
+    Delayed,
+}
+
 /// A view store that refuses when told to, before or after it has done what was asked.
 pub struct FaultyStore {
     /// What is kept.
     pub kept: MemoryStore,
     /// Every call is refused while this is set.
     pub away: AtomicBool,
-    /// The next write is refused: with `true` after some of its rows are kept.
-    pub refuse_next: Mutex<Option<bool>>,
+    /// What becomes of the next write.
+    pub refuse_next: Mutex<Option<Refusal>>,
+    /// Writes whose callers were told that they failed, and that arrive all the same.
+    in_flight: Mutex<Vec<RowBatch>>,
     /// Rows written.
     pub rows_written: AtomicI64,
     mutant: Option<Mutant>,
@@ -115,6 +128,7 @@ impl FaultyStore {
             kept: MemoryStore::new(),
             away: AtomicBool::new(false),
             refuse_next: Mutex::default(),
+            in_flight: Mutex::default(),
             rows_written: AtomicI64::new(0),
             mutant,
         }
@@ -144,8 +158,10 @@ impl RowWriter for FaultyStore {
             rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);
         }
         let refused = self.refuse_next.lock().take();
-        if let Some(partly) = refused {
-            if partly {
+        if let Some(refusal) = refused {
+            if refusal == Refusal::Delayed {
+                self.in_flight.lock().push(rows);
+            } else if refusal == Refusal::Partly {
                 let half = rows.written_at.len() / 2;
                 let first = RowBatch {
                     rows: rows.rows.slice(0, half),
@@ -181,6 +197,13 @@ impl RowWriter for FaultyStore {
 }
 
 impl FaultyStore {
+    /// Writes that were on their way arrive.
+    pub fn arrive(&self, table: &Table) {
+        for rows in self.in_flight.lock().drain(..) {
+            self.kept.write(table, &rows).unwrap();
+        }
+    }
+
     /// What was last told, even while the store is away.
     pub fn told(&self, table: &Table) -> Progress {
         self.kept.progress(table).unwrap().unwrap_or_default()

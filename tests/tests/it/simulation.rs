@@ -32,7 +32,7 @@ fn rows_are_those_of_the_batch_whatever_happens_on_the_way() {
 }
 
 fn is_caught(mutant: Mutant) {
-    let seeds = scale::pick(400, 5_000);
+    let seeds = scale::pick(20_000, 100_000);
     let caught = (0..seeds).any(|seed| run(seed, Some(mutant)).is_err());
     assert!(caught, "{mutant:?} went through {seeds} seeds unnoticed");
 }
