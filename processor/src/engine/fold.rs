@@ -46,6 +46,8 @@ pub struct FoldSettings {
 pub struct Told {
     /// Rows of cuts up to here may be in the view store.
     pub writing: Cut,
+    /// Windows that end at or before this time may have rows in it.
+    pub writing_watermark_us: Option<i64>,
     /// The clock, milliseconds since the Unix epoch.
     pub now_ms: i64,
 }
@@ -99,7 +101,9 @@ impl Fold {
         let present = present_panes(&layout, state.as_ref())?;
         let present_prefixes = prefixes(&layout, present.iter())?;
         let mut next = meta.clone();
-        next.doubtful |= !meta.complete && !meta.cut.reaches(&told.writing);
+        // A former owner saw these windows closed: they stay so, or their rows would wait to be corrected.
+        next.watermark_us = next.watermark_us.max(told.writing_watermark_us);
+        next.doubtful |= !meta.complete && told.writing.sum() > 0;
         Ok(Fold {
             view,
             layout,

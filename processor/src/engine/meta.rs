@@ -37,7 +37,7 @@ pub struct Meta {
     pub complete: bool,
     /// A sweep of the windows that end at or before this time was begun: from then on their late changes are dirty rows.
     pub sweeping_to_us: Option<i64>,
-    /// A former owner was ahead of this state while it was being built: it may have written rows that a sweep has to delete.
+    /// A former owner may have swept already, and written rows that a sweep has to delete.
     pub doubtful: bool,
     /// Largest watermark so far, microseconds.
     pub watermark_us: Option<i64>,

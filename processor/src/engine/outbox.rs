@@ -182,7 +182,7 @@ impl Outbox {
 
     /// What readers may be told: everything up to its `visible` cut is in the store, rows up to `writing` may be.
     pub fn progress(&self) -> Progress {
-        Progress { writing: self.latest.visible.clone(), ..self.visible.clone() }
+        Progress { writing: self.latest.visible.clone(), writing_watermark_us: self.latest.watermark_us, ..self.visible.clone() }
     }
 
     /// Whether everything committed is written.

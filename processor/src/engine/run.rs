@@ -63,6 +63,7 @@ pub fn progress(meta: &Meta, keep_us: Option<i64>) -> Progress {
         visible: meta.cut.clone(),
         writing: meta.cut.clone(),
         watermark_us: meta.watermark_us,
+        writing_watermark_us: meta.watermark_us,
         horizon_us,
         read: meta.read,
         applied: meta.applied,

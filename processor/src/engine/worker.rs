@@ -306,13 +306,13 @@ impl Worker {
             pane_cache_bytes: self.settings.memory_bytes / 8,
             max_quarantined_bytes: MAX_QUARANTINED_BYTES,
         };
-        let writing = store.fence(&table, epoch)?.writing;
-        let told = Told { writing: writing.clone(), now_ms: clock.now_ms() };
+        let before = store.fence(&table, epoch)?;
+        let told = Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: clock.now_ms() };
         let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, &told)?;
         let committed = progress(fold.meta(), view.options.keep_us);
         let status = Arc::new(Mutex::new(RunStatus { view: view.name.clone(), version: Some(record.version), ..RunStatus::default() }));
         status.lock().committed(fold.meta(), &BTreeMap::new());
-        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, writing, committed)));
+        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, before.writing, committed)));
         let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
         let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();

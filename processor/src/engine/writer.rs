@@ -34,8 +34,8 @@ pub struct Writer {
     pub outbox: Arc<Mutex<Outbox>>,
     /// How many rows are drained or swept at a time.
     pub rows_per_write: usize,
-    /// The last cut that was announced before its rows were written.
-    pub announced: Option<Cut>,
+    /// The cut and the watermark that were announced last, before rows of theirs were written.
+    pub announced: Option<(Cut, Option<i64>)>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
@@ -113,7 +113,8 @@ impl Writer {
 
     /// Says up to which cut rows may be in the store, before any of them is.
     fn announce(&mut self) -> Result<(), EngineError> {
-        let writing = self.outbox.lock().progress().writing;
+        let progress = self.outbox.lock().progress();
+        let writing = (progress.writing, progress.writing_watermark_us);
         if self.announced.as_ref() != Some(&writing) {
             self.tell()?;
             self.announced = Some(writing);

@@ -65,6 +65,9 @@ pub struct Progress {
     pub writing: Cut,
     /// Event time of the version's watermark, microseconds since the Unix epoch.
     pub watermark_us: Option<i64>,
+    /// The watermark at the cut that is being written: windows that end at or before it may have rows.
+    #[serde(default)]
+    pub writing_watermark_us: Option<i64>,
     /// Rows whose event time (window start) is below this are past the view's `keep`, microseconds since the Unix epoch.
     pub horizon_us: Option<i64>,
     /// Events read: applied and quarantined.

@@ -67,10 +67,11 @@ impl Owner {
     pub fn open(scene: &Scene, disk: Disk, epoch: Epoch) -> Result<Owner, EngineError> {
         let partitions = scene.log.partitions(&scene.source.topic)?;
         let state = Arc::new(disk.clone());
-        let writing = scene.store.kept.fence(&scene.table, epoch)?.writing;
-        let told = Told { writing: writing.clone(), now_ms: scene.clock.now_ms() };
+        let before = scene.store.kept.fence(&scene.table, epoch)?;
+        let told =
+            Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: scene.clock.now_ms() };
         let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, &told)?;
-        let outbox = Outbox::new(20, writing, progress(fold.meta(), None));
+        let outbox = Outbox::new(20, before.writing, progress(fold.meta(), None));
         let writer = Writer {
             view: scene.view.clone(),
             layout: fold.layout().clone(),
