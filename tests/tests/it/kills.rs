@@ -24,6 +24,15 @@ use refold_tests::simulation::replay::Application;
 
 const TAGS: usize = 20;
 
+/// Sets a flag when it goes out of scope, so that a failure ends the threads that wait for it.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Posts batch after batch until told to stop, and counts what was acknowledged.
 fn post(url: &str, stop: &AtomicBool, acknowledged: &AtomicU64) {
     let mut number = 0u64;
@@ -81,6 +90,7 @@ fn kills_under_load_neither_lose_nor_double_nor_turn_back() {
     std::thread::scope(|scope| {
         let poster = scope.spawn(|| post(&url, &stop, &acknowledged));
         let watcher = scope.spawn(|| watch(&url, &stop));
+        let _stop_at_failure = SetAtEnd(&stop);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for kill in 0..kills {
             // Every other time the process ends itself at a step of a commit.

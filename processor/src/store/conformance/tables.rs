@@ -90,6 +90,7 @@ fn progress(writing: u64, visible: u64, read: u64) -> Progress {
         visible: cut(visible),
         writing: cut(writing),
         watermark_us: Some(-5),
+        writing_watermark_us: None,
         horizon_us: None,
         read,
         applied: read,
