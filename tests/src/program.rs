@@ -1,5 +1,6 @@
 //! The program itself, as a process that can be killed.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,9 +28,10 @@ fn binary() -> PathBuf {
     binary
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. Not one of those that the system gives to clients: a client that tries to connect to such a port while nobody
+/// listens can be given that very port, and then holds it.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    (0..10_000).map(|_| rand::random_range(10_000..32_000)).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Program {
@@ -43,7 +45,7 @@ impl Program {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(data.join("stderr.log")).unwrap())
             .spawn()
             .unwrap();
         Program { child, url: format!("http://127.0.0.1:{port}") }

@@ -57,9 +57,10 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox that keeps up to `max_rows` rows in memory. Nothing is written before a commit has reached `hold_until`: rows of
-    /// cuts up to there may be in the store already, and readers must not see them go back. `committed` is where the state is now.
-    pub fn new(max_rows: usize, hold_until: Cut, committed: Progress) -> Outbox {
+    /// An outbox that keeps up to `max_rows` rows in memory. Nothing is written before a commit has reached the cut that was told to be
+    /// `writing`: rows of cuts up to there may be in the store already, and readers must not see them go back. What was told to be
+    /// visible still is. `committed` is where the state is now.
+    pub fn new(max_rows: usize, told: Progress, committed: Progress) -> Outbox {
         Outbox {
             queue: VecDeque::new(),
             queued_rows: 0,
@@ -72,8 +73,8 @@ impl Outbox {
             swept: Vec::new(),
             written: Vec::new(),
             acknowledged: Vec::new(),
-            hold_until,
-            visible: Progress::default(),
+            hold_until: told.writing.clone(),
+            visible: told,
             latest: committed,
         }
     }

@@ -312,7 +312,7 @@ impl Worker {
         let committed = progress(fold.meta(), view.options.keep_us);
         let status = Arc::new(Mutex::new(RunStatus { view: view.name.clone(), version: Some(record.version), ..RunStatus::default() }));
         status.lock().committed(fold.meta(), &BTreeMap::new());
-        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, before.writing, committed)));
+        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, before, committed)));
         let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
         let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();

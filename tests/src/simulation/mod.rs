@@ -52,6 +52,7 @@ struct Simulation {
     zombies: bool,
     appended: Vec<(Partition, Offset)>,
     seen: BTreeMap<String, i64>,
+    visible: Cut,
 }
 
 /// Runs one seed. The error says what was wrong in the end, or on the way.
@@ -101,6 +102,7 @@ impl Simulation {
             zombies,
             appended: Vec::new(),
             seen: BTreeMap::new(),
+            visible: Cut::default(),
         }
     }
 
@@ -221,8 +223,13 @@ impl Simulation {
         Err(format!("view {} does not come to rest: {unfinished:?}", self.scene.view.name))
     }
 
-    /// A reader looks: no row may go back.
+    /// A reader looks: no row may go back, and neither what it is told.
     fn read(&mut self) -> Result<(), String> {
+        let visible = self.scene.store.told(&self.scene.table).visible;
+        if !visible.reaches(&self.visible) {
+            return Err(format!("the visible cut went back from {:?} to {visible:?}", self.visible));
+        }
+        self.visible = visible;
         if self.zombies || !views::is_monotonic(&self.scene.view) {
             return Ok(());
         }

@@ -71,7 +71,7 @@ impl Owner {
         let told =
             Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: scene.clock.now_ms() };
         let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, &told)?;
-        let outbox = Outbox::new(20, before.writing, progress(fold.meta(), None));
+        let outbox = Outbox::new(20, before, progress(fold.meta(), None));
         let writer = Writer {
             view: scene.view.clone(),
             layout: fold.layout().clone(),

@@ -107,7 +107,8 @@ fn kills_under_load_neither_lose_nor_double_nor_turn_back() {
             program.kill();
         }
         let mut program = Program::start(data.path(), port, &[]);
-        assert!(program.wait_until_up());
+        let said = || std::fs::read_to_string(data.path().join("stderr.log")).unwrap_or_default();
+        assert!(program.wait_until_up(), "{}", said().lines().rev().take(10).collect::<Vec<_>>().join("\n"));
         std::thread::sleep(Duration::from_millis(500));
         stop.store(true, Ordering::Relaxed);
         poster.join().unwrap();
