@@ -37,7 +37,12 @@ pub fn free_port() -> u16 {
 impl Program {
     /// Starts `refold up` over `data`, with further arguments.
     pub fn start(data: &Path, port: u16, arguments: &[&str]) -> Program {
-        let child = Command::new(binary())
+        let mut command = Command::new(binary());
+        // Settings of the tests are none of the program's.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REFOLD_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["up", "--source", "none", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .arg("--schemas")

@@ -224,9 +224,13 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
             }
         }
         match writer.step() {
-            Ok(Stepped::Wrote(_)) => {
+            Ok(Stepped::Wrote(rows)) => {
                 backoff = Backoff::default();
-                shared.status.lock().store_error = None;
+                let queued_rows = shared.outbox.lock().queued_rows();
+                let mut status = shared.status.lock();
+                status.store_error = None;
+                status.rows_written += rows as u64;
+                status.queued_rows = queued_rows;
             }
             Ok(Stepped::Nothing) => wait(shared),
             Err(error) if error.is_retryable() => {

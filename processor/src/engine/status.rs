@@ -33,7 +33,7 @@ pub struct RunStatus {
     pub applied: u64,
     /// Quarantined events by reason.
     pub quarantined: BTreeMap<String, u64>,
-    /// Events read per second since the version was started here.
+    /// Events read per second, lately; worked out by whoever shows it, from `read` over time.
     pub events_per_s: f64,
     /// Commits since the version was started here.
     pub commits: u64,
