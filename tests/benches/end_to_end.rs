@@ -102,21 +102,13 @@ fn bare_read(log: &dyn Log, source: &Source) -> Duration {
     started.elapsed()
 }
 
-fn rules(source: &Source, view: &View) -> Rules {
-    Rules {
-        event_time: source.event_time.clone(),
-        accept_late_us: view.options.accept_late_us,
-        future_tolerance_us: source.future_tolerance_us,
-    }
-}
-
 const QUIET: Quiet = Quiet { idle_after_ms: 5_000, idle_drop_after_ms: 86_400_000 };
 
 fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path, bare_rate: f64) {
     let state = RocksState::open(&folder.join("one-core"), &RocksMemory::new(256 << 20)).unwrap();
     let settings = FoldSettings {
         shards: 1,
-        rules: rules(source, view),
+        rules: Rules::new(view, source),
         lateness_us: source.lateness_us,
         quiet: QUIET,
         pane_cache_bytes: 64 << 20,

@@ -16,6 +16,7 @@ use crate::decode::Decoded;
 use crate::log::Records;
 use crate::position::{Offset, Partition};
 use crate::quarantine::{Reason, Rejected};
+use crate::source::Source;
 use crate::view::{Mapper, Partial, View, WindowSpec};
 
 /// A run of records of one partition, decoded.
@@ -101,6 +102,17 @@ pub struct Rules {
     pub accept_late_us: Option<i64>,
     /// How far ahead of its record time.
     pub future_tolerance_us: i64,
+}
+
+impl Rules {
+    /// The rules of `view` over its source. Without `accept_late`, nothing is too late while its row lives.
+    pub fn new(view: &View, source: &Source) -> Rules {
+        Rules {
+            event_time: source.event_time.clone(),
+            accept_late_us: view.options.accept_late_us.or(view.options.keep_us),
+            future_tolerance_us: source.future_tolerance_us,
+        }
+    }
 }
 
 impl ChunkMapper {

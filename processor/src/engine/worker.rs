@@ -293,11 +293,7 @@ impl Worker {
         let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
         store.create_table(&table)?;
         let state = RocksState::open(&self.state_dir(&record.view, record.version), &self.memory)?;
-        let rules = Rules {
-            event_time: source.event_time.clone(),
-            accept_late_us: accept_late_us(&view),
-            future_tolerance_us: source.future_tolerance_us,
-        };
+        let rules = Rules::new(&view, &source);
         let fold_settings = FoldSettings {
             shards: self.settings.shards,
             rules: rules.clone(),
@@ -412,11 +408,6 @@ fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Without `accept_late`, nothing is too late while its row lives.
-fn accept_late_us(view: &View) -> Option<i64> {
-    view.options.accept_late_us.or(view.options.keep_us)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {

@@ -74,11 +74,7 @@ impl Simulation {
         store.create_table(&table).unwrap();
         let settings = FoldSettings {
             shards: rng.random_range(1..=8),
-            rules: Rules {
-                event_time: source.event_time.clone(),
-                accept_late_us: view.options.accept_late_us.or(view.options.keep_us),
-                future_tolerance_us: source.future_tolerance_us,
-            },
+            rules: Rules::new(&view, &source),
             lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
             quiet: Quiet { idle_after_ms: 2_000, idle_drop_after_ms: i64::MAX },
             pane_cache_bytes: if rng.random_bool(0.5) { 0 } else { 1 << 20 },

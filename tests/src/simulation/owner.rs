@@ -137,7 +137,7 @@ impl Owner {
 
     /// Commits what is merged, and offers the rows to the writer.
     pub fn commit(&mut self, scene: &Scene) -> Result<(), EngineError> {
-        let (mut acknowledged, swept) = {
+        let (acknowledged, swept) = {
             let mut outbox = self.writer.outbox.lock();
             if scene.mutant == Some(Mutant::ClearBeforeAcknowledged)
                 && let Work::Rows(queued) = outbox.work()
@@ -151,7 +151,6 @@ impl Owner {
             self.fold.swept(sweep);
         }
         let committed = self.fold.commit(&acknowledged, true, scene.clock.now_ms())?;
-        acknowledged.clear();
         self.writer.outbox.lock().offer(committed.rows, progress(self.fold.meta(), None));
         Ok(())
     }

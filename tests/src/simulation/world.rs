@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
-use refold_processor::position::{Offset, Partition};
 use refold_processor::state::memory::MemoryState;
 use refold_processor::state::{Batch, Change, Space, State, StateError, StateReader};
 use refold_processor::store::memory::MemoryStore;
@@ -209,6 +208,3 @@ impl FaultyStore {
         self.kept.progress(table).unwrap().unwrap_or_default()
     }
 }
-
-/// Where a record is.
-pub type Place = (Partition, Offset);
