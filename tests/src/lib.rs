@@ -3,5 +3,6 @@
 
 pub mod program;
 pub mod scale;
+pub mod services;
 pub mod shop;
 pub mod simulation;

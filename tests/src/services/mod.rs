@@ -1,0 +1,86 @@
+//! Real services for tests: each a process of its own on free ports, over a folder of its own, ended with the tests that started it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::root;
+
+/// The folder of a service's programs, brought there if it is missing.
+pub fn folder(name: &str) -> PathBuf {
+    let output = Command::new(root().join("scripts/services")).arg(name).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{name} cannot be brought");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// A service's process. It ends when this is dropped, and when the test process ends in whatever way.
+pub struct Process {
+    /// Holds the pipe whose end tells it that the tests are gone.
+    supervisor: Child,
+    pid: String,
+    log: PathBuf,
+}
+
+/// Starts what it is given, says its process id, and ends it when its own input ends.
+const SUPERVISOR: &str = r#""$@" >>"$LOG" 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; wait"#;
+
+impl Process {
+    /// Starts a program that writes what it says to `log`.
+    pub fn start(program: &str, arguments: &[String], folder: &Path, log: &Path) -> Process {
+        let mut supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR, "service", program])
+            .args(arguments)
+            .current_dir(folder)
+            .env("LOG", log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(File::options().create(true).append(true).open(log).unwrap()))
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        BufReader::new(supervisor.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        Process { supervisor, pid: pid.trim().to_owned(), log: log.to_owned() }
+    }
+
+    /// Waits until something listens on a port; fails with the end of what the service said.
+    pub fn wait_for_port(&mut self, port: u16) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline && self.is_running(), "the service does not start:\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The last lines that the service wrote.
+    pub fn said(&self) -> String {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Whether the process is there.
+    pub fn is_running(&self) -> bool {
+        self.signal("-0")
+    }
+
+    /// Sends a signal, for instance `-STOP`; answers whether there was a process to send it to.
+    pub fn signal(&self, signal: &str) -> bool {
+        Command::new("kill").args([signal, &self.pid]).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
