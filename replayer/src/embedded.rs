@@ -21,6 +21,9 @@ use crate::settings::Settings;
 /// Who registers schemas and first versions, in the audit trail.
 pub const SELF: &str = "refold up";
 
+/// A larger write buffer makes nothing faster.
+const MOST_BUFFERED_BYTES: usize = 64 << 20;
+
 /// The embedded log, view store and catalogue of a data folder. One process at a time has them open.
 pub struct Embedded {
     /// The log.
@@ -53,13 +56,13 @@ impl Embedded {
             retention_ms: settings.log_retention_ms,
             retention_bytes: settings.log_retention_bytes,
             sync: settings.log_sync,
-            ..EmbeddedLogSettings::default()
+            write_buffer_bytes: (settings.memory_bytes / 32).min(MOST_BUFFERED_BYTES),
         };
         let log = EmbeddedLog::open(&data.join("log"), log_settings, clock.clone())
             .with_context(|| format!("the log in {} cannot be opened", data.display()))?;
         let store_settings = EmbeddedStoreSettings {
-            cache_bytes: settings.memory_bytes / 8,
-            write_buffer_bytes: settings.memory_bytes / 8,
+            cache_bytes: settings.memory_bytes / 16,
+            write_buffer_bytes: settings.memory_bytes / 16,
             ..EmbeddedStoreSettings::default()
         };
         let store = EmbeddedStore::open(&data.join("store"), &store_settings)

@@ -35,8 +35,13 @@ pub fn free_port() -> u16 {
 }
 
 impl Program {
-    /// Starts `refold up` over `data`, with further arguments.
+    /// Starts `refold up` over `data`, with the sample application and further arguments.
     pub fn start(data: &Path, port: u16, arguments: &[&str]) -> Program {
+        Program::start_with(data, &root().join("schemas"), port, arguments)
+    }
+
+    /// Starts `refold up` over `data`, with an application of its own and further arguments.
+    pub fn start_with(data: &Path, schemas: &Path, port: u16, arguments: &[&str]) -> Program {
         let mut command = Command::new(binary());
         // Settings of the tests are none of the program's.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REFOLD_")) {
@@ -46,7 +51,7 @@ impl Program {
             .args(["up", "--source", "none", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .arg("--schemas")
-            .arg(root().join("schemas"))
+            .arg(schemas)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -74,6 +79,13 @@ impl Program {
     /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The most memory that it had in use so far, MiB.
+    pub fn peak_memory_mb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
     }
 
     /// `kill -9`.

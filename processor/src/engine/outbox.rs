@@ -53,6 +53,8 @@ pub struct Outbox {
     acknowledged: Vec<Acknowledged>,
     hold_until: Cut,
     latest: Progress,
+    /// A cut that rows were read at, ahead of what was offered: its commit was made, and is about to be offered.
+    read_at: Option<(Cut, Option<i64>)>,
     visible: Progress,
 }
 
@@ -76,6 +78,7 @@ impl Outbox {
             hold_until: told.writing.clone(),
             visible: told,
             latest: committed,
+            read_at: None,
         }
     }
 
@@ -181,9 +184,19 @@ impl Outbox {
         std::mem::take(&mut self.swept)
     }
 
+    /// Rows about to be written were read from a state with this cut and watermark.
+    pub fn read_at(&mut self, cut: Cut, watermark_us: Option<i64>) {
+        self.read_at = Some((cut, watermark_us));
+    }
+
     /// What readers may be told: everything up to its `visible` cut is in the store, rows up to `writing` may be.
     pub fn progress(&self) -> Progress {
-        Progress { writing: self.latest.visible.clone(), writing_watermark_us: self.latest.watermark_us, ..self.visible.clone() }
+        let offered = (self.latest.visible.clone(), self.latest.watermark_us);
+        let (writing, writing_watermark_us) = match &self.read_at {
+            Some(read_at) if read_at.0.sum() > offered.0.sum() => read_at.clone(),
+            _ => offered,
+        };
+        Progress { writing, writing_watermark_us, ..self.visible.clone() }
     }
 
     /// Whether everything committed is written.

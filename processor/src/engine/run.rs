@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -27,7 +27,7 @@ pub struct RunSettings {
     pub commit_interval_ms: u64,
     /// A version that is being built commits this often, milliseconds, or when `overlay_bytes` is reached.
     pub building_commit_interval_ms: u64,
-    /// The memory that groups touched since the last commit may take, bytes.
+    /// The memory that groups touched since the last commit may take, of all versions together, bytes.
     pub overlay_bytes: usize,
     /// How many windows must have closed before a version that is being built writes their rows.
     pub sweep_windows: usize,
@@ -49,6 +49,8 @@ pub struct Shared {
     pub status: Arc<Mutex<RunStatus>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The memory that this version's groups may take before they are committed, bytes: its share of what there is for all.
+    pub overlay_bytes: Arc<AtomicUsize>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
@@ -104,7 +106,10 @@ impl Runner {
                 pending_since = Some(std::time::Instant::now());
             }
             let is_due = pending_since.is_some_and(|since| since.elapsed() >= self.commit_interval()) || self.has_read_all();
-            if is_due || self.fold.size() > self.settings.overlay_bytes || (pending_since.is_none() && self.has_news()) {
+            if is_due
+                || self.fold.size() > self.shared.overlay_bytes.load(Ordering::Relaxed)
+                || (pending_since.is_none() && self.has_news())
+            {
                 self.commit()?;
                 pending_since = None;
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -105,6 +105,7 @@ pub struct Worker {
     memory: RocksMemory,
     running: Mutex<BTreeMap<(String, Version), Running>>,
     feeds: Mutex<Vec<JoinHandle<()>>>,
+    overlay_bytes: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     nudge: (Mutex<bool>, Condvar),
 }
@@ -112,13 +113,15 @@ pub struct Worker {
 impl Worker {
     /// A worker that does not run anything yet.
     pub fn new(ports: Ports, settings: WorkerSettings) -> Arc<Worker> {
-        let memory = RocksMemory::new(settings.memory_bytes / 2);
+        let memory = RocksMemory::new(settings.memory_bytes / 8 * 3);
+        let overlay_bytes = Arc::new(AtomicUsize::new(settings.run.overlay_bytes));
         Arc::new(Worker {
             ports,
             settings,
             memory,
             running: Mutex::default(),
             feeds: Mutex::default(),
+            overlay_bytes,
             stop: Arc::default(),
             nudge: Default::default(),
         })
@@ -199,10 +202,7 @@ impl Worker {
         let Some((epoch, status)) = self.running.lock().get(key).map(|running| (running.epoch, running.status.lock().clone())) else {
             return Ok(());
         };
-        if let Some(error) = status.failed {
-            self.end(key, false);
-            return self.fail(record, &error);
-        }
+        // First whether it is still ours: an owner that was replaced fails too, and that is no fault of the version.
         match catalogue.renew(&key.0, key.1, &self.settings.owner, epoch, self.settings.lease_ms) {
             Ok(()) => {}
             Err(error @ CatalogueError::LostTo { .. }) => {
@@ -211,6 +211,10 @@ impl Worker {
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
+        }
+        if let Some(error) = status.failed {
+            self.end(key, false);
+            return self.fail(record, &error);
         }
         if status.live && record.state == VersionState::Building {
             catalogue.set_state(&key.0, key.1, &[VersionState::Building], VersionState::CaughtUp, &self.settings.owner)?;
@@ -233,6 +237,7 @@ impl Worker {
 
     fn end(&self, key: &(String, Version), dropped: bool) {
         let Some(running) = self.running.lock().remove(key) else { return };
+        self.share_memory();
         let table = running.table.clone();
         self.finish(running, !dropped);
         if dropped {
@@ -319,6 +324,7 @@ impl Worker {
             dropped_to_us: dropped_to_us.clone(),
             status: status.clone(),
             clock: clock.clone(),
+            overlay_bytes: self.overlay_bytes.clone(),
             faults: self.settings.faults.clone(),
         };
         let mut writer = Writer {
@@ -331,6 +337,7 @@ impl Worker {
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
             announced: None,
+            reclaimed_to_us: None,
             faults: self.settings.faults.clone(),
         };
         let live = fold.is_live();
@@ -374,6 +381,13 @@ impl Worker {
                 running.insert((opened.running.record.view.clone(), opened.running.record.version), opened.running);
             }
         }
+        self.share_memory();
+    }
+
+    /// Running versions have equal shares of the memory for groups that are not committed yet.
+    fn share_memory(&self) {
+        let versions = self.running.lock().len().max(1);
+        self.overlay_bytes.store(self.settings.run.overlay_bytes / versions, Ordering::Relaxed);
     }
 
     fn start_feed(&self, group: &[Opened]) -> Result<(), EngineError> {

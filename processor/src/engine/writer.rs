@@ -8,6 +8,7 @@ use super::dirty;
 use super::error::EngineError;
 use super::faults::{Faults, Step};
 use super::layout::Layout;
+use super::meta::Meta;
 use super::outbox::{Outbox, Work};
 use super::sweep::Sweeper;
 use crate::position::Cut;
@@ -36,12 +37,17 @@ pub struct Writer {
     pub rows_per_write: usize,
     /// The cut and the watermark that were announced last, before rows of theirs were written.
     pub announced: Option<(Cut, Option<i64>)>,
+    /// Rows of windows that begin before this time were given back.
+    pub reclaimed_to_us: Option<i64>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
 
 /// Rows written before they are made durable without a pause, in units of the rows of one write.
 const UNSYNCED_ROWS: usize = 4;
+
+/// How often the space of rows is given back in the time that a view keeps them.
+const RECLAIMS_PER_KEEP: i64 = 16;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,29 +79,24 @@ impl Writer {
                 count
             }
             Work::Drain(after) => {
-                self.announce()?;
                 let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), self.rows_per_write)?;
                 if !rows.is_empty() {
+                    self.announce_read()?;
                     self.store.write(&self.table, &rows.to_batch(self.epoch)?)?;
                 }
                 self.outbox.lock().drained(&rows);
                 rows.len()
             }
             Work::Sweep(sweep) => {
-                self.announce()?;
                 let mut count = 0;
-                let mut write = |rows: RowBatch| {
+                let (view, layout, state) = (self.view.clone(), self.layout.clone(), self.state.clone());
+                let sweeper =
+                    Sweeper { view: &view, layout: &layout, state: state.as_ref(), epoch: self.epoch, max_rows: self.rows_per_write };
+                sweeper.run(&sweep, &mut |rows: RowBatch| {
                     count += rows.rows.num_rows();
+                    self.announce_read()?;
                     self.store.write(&self.table, &rows).map_err(EngineError::from)
-                };
-                let sweeper = Sweeper {
-                    view: &self.view,
-                    layout: &self.layout,
-                    state: self.state.as_ref(),
-                    epoch: self.epoch,
-                    max_rows: self.rows_per_write,
-                };
-                sweeper.run(&sweep, &mut write)?;
+                })?;
                 // A sweep is forgotten as soon as it is noted, so its rows must be durable first.
                 self.store.sync()?;
                 self.outbox.lock().swept();
@@ -104,6 +105,7 @@ impl Writer {
         };
         self.faults.reach(Step::Tell);
         self.tell()?;
+        self.reclaim()?;
         // Under steady load there is no pause to sync in.
         if self.outbox.lock().unsynced_rows() > UNSYNCED_ROWS * self.rows_per_write {
             self.sync()?;
@@ -118,6 +120,25 @@ impl Writer {
         if self.announced.as_ref() != Some(&writing) {
             self.tell()?;
             self.announced = Some(writing);
+        }
+        Ok(())
+    }
+
+    /// Says so for rows that were just read from the state: the fold may have committed since the last cut that was announced.
+    fn announce_read(&mut self) -> Result<(), EngineError> {
+        let meta = Meta::load(&self.view, self.state.as_ref())?;
+        self.outbox.lock().read_at(meta.cut, meta.watermark_us);
+        self.announce()
+    }
+
+    /// Gives back the space of rows that are past the view's `keep`, each time that a good part of them is.
+    fn reclaim(&mut self) -> Result<(), EngineError> {
+        let (Some(window), Some(keep_us)) = (self.view.window, self.view.options.keep_us) else { return Ok(()) };
+        let Some(horizon_us) = self.outbox.lock().progress().horizon_us else { return Ok(()) };
+        let step_us = (keep_us / RECLAIMS_PER_KEEP).max(window.slide_us);
+        if self.reclaimed_to_us.is_none_or(|reclaimed_to_us| horizon_us >= reclaimed_to_us.saturating_add(step_us)) {
+            self.store.reclaim(&self.table, window.column, horizon_us)?;
+            self.reclaimed_to_us = Some(horizon_us);
         }
         Ok(())
     }

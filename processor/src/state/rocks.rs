@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, Direction, IteratorMode,
-    MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
+    Direction, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Batch, Change, Space, State, StateError, StateReader};
@@ -14,13 +14,18 @@ use super::{Batch, Change, Space, State, StateError, StateReader};
 #[derive(Clone)]
 pub struct RocksMemory {
     cache: Cache,
+    buffers: WriteBufferManager,
     write_buffer_bytes: usize,
 }
 
 impl RocksMemory {
-    /// Blocks read and rows not yet flushed take about `bytes` together. What does not fit is read from disk again.
+    /// Blocks read and rows not yet flushed take `bytes` together, of all states that are opened with it. What does not fit is read from
+    /// disk again.
     pub fn new(bytes: usize) -> Self {
-        RocksMemory { cache: Cache::new_lru_cache(bytes / 2), write_buffer_bytes: (bytes / 8).clamp(1 << 20, 64 << 20) }
+        let cache = Cache::new_lru_cache(bytes);
+        // What is in write buffers counts as used in the cache, so that there is one limit.
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, false, cache.clone());
+        RocksMemory { cache, buffers, write_buffer_bytes: (bytes / 8).clamp(1 << 20, 64 << 20) }
     }
 }
 
@@ -42,6 +47,7 @@ impl RocksState {
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(4 * memory.write_buffer_bytes as u64);
         options.set_bytes_per_sync(1 << 20);
+        options.set_write_buffer_manager(&memory.buffers);
         let families = Space::ALL.map(|space| ColumnFamilyDescriptor::new(space.name(), family_options(space, memory)));
         let db = DBWithThreadMode::open_cf_descriptors(&options, path, families).map_err(|error| {
             let text = error.to_string();
@@ -68,6 +74,10 @@ fn family_options(space: Space, memory: &RocksMemory) -> Options {
     blocks.set_block_cache(&memory.cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Indexes and filters in parts: whole ones are larger than a shard of a small cache, and would be read again for every few keys.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks.set_bloom_filter(10.0, false);
     blocks.set_block_size(8 << 10);
     blocks.set_format_version(5);

@@ -82,6 +82,7 @@ impl Owner {
             outbox: Arc::new(Mutex::new(outbox)),
             rows_per_write: 7,
             announced: None,
+            reclaimed_to_us: None,
             faults: Arc::default(),
         };
         let mut readers = BTreeMap::new();

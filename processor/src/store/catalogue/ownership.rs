@@ -25,9 +25,9 @@ impl Catalogue {
         Ok(self.owner_register(view, version)?.map(|(ownership, _)| ownership))
     }
 
-    /// Takes a version for `lease_ms`, if nobody has it, its lease has ended or it was released. The epoch grows unless the owner
-    /// before released it, having finished its writes. An owner's name must be unique among running ones: who takes what it
-    /// holds itself gets a new epoch, as after a restart.
+    /// Takes a version for `lease_ms`, if nobody has it, its lease has ended or it was released. The epoch grows each time, even after
+    /// a release: the next owner may have another, older state, whose rows must not tie with those of the one before. An owner's name
+    /// must be unique among running ones: who takes what it holds itself gets a new epoch too, as after a restart.
     pub fn take(&self, view: &str, version: Version, owner: &str, lease_ms: i64) -> Result<Take, CatalogueError> {
         let record = self.version(view, version)?;
         match record {
@@ -48,7 +48,6 @@ impl Catalogue {
                 Some((held, _)) if !held.released && held.owner != owner && held.lease_until_ms > now_ms => {
                     return Ok(Take::HeldBy { owner: held.owner.clone(), until_ms: held.lease_until_ms });
                 }
-                Some((held, revision)) if held.released => (held.epoch, Some(*revision)),
                 Some((held, revision)) => (Epoch(held.epoch.0 + 1), Some(*revision)),
             };
             let taken = Ownership { epoch, owner: owner.into(), lease_until_ms: now_ms + lease_ms, released: false };
@@ -74,7 +73,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Gives a version up after the last write to it, so that another can take it at once and in the same epoch.
+    /// Gives a version up after the last write to it, so that another can take it at once.
     pub fn release(&self, view: &str, version: Version, owner: &str, epoch: Epoch) -> Result<(), CatalogueError> {
         let changed = self.update(view, version, owner, epoch, |held, _| Some(Ownership { released: true, ..held.clone() }))?;
         if changed {

@@ -128,7 +128,7 @@ pub struct Ownership {
     pub owner: String,
     /// When another may take it, milliseconds since the Unix epoch.
     pub lease_until_ms: i64,
-    /// Whether the owner gave it up after its last write: the next one goes on in the same epoch.
+    /// Whether the owner gave it up after its last write: the next one need not wait for the lease to end.
     pub released: bool,
 }
 

@@ -281,14 +281,14 @@ fn a_version_has_one_owner_until_its_lease_ends() {
 }
 
 #[test]
-fn a_released_version_goes_on_in_the_same_epoch() {
+fn a_released_version_can_be_taken_at_once() {
     let World { catalogue, .. } = world();
     caught_up(&catalogue, "a");
     catalogue.take(VIEW, V1, "one", 1_000).unwrap();
     catalogue.release(VIEW, V1, "one", Epoch(1)).unwrap();
     catalogue.release(VIEW, V1, "one", Epoch(1)).unwrap();
     assert!(catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000).is_err(), "it has given it up");
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(1)));
+    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(2)));
     let owner = catalogue.ownership(VIEW, V1).unwrap().unwrap();
     assert_eq!((owner.owner.as_str(), owner.released), ("two", false));
     assert_eq!(
@@ -296,7 +296,7 @@ fn a_released_version_goes_on_in_the_same_epoch() {
         [
             "take v1 - → one in epoch 1 by one",
             "release v1 one in epoch 1 → - by one",
-            "take v1 one in epoch 1 (released) → two in epoch 1 by two"
+            "take v1 one in epoch 1 (released) → two in epoch 2 by two"
         ]
     );
 }

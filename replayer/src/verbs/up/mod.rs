@@ -326,11 +326,11 @@ fn worker_settings(settings: &Settings) -> Result<WorkerSettings, Failure> {
         memory_bytes: settings.memory_bytes,
         feed_threads: settings.threads,
         shards: settings.shards,
-        chunk_bytes: settings.chunk_bytes,
+        chunk_bytes: settings.chunk_bytes.min(settings.memory_bytes / 128),
         run: RunSettings {
             commit_interval_ms: settings.commit_interval_ms,
             building_commit_interval_ms: settings.building_commit_interval_ms,
-            overlay_bytes: settings.memory_bytes / 4,
+            overlay_bytes: settings.memory_bytes / 16,
             sweep_windows: settings.sweep_windows,
             caught_up_lag: settings.caught_up_lag_events,
         },

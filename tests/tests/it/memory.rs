@@ -1,0 +1,138 @@
+//! State ten times the memory that it may take: it is folded within that memory, and the rows are right.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use refold_collector::Encoder;
+use refold_processor::clock::SystemClock;
+use refold_processor::log::Log;
+use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
+use refold_processor::store::RowReader;
+use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
+use refold_processor::table::{Table, Version};
+use refold_tests::program::{Program, free_port, get, root};
+use refold_tests::scale;
+use refold_tests::simulation::replay::Application;
+
+const FIRST_CLICK_MS: i64 = 1_793_577_600_000;
+
+/// The sessions of a run: every one is clicked in once, then the other clicks fall on sessions at random.
+struct Clicks {
+    sessions: u64,
+    clicks: u64,
+    name_length: usize,
+}
+
+impl Clicks {
+    fn count(&self) -> u64 {
+        self.clicks
+    }
+
+    /// A name that no compression makes much shorter, from its number alone; names of adjacent numbers are far apart.
+    fn name(&self, session: u64) -> String {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut rng = ChaCha8Rng::seed_from_u64(session);
+        let mut bytes = vec![0u8; self.name_length];
+        rng.fill(bytes.as_mut_slice());
+        bytes.iter().map(|byte| LETTERS[usize::from(*byte) % 64] as char).collect()
+    }
+
+    fn took_ms(click: u64) -> u64 {
+        click % 1_009
+    }
+
+    /// Writes all clicks into a fresh log.
+    fn fill(&self, data: &Path, application: &Application) {
+        let settings = EmbeddedLogSettings { sync: false, ..EmbeddedLogSettings::default() };
+        let log = EmbeddedLog::open(&data.join("log"), settings, Arc::new(SystemClock)).unwrap();
+        let source = &application.source;
+        log.create_topic(&source.topic, source.partitions).unwrap();
+        let encoder = Encoder::new(source, None).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut records = Vec::new();
+        for click in 0..self.count() {
+            let session = if click < self.sessions { click } else { rng.random_range(0..self.sessions) };
+            let event = serde_json::json!({
+                "session": self.name(session), "page": click % 97, "took_ms": Self::took_ms(click), "clicked_at": FIRST_CLICK_MS + click as i64,
+            });
+            records.push(encoder.encode(&event).unwrap());
+            if records.len() == 10_000 || click + 1 == self.count() {
+                log.append(&source.topic, std::mem::take(&mut records)).unwrap();
+            }
+        }
+    }
+}
+
+/// Folds the clicks with `memory_mb`; answers the most memory that the process had, in MiB.
+fn fold(clicks: &Clicks, memory_mb: u64, data: &Path, application: &Application) -> u64 {
+    clicks.fill(data, application);
+    let schemas = root().join("tests/applications/sessions");
+    let memory = memory_mb.to_string();
+    let mut program = Program::start_with(data, &schemas, free_port(), &["--memory-mb", &memory, "--threads", "1", "--shards", "1"]);
+    assert!(program.wait_until_up());
+    let deadline = Instant::now() + Duration::from_secs(900);
+    let is_done = |status: &serde_json::Value| {
+        let running = &status["views"][0]["versions"][0];
+        running["state"] == "active" && running["applied"] == clicks.count() && running["lag"] == 0
+    };
+    loop {
+        let status = get(&format!("{}/v1/admin/status", program.url)).unwrap_or_default();
+        if is_done(&status) {
+            break;
+        }
+        assert!(Instant::now() < deadline && !program.has_ended(), "the clicks are not folded: {status}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let peak_mb = program.peak_memory_mb();
+    assert!(program.stop(), "a stop is clean");
+    peak_mb
+}
+
+fn size_mb(folder: &Path) -> u64 {
+    let size = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => size_mb(&entry.path()) << 20,
+        false => entry.metadata().map_or(0, |metadata| metadata.len()),
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| size(entry.unwrap())).sum::<u64>() >> 20
+}
+
+fn total(rows: &[RecordBatch], column: &str) -> i64 {
+    rows.iter().flat_map(|rows| rows.column_by_name(column).unwrap().as_primitive::<Int64Type>().values().iter().copied()).sum()
+}
+
+#[test]
+fn state_ten_times_the_memory_is_folded_within_it() {
+    let application = Application::load(&root().join("tests/applications/sessions"), "clicks");
+    let memory_mb = scale::pick(32, 64);
+    let (sessions, name_length) = scale::pick((1_400_000, 300), (6_000_000, 140));
+    // The same work with hardly any state tells what reading and decoding take.
+    let few = Clicks { sessions: 1_000, clicks: 300_000, name_length };
+    let few_data = tempfile::tempdir().unwrap();
+    let base_mb = fold(&few, memory_mb, few_data.path(), &application);
+
+    let many = Clicks { sessions, clicks: sessions / 2 * 3, name_length };
+    let data = tempfile::tempdir().unwrap();
+    let started = Instant::now();
+    let peak_mb = fold(&many, memory_mb, data.path(), &application);
+    let state_mb = size_mb(&data.path().join("state"));
+    println!(
+        "{} sessions, {state_mb} MiB of state with {memory_mb} MiB of memory: the process had {peak_mb} MiB at most, {base_mb} MiB with hardly \
+         any state; filled and folded in {:.0} s",
+        many.sessions,
+        started.elapsed().as_secs_f64()
+    );
+    assert!(state_mb >= 10 * memory_mb, "{state_mb} MiB is not ten times {memory_mb} MiB");
+    assert!(peak_mb <= base_mb + memory_mb, "{peak_mb} MiB at most, where {base_mb} MiB and a state's {memory_mb} MiB were granted");
+
+    let store = EmbeddedStore::open(&data.path().join("store"), &EmbeddedStoreSettings::default()).unwrap();
+    let view = &application.views[0];
+    let rows = store.scan(&Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() }).unwrap();
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64, many.sessions);
+    assert_eq!(total(&rows, "clicks") as u64, many.count());
+    assert_eq!(total(&rows, "took_ms") as u64, (0..many.count()).map(Clicks::took_ms).sum::<u64>());
+}
