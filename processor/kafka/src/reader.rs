@@ -27,6 +27,9 @@ pub struct KafkaReader {
     queue: BatchQueue,
     intake: Intake,
     turn: usize,
+    topic_checked_at: Instant,
+    /// Whether there was no such topic then.
+    was_unknown: bool,
 }
 
 /// Where what comes out of the queue goes.
@@ -110,7 +113,7 @@ impl KafkaReader {
         let queue = BatchQueue::start(consumer, topic, &starts)
             .map_err(|code| failed(code, &format!("reading topic {topic}"), Some(topic), &heard))?;
         let intake = Intake { topic: topic.to_owned(), follows, places, trouble: None, has_warned_of_time: false };
-        Ok(KafkaReader { connection, heard, queue, intake, turn: 0 })
+        Ok(KafkaReader { connection, heard, queue, intake, turn: 0, topic_checked_at: Instant::now(), was_unknown: false })
     }
 
     /// The next run of the partition whose turn it is, or of the first behind it that has one.
@@ -183,6 +186,21 @@ impl KafkaReader {
         }
     }
 
+    /// Whether the topic is still there: librdkafka keeps that to itself for a long time. Said twice, it is believed: brokers that start may
+    /// not know all topics yet.
+    fn check_topic(&mut self) -> Result<(), LogError> {
+        if self.topic_checked_at.elapsed() < self.connection.settings.request_timeout() {
+            return Ok(());
+        }
+        self.topic_checked_at = Instant::now();
+        match self.connection.partitions(&self.intake.topic) {
+            Ok(_) => self.was_unknown = false,
+            Err(LogError::UnknownTopic(_)) if !self.was_unknown => self.was_unknown = true,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Whether brokers answer at all: an idle connection that was lost looks like a log without news.
     fn check_brokers(&self) -> Result<(), LogError> {
         let Some(follow) = self.intake.follows.first() else { return Ok(()) };
@@ -220,6 +238,7 @@ impl LogReader for KafkaReader {
                 if self.heard.take_doubt() {
                     self.check_brokers()?;
                 }
+                self.check_topic()?;
                 if waited >= wait {
                     return Ok(None);
                 }
