@@ -40,6 +40,9 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
         if let Some(RunStatus { store_error: Some(error), .. }) = run {
             reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
         }
+        if let Some(RunStatus { source_error: Some(error), .. }) = run {
+            reasons.push(format!("view {view}: version {} waits for events: {error}", active.version));
+        }
     }
     Ok(reasons)
 }

@@ -12,7 +12,7 @@ use super::error::EngineError;
 use super::map::{Before, Chunk, ChunkMapper, Mapped, Rules};
 use super::watermark::PartitionTime;
 use crate::decode::{Decoder, SchemaLookup, arrow_schema};
-use crate::log::{Log, LogReader};
+use crate::log::{Log, LogReader, Records};
 use crate::position::{Cut, Offset, Partition};
 use crate::source::Source;
 use crate::view::View;
@@ -23,6 +23,8 @@ pub enum Message {
     Mapped(Box<Mapped>),
     /// Where the logs of some partitions end now.
     Ends(Vec<(Partition, Offset)>),
+    /// Reading waits for something that is away, and why; `None`: no more.
+    Waiting(Option<String>),
     /// Reading failed for good.
     Failed(EngineError),
 }
@@ -103,21 +105,38 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
     let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
     let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
     let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
-    let mut positions: Cut = settings.partitions.iter().map(|partition| (*partition, earliest(&served, *partition))).collect();
-    let mut reader: Option<Box<dyn LogReader>> = None;
+    let positions: Cut = settings.partitions.iter().map(|partition| (*partition, earliest(&served, *partition))).collect();
+    let mut reading = Reading { reader: None, undecoded: None, positions };
     let mut backoff = Backoff::default();
+    let mut is_waiting = false;
     while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {
-        match pass(settings, &mut decoder, &mut reader, &mut positions, &mut served) {
-            Ok(()) => backoff = Backoff::default(),
+        match pass(settings, &mut decoder, &mut reading, &mut served) {
+            Ok(()) => {
+                backoff = Backoff::default();
+                if std::mem::take(&mut is_waiting) {
+                    tracing::info!(source = settings.source.name, "reading goes on");
+                    served.retain(|served| served.consumer.sender.send(Message::Waiting(None)).is_ok());
+                }
+            }
             Err(error) if error.is_retryable() => {
-                tracing::warn!(source = settings.source.name, %error, "the log is away; trying again");
-                reader = None;
+                tracing::warn!(source = settings.source.name, %error, "reading waits; trying again");
+                is_waiting = true;
+                let why = error.to_string();
+                served.retain(|served| served.consumer.sender.send(Message::Waiting(Some(why.clone()))).is_ok());
                 backoff.wait(&settings.stop);
             }
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// How far a feed is.
+struct Reading {
+    reader: Option<Box<dyn LogReader>>,
+    /// Read, but not decoded yet: their schema could not be looked up.
+    undecoded: Option<Records>,
+    positions: Cut,
 }
 
 /// The columns of a source that some views need: theirs, and the event time.
@@ -130,33 +149,19 @@ pub fn columns<'a>(source: &Source, views: impl Iterator<Item = &'a View>) -> Re
     Ok(columns)
 }
 
-fn pass(
-    settings: &FeedSettings,
-    decoder: &mut Decoder,
-    reader: &mut Option<Box<dyn LogReader>>,
-    positions: &mut Cut,
-    served: &mut Vec<Served>,
-) -> Result<(), EngineError> {
-    let records = match reader {
-        Some(reader) => reader.read(settings.chunk_bytes, READ_WAIT)?,
-        None => {
-            tell_ends(settings, served)?;
-            *reader = Some(settings.log.reader(&settings.source.topic, positions)?);
-            None
-        }
-    };
-    let Some(records) = records else { return tell_ends(settings, served) };
+fn pass(settings: &FeedSettings, decoder: &mut Decoder, reading: &mut Reading, served: &mut Vec<Served>) -> Result<(), EngineError> {
+    let Some(records) = next_records(settings, reading, served)? else { return Ok(()) };
     let partition = records.partition;
-    let from = positions.position(partition);
+    let from = reading.positions.position(partition);
     let decoded = match decoder.decode(&records) {
         Ok(decoded) => decoded,
         Err(error) => {
-            // The records were taken from the reader but not applied: read them again.
-            *reader = None;
+            // They were taken from the reader: they wait here for the next pass.
+            reading.undecoded = Some(records);
             return Err(error.into());
         }
     };
-    positions.set(partition, records.next);
+    reading.positions.set(partition, records.next);
     let chunk = Arc::new(Chunk { from, records, decoded });
     let mut index = 0;
     while let Some(consumer) = served.get_mut(index) {
@@ -168,13 +173,33 @@ fn pass(
     Ok(())
 }
 
-fn tell_ends(settings: &FeedSettings, served: &mut Vec<Served>) -> Result<(), EngineError> {
-    let mut ends = Vec::with_capacity(settings.partitions.len());
-    for partition in &settings.partitions {
-        ends.push((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end));
+/// The records to decode next. `None`: there are none at the moment, and the consumers were told so.
+fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec<Served>) -> Result<Option<Records>, EngineError> {
+    if let Some(records) = reading.undecoded.take() {
+        return Ok(Some(records));
     }
+    let Some(reader) = &mut reading.reader else {
+        let ends = settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end)));
+        tell_ends(served, ends.collect::<Result<_, EngineError>>()?);
+        reading.reader = Some(settings.log.reader(&settings.source.topic, &reading.positions)?);
+        return Ok(None);
+    };
+    match reader.read(settings.chunk_bytes, READ_WAIT) {
+        Ok(Some(records)) => Ok(Some(records)),
+        Ok(None) => {
+            // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
+            tell_ends(served, settings.partitions.iter().map(|partition| (*partition, reading.positions.position(*partition))).collect());
+            Ok(None)
+        }
+        Err(error) => {
+            reading.reader = None;
+            Err(error.into())
+        }
+    }
+}
+
+fn tell_ends(served: &mut Vec<Served>, ends: Vec<(Partition, Offset)>) {
     served.retain(|served| served.consumer.sender.send(Message::Ends(ends.clone())).is_ok());
-    Ok(())
 }
 
 fn earliest(served: &[Served], partition: Partition) -> Offset {

@@ -143,6 +143,10 @@ impl Runner {
                 }
                 Ok(())
             }
+            Message::Waiting(why) => {
+                self.shared.status.lock().source_error = why;
+                Ok(())
+            }
             Message::Failed(error) => Err(error),
         }
     }

@@ -41,6 +41,9 @@ pub struct RunStatus {
     pub queued_rows: usize,
     /// Rows written since the version was started here.
     pub rows_written: u64,
+    /// Why events are not being read at the moment: the log or the schemas are away.
+    #[serde(default)]
+    pub source_error: Option<String>,
     /// Why rows are not being written at the moment.
     pub store_error: Option<String>,
     /// Why the version stopped.

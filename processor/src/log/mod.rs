@@ -15,6 +15,9 @@ pub mod conformance;
 pub mod embedded;
 pub mod memory;
 mod placement;
+pub mod run;
+
+pub use self::placement::{MAX_VALUE_BYTES, check_topic, check_values, no_such_partition};
 
 /// A record to append.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +41,8 @@ pub struct RecordSpan {
     pub len: Option<u32>,
 }
 
-/// A run of records of one partition in log order; offsets rise, gaps (compaction, transaction markers) are normal.
+/// A run of records of one partition in log order; offsets rise, gaps (compaction, transaction markers) are normal. A run without
+/// records only moves the position: what lies between is a gap that reaches to the end of the log.
 #[derive(Clone, Debug)]
 pub struct Records {
     /// The partition all records are of.
@@ -47,9 +51,10 @@ pub struct Records {
     pub spans: Vec<RecordSpan>,
     /// The values of all records.
     pub payload: Bytes,
-    /// The position after this run (past any gap).
+    /// The position after this run: past its last record, and past a gap behind it where that is known.
     pub next: Offset,
     /// The end of the partition's log when this run was read: the position of the next record to be appended.
+    /// Records before it that belong to a transaction which is still open cannot be read yet.
     pub end: Offset,
 }
 
@@ -66,7 +71,7 @@ impl Records {
 pub struct Bounds {
     /// The offset of the oldest record still kept.
     pub start: Offset,
-    /// The position of the next record to be appended.
+    /// The position of the next record to be appended, or of the first that cannot be read yet (its transaction is open): what a reader can reach.
     pub end: Offset,
 }
 
@@ -143,7 +148,12 @@ pub trait Log: Send + Sync {
 
 /// Reads some partitions of one topic in turn.
 pub trait LogReader: Send {
-    /// The next run of records of one of the partitions, of about `max_bytes` of values and at least one record. `None`: every
-    /// partition is read to its end, and nothing was appended for `wait`. A record that is appended meanwhile ends the wait at once.
+    /// The next run of records of one of the partitions, of about `max_bytes` of values and at least one record; a run without any
+    /// moves the position past a gap at the end. `None`: every partition is read to its end, and nothing was appended for `wait`. A
+    /// record that is appended meanwhile ends the wait at once.
+    ///
+    /// # Errors
+    ///
+    /// After a retryable one the reader goes on where it was; so it does after another, which comes again.
     fn read(&mut self, max_bytes: usize, wait: Duration) -> Result<Option<Records>, LogError>;
 }

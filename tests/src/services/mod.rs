@@ -1,5 +1,8 @@
 //! Real services for tests: each a process of its own on free ports, over a folder of its own, ended with the tests that started it.
 
+pub mod kafka;
+pub mod registry;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;

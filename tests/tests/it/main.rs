@@ -1,7 +1,9 @@
 //! All end to end tests, one module a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
 
+mod kafka;
 mod kills;
 mod memory;
 mod real_posts;
+mod registry;
 mod simulation;

@@ -10,7 +10,8 @@ use super::disk::Disk;
 use super::layout::base_of;
 use super::topic::{PartitionState, Topic};
 use crate::log::block::Block;
-use crate::log::{LogError, LogReader, RecordSpan, Records};
+use crate::log::run::Run;
+use crate::log::{LogError, LogReader, Records};
 use crate::position::{Cut, Offset, Partition};
 
 /// Offsets in a buffer are 32 bits wide; a run stays far below that.
@@ -32,14 +33,6 @@ struct Follow {
     ahead: Option<Run>,
     /// How much the last run from disk held, as a guess at the next.
     last_run_bytes: usize,
-}
-
-/// Decompressed records.
-struct Run {
-    spans: Vec<RecordSpan>,
-    payload: Bytes,
-    /// How many of them were handed out.
-    taken: usize,
 }
 
 impl EmbeddedReader {
@@ -149,7 +142,7 @@ impl Follow {
         }
         self.last_run_bytes = values.len();
         let taken = spans.partition_point(|span| span.offset < self.position);
-        Ok(Run { spans, payload: Bytes::from(values), taken })
+        Ok(Run::new(spans, Bytes::from(values), taken))
     }
 
     /// Why there is no block at the position: it was removed since the bounds were read, or never should have been missing.
@@ -174,27 +167,5 @@ fn seek(blocks: &mut DBRawIterator<'_>, key: &[u8]) {
     blocks.seek(key);
     if blocks.key() != Some(key) {
         blocks.seek_for_prev(key);
-    }
-}
-
-impl Run {
-    fn is_empty(&self) -> bool {
-        self.taken >= self.spans.len()
-    }
-
-    /// At least one record, and as many as fit into `max_bytes`. Values are shared, not copied.
-    fn take(&mut self, max_bytes: usize) -> (Vec<RecordSpan>, Bytes) {
-        if self.taken == 0 && self.payload.len() <= max_bytes {
-            return (std::mem::take(&mut self.spans), std::mem::take(&mut self.payload));
-        }
-        let rest = self.spans.get(self.taken..).unwrap_or_default();
-        let from = rest.first().map_or(0, |span| span.start);
-        let end_of = |span: &RecordSpan| span.start + span.len.unwrap_or(0);
-        let fitting = rest.partition_point(|span| (end_of(span) - from) as usize <= max_bytes).max(1);
-        let mut spans = rest.get(..fitting).unwrap_or_default().to_vec();
-        let to = spans.last().map_or(from, end_of);
-        spans.iter_mut().for_each(|span| span.start -= from);
-        self.taken += fitting;
-        (spans, self.payload.slice(from as usize..to as usize))
     }
 }

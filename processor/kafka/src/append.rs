@@ -1,0 +1,160 @@
+//! Appending: records go out in order, and an append ends when each of them is acknowledged by all replicas, or refused.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ThreadedProducer};
+use refold_processor::log::{LogError, NewRecord};
+use refold_processor::position::{Offset, Partition};
+
+use crate::connection::Connection;
+use crate::errors::{failed, is_unknown, not_made};
+use crate::heard::Listener;
+
+/// Appends to any topic of a cluster.
+#[derive(Default)]
+pub struct Appender {
+    /// Made when it is first needed: whoever only reads may not be allowed to append.
+    producer: Mutex<Option<Arc<ThreadedProducer<Listener>>>>,
+    listener: Listener,
+}
+
+/// The records of one append.
+struct Pending {
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+struct State {
+    places: Vec<Option<(Partition, Offset)>>,
+    left: usize,
+    failed: Option<RDKafkaErrorCode>,
+}
+
+/// Goes with a record to the broker and back.
+pub struct Ticket {
+    pending: Arc<Pending>,
+    index: usize,
+}
+
+/// How long a full buffer is given to empty, between two looks.
+const BUFFER_WAIT: Duration = Duration::from_millis(5);
+/// librdkafka tells the fate of each record within the delivery timeout; this is for its threads to be late.
+const LATE: Duration = Duration::from_secs(30);
+
+impl Ticket {
+    /// The record's fate.
+    pub fn settle(self, result: &DeliveryResult<'_>) {
+        let settled = match result {
+            Ok(message) => match (u32::try_from(message.partition()), u64::try_from(message.offset())) {
+                (Ok(partition), Ok(offset)) => Ok((Partition(partition), Offset(offset))),
+                // A retry of a record that was taken long ago: it is in the log, but nobody can say where.
+                _ => Err(RDKafkaErrorCode::NoOffset),
+            },
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        let mut state = self.pending.state.lock();
+        match settled {
+            Ok(place) => {
+                if let Some(slot) = state.places.get_mut(self.index) {
+                    *slot = Some(place);
+                }
+            }
+            Err(code) => state.failed = state.failed.or(Some(code)),
+        }
+        state.left -= 1;
+        if state.left == 0 {
+            self.pending.settled.notify_all();
+        }
+    }
+}
+
+impl Appender {
+    /// Appends records to a topic that is there.
+    pub fn append(&self, connection: &Connection, topic: &str, records: &[NewRecord]) -> Result<Vec<(Partition, Offset)>, LogError> {
+        let producer = self.producer(connection)?;
+        let state = State { places: vec![None; records.len()], left: records.len(), failed: None };
+        let pending = Arc::new(Pending { state: Mutex::new(state), settled: Condvar::new() });
+        let until = Instant::now() + connection.settings.delivery_timeout();
+        for (index, record) in records.iter().enumerate() {
+            if let Err(code) = send(&producer, topic, record, &pending, index, until) {
+                let mut state = pending.state.lock();
+                state.failed = state.failed.or(Some(code));
+                // Those before it are on their way: they are waited for, so that what comes next comes behind them.
+                state.left -= records.len() - index;
+                break;
+            }
+        }
+        let mut state = pending.state.lock();
+        while state.left > 0 {
+            if pending.settled.wait_until(&mut state, until + LATE).timed_out() {
+                state.failed = state.failed.or(Some(RDKafkaErrorCode::MessageTimedOut));
+                break;
+            }
+        }
+        match state.failed {
+            None => {
+                self.listener.heard.is_well();
+                Ok(state.places.iter().flatten().copied().collect())
+            }
+            Some(code) => Err(self.failed(connection, &producer, topic, code)),
+        }
+    }
+
+    fn producer(&self, connection: &Connection) -> Result<Arc<ThreadedProducer<Listener>>, LogError> {
+        let mut producer = self.producer.lock();
+        if let Some(producer) = producer.as_ref() {
+            return Ok(producer.clone());
+        }
+        let config = connection.settings.appending();
+        let made = config.create_with_context::<_, ThreadedProducer<Listener>>(self.listener.clone()).map_err(|error| not_made(&error))?;
+        Ok(producer.insert(Arc::new(made)).clone())
+    }
+
+    fn failed(&self, connection: &Connection, producer: &Arc<ThreadedProducer<Listener>>, topic: &str, code: RDKafkaErrorCode) -> LogError {
+        if is_unknown(code) {
+            connection.forget(topic);
+        }
+        let doing = format!("appending to topic {topic}");
+        let Some((fatal, why)) = producer.client().fatal_error() else {
+            return failed(code, &doing, Some(topic), &self.listener.heard);
+        };
+        // This one takes nothing any more; the next append gets another.
+        let mut current = self.producer.lock();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, producer)) {
+            *current = None;
+        }
+        tracing::warn!(topic, code = %fatal, why, "the appending client gave up; another takes its place");
+        match failed(fatal, &doing, Some(topic), &self.listener.heard) {
+            LogError::Away(_) => LogError::Away(format!("{doing} failed: {why}")),
+            other => other,
+        }
+    }
+}
+
+/// Hands a record to librdkafka, as soon as its buffer has room for it.
+fn send(
+    producer: &ThreadedProducer<Listener>,
+    topic: &str,
+    record: &NewRecord,
+    pending: &Arc<Pending>,
+    index: usize,
+    until: Instant,
+) -> Result<(), RDKafkaErrorCode> {
+    let ticket = Box::new(Ticket { pending: pending.clone(), index });
+    let mut next = BaseRecord::with_opaque_to(topic, ticket).payload(record.value.as_ref());
+    next.key = record.key.as_deref();
+    loop {
+        match producer.send::<[u8], [u8]>(next) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) if Instant::now() < until => {
+                next = refused;
+                std::thread::sleep(BUFFER_WAIT);
+            }
+            Err((error, _)) => return Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A schema registry that speaks Confluent's protocol: writers' schemas by their ids, and ids for schemas.
+//!
+//! Only an answer that says so makes a schema unknown. A registry that cannot be reached, refuses, or answers with something else is
+//! *away*: records wait for it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use parking_lot::RwLock;
+use refold_processor::decode::{SchemaError, SchemaLookup, rabin_fingerprint};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+/// How to reach a schema registry.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistrySettings {
+    /// Its address, with the path that its API is under.
+    pub url: String,
+    /// The user name, if it asks for one.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// How long it is given to answer, milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        RegistrySettings { url: "http://127.0.0.1:8081".to_owned(), username: None, password: None, timeout_ms: 10_000 }
+    }
+}
+
+impl fmt::Debug for RegistrySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_password = self.password.is_some();
+        f.debug_struct("RegistrySettings")
+            .field("url", &self.url)
+            .field("username", &self.username)
+            .field("has_password", &has_password)
+            .field("timeout_ms", &self.timeout_ms)
+            .finish()
+    }
+}
+
+/// Why the registry did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// It does not answer now; the same call may succeed later.
+    #[error("the schema registry at {url} is away: {message}")]
+    Away {
+        /// Its address.
+        url: String,
+        /// What was met with.
+        message: String,
+    },
+    /// It refuses a schema.
+    #[error("the schema registry at {url} refuses the schema for subject {subject}: {message}")]
+    Refused {
+        /// Its address.
+        url: String,
+        /// The subject.
+        subject: String,
+        /// What it says.
+        message: String,
+    },
+    /// The settings cannot be used.
+    #[error("{0}")]
+    Settings(String),
+}
+
+impl RegistryError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, RegistryError::Away { .. })
+    }
+}
+
+/// A client of one registry.
+pub struct Registry {
+    url: String,
+    authorization: Option<String>,
+    agent: Agent,
+    known: RwLock<Known>,
+    /// Asked for fingerprints and for ids that no registry gives.
+    declared: Option<Arc<dyn SchemaLookup>>,
+}
+
+/// A schema never changes under its id, so it is asked for once.
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<u32, String>,
+    by_fingerprint: HashMap<u64, String>,
+}
+
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+/// The protocol's code for a schema that is not there. A bare 404 can as well come from a wrong address.
+const SCHEMA_NOT_FOUND: u64 = 40403;
+/// Ids of a registry are positive 32-bit integers.
+const MOST_ID: u32 = i32::MAX as u32;
+/// How much of an answer that is not understood is told.
+const SHOWN: usize = 200;
+
+impl Registry {
+    /// A client; nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// The address is not one, or has a password in it.
+    pub fn new(settings: &RegistrySettings) -> Result<Registry, RegistryError> {
+        let url = settings.url.trim_end_matches('/').to_owned();
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let authority = rest.and_then(|rest| rest.split('/').next()).filter(|authority| !authority.is_empty());
+        match authority {
+            None => return Err(RegistryError::Settings(format!("the schema registry's url has to start with http:// or https://, not {url:?}"))),
+            // The address is told in errors.
+            Some(authority) if authority.contains('@') => {
+                return Err(RegistryError::Settings(
+                    "the schema registry's url has credentials in it: use the settings username and password".to_owned(),
+                ));
+            }
+            Some(_) => {}
+        }
+        let authorization = settings.username.as_ref().map(|username| {
+            let credentials = format!("{username}:{}", settings.password.as_deref().unwrap_or_default());
+            format!("Basic {}", BASE64_STANDARD.encode(credentials))
+        });
+        let timeout = Some(Duration::from_millis(settings.timeout_ms));
+        let agent = Agent::config_builder().timeout_global(timeout).http_status_as_error(false).build().into();
+        Ok(Registry { url, authorization, agent, known: RwLock::default(), declared: None })
+    }
+
+    /// Asks `declared` where no registry can answer: for fingerprints (single-object encoding), and for ids that were derived from a schema.
+    pub fn with_declared(self, declared: Arc<dyn SchemaLookup>) -> Registry {
+        Registry { declared: Some(declared), ..self }
+    }
+
+    /// Registers a schema under a subject and answers its id; one that is there already keeps the id it has.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Refused`] when the schema is not valid or not compatible with those before it.
+    pub fn register(&self, subject: &str, schema_json: &str) -> Result<u32, RegistryError> {
+        let path = format!("/subjects/{}/versions", path_segment(subject));
+        let mut request = self.agent.post(format!("{}{path}", self.url)).header("Accept", CONTENT_TYPE).header("Content-Type", CONTENT_TYPE);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let body = json!({ "schema": schema_json, "schemaType": "AVRO" }).to_string();
+        let answer = self.answer(request.send(body))?;
+        if matches!(answer.status, 400 | 409 | 422) {
+            let message = answer.said();
+            return Err(RegistryError::Refused { url: self.url.clone(), subject: subject.to_owned(), message });
+        }
+        let id = answer.field("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        let id = id.filter(|_| answer.status == 200).ok_or_else(|| self.not_understood(&answer, &path))?;
+        self.remember(id, schema_json);
+        Ok(id)
+    }
+
+    /// The schema with an id, as JSON text. `None`: the registry has none.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Away`]: nobody can tell now.
+    pub fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
+        if let Some(schema) = self.known.read().by_id.get(&id) {
+            return Ok(Some(schema.clone()));
+        }
+        let path = format!("/schemas/ids/{id}");
+        let mut request = self.agent.get(format!("{}{path}", self.url)).header("Accept", CONTENT_TYPE);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let answer = self.answer(request.call())?;
+        match (answer.status, answer.field("schema").and_then(Value::as_str)) {
+            (200, Some(schema)) => {
+                self.remember(id, schema);
+                Ok(Some(schema.to_owned()))
+            }
+            (404, _) if answer.field("error_code").and_then(Value::as_u64) == Some(SCHEMA_NOT_FOUND) => Ok(None),
+            _ => Err(self.not_understood(&answer, &path)),
+        }
+    }
+
+    fn remember(&self, id: u32, schema: &str) {
+        let mut known = self.known.write();
+        known.by_id.insert(id, schema.to_owned());
+        // What is not Avro has no fingerprint.
+        if let Ok(fingerprint) = rabin_fingerprint(schema) {
+            known.by_fingerprint.insert(fingerprint, schema.to_owned());
+        }
+    }
+
+    fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Answer, RegistryError> {
+        let mut response = response.map_err(|error| self.away(error.to_string()))?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.away(error.to_string()))?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Answer { status: response.status().as_u16(), body })
+    }
+
+    fn away(&self, message: String) -> RegistryError {
+        RegistryError::Away { url: self.url.clone(), message }
+    }
+
+    fn not_understood(&self, answer: &Answer, path: &str) -> RegistryError {
+        let hint = match answer.status {
+            401 | 403 => "; check the settings username and password",
+            404 | 405 => "; check that the setting url has the path that its API is under",
+            _ => "",
+        };
+        self.away(format!("it answers {path} with status {}: {}{hint}", answer.status, answer.said()))
+    }
+}
+
+struct Answer {
+    status: u16,
+    body: Value,
+}
+
+impl Answer {
+    fn field(&self, name: &str) -> Option<&Value> {
+        self.body.get(name)
+    }
+
+    /// What the registry says to it, in short.
+    fn said(&self) -> String {
+        let said = match self.field("message").and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => self.body.as_str().map_or_else(|| self.body.to_string(), str::to_owned),
+        };
+        said.trim().chars().take(SHOWN).collect()
+    }
+}
+
+impl SchemaLookup for Registry {
+    fn by_id(&self, id: u32) -> Result<Option<String>, SchemaError> {
+        match (&self.declared, id > MOST_ID) {
+            (Some(declared), true) => declared.by_id(id),
+            (None, true) => Ok(None),
+            (_, false) => self.schema(id).map_err(|error| SchemaError::Away(error.to_string())),
+        }
+    }
+
+    fn by_fingerprint(&self, fingerprint: u64) -> Result<Option<String>, SchemaError> {
+        if let Some(schema) = self.known.read().by_fingerprint.get(&fingerprint) {
+            return Ok(Some(schema.clone()));
+        }
+        self.declared.as_ref().map_or(Ok(None), |declared| declared.by_fingerprint(fingerprint))
+    }
+}
+
+/// A part of a path, with everything but unreserved characters encoded (RFC 3986).
+fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(char::from(byte)),
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn settings(url: &str) -> RegistrySettings {
+        RegistrySettings { url: url.to_owned(), password: Some("hunter2".to_owned()), ..RegistrySettings::default() }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert!(!format!("{:?}", settings("http://registry")).contains("hunter2"));
+        let error = Registry::new(&settings("http://user:hunter2@registry/")).err().unwrap().to_string();
+        assert!(error.contains("username and password") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn an_address_needs_a_scheme() {
+        for url in ["registry:8081", "", "ftp://registry", "http://"] {
+            assert!(matches!(Registry::new(&settings(url)), Err(RegistryError::Settings(_))), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn subjects_are_encoded() {
+        assert_eq!(path_segment("a/b value-é"), "a%2Fb%20value-%C3%A9");
+    }
+}

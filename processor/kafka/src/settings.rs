@@ -1,0 +1,261 @@
+//! What the user said about a Kafka cluster, and the librdkafka properties that follow from it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use refold_processor::log::{LogError, MAX_VALUE_BYTES};
+use serde::Deserialize;
+
+/// How to reach a Kafka cluster, and how to use it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaSettings {
+    /// Addresses of some of its brokers: `host:port`, separated by commas.
+    pub brokers: String,
+    /// Properties of librdkafka, such as `security.protocol`, `sasl.*`, `ssl.*`. Not those that the meaning of the log depends on.
+    pub properties: BTreeMap<String, String>,
+    /// How appended records are compressed.
+    pub compression: Compression,
+    /// Copies of each partition of topics that are created; without it the cluster's default.
+    pub replication_factor: Option<u16>,
+    /// How long brokers are given to answer a question, milliseconds; then the log is away.
+    pub request_timeout_ms: u64,
+    /// How long an append waits for its acknowledgement, brokers that are away included, milliseconds; then the log is away.
+    pub delivery_timeout_ms: u64,
+    /// How long a record may wait for others to travel with, milliseconds.
+    pub linger_ms: u64,
+    /// About the most memory that a reader fetches ahead into, bytes.
+    pub reader_memory_bytes: usize,
+    /// The most memory for records that wait to be acknowledged, bytes. The largest record takes half of it.
+    pub append_memory_bytes: usize,
+}
+
+/// How appended records are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: cheap on both sides.
+    #[default]
+    Lz4,
+    /// Zstandard: smaller, for more processor time.
+    Zstd,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        KafkaSettings {
+            brokers: "127.0.0.1:9092".to_owned(),
+            properties: BTreeMap::new(),
+            compression: Compression::default(),
+            replication_factor: None,
+            request_timeout_ms: 10_000,
+            delivery_timeout_ms: 120_000,
+            linger_ms: 2,
+            reader_memory_bytes: 64 << 20,
+            append_memory_bytes: 2 * MAX_VALUE_BYTES,
+        }
+    }
+}
+
+/// Values of properties may be secrets: only their names are shown.
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .field("compression", &self.compression)
+            .field("replication_factor", &self.replication_factor)
+            .field("request_timeout_ms", &self.request_timeout_ms)
+            .field("delivery_timeout_ms", &self.delivery_timeout_ms)
+            .field("linger_ms", &self.linger_ms)
+            .field("reader_memory_bytes", &self.reader_memory_bytes)
+            .field("append_memory_bytes", &self.append_memory_bytes)
+            .finish()
+    }
+}
+
+/// Properties that another value of would change what the log promises, each with what to use instead.
+const RESERVED: [(&str, &str); 26] = [
+    ("bootstrap.servers", "the setting brokers"),
+    ("metadata.broker.list", "the setting brokers"),
+    ("compression.codec", "the setting compression"),
+    ("compression.type", "the setting compression"),
+    ("message.timeout.ms", "the setting delivery_timeout_ms"),
+    ("delivery.timeout.ms", "the setting delivery_timeout_ms"),
+    ("linger.ms", "the setting linger_ms"),
+    ("queue.buffering.max.ms", "the setting linger_ms"),
+    ("queued.max.messages.kbytes", "the setting reader_memory_bytes"),
+    ("fetch.max.bytes", "the setting reader_memory_bytes"),
+    ("queue.buffering.max.kbytes", "the setting append_memory_bytes"),
+    ("queue.buffering.max.messages", "the setting append_memory_bytes"),
+    ("message.max.bytes", "the setting append_memory_bytes"),
+    ("acks", "nothing: records are acknowledged by all replicas"),
+    ("request.required.acks", "nothing: records are acknowledged by all replicas"),
+    ("enable.idempotence", "nothing: appends are idempotent"),
+    ("transactional.id", "nothing: appends are not transactional"),
+    ("partitioner", "nothing: keys are placed as Kafka's own clients place them"),
+    ("group.id", "nothing: readers belong to no group"),
+    ("enable.auto.commit", "nothing: positions are not kept in Kafka"),
+    ("enable.auto.offset.store", "nothing: positions are not kept in Kafka"),
+    ("auto.offset.reset", "nothing: a hole in the log is an error"),
+    ("isolation.level", "nothing: what is committed is read"),
+    ("enable.partition.eof", "nothing: readers need it"),
+    ("allow.auto.create.topics", "nothing: topics are created by name"),
+    ("enable.gapless.guarantee", "nothing: an append that fails says so"),
+];
+
+/// Room for a fetch of at least the largest record that brokers take by default.
+const LEAST_READER_MEMORY: usize = 8 << 20;
+const MOST_READER_MEMORY: usize = 1 << 30;
+const LEAST_APPEND_MEMORY: usize = 4 << 20;
+/// librdkafka takes no answer of more than 100 MB by default; what a fetch asks for has to stay below.
+const MOST_FETCH_BYTES: usize = 90 << 20;
+
+impl KafkaSettings {
+    /// Refuses what cannot work, before a client is made of it.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        if self.brokers.trim().is_empty() {
+            return Err(LogError::Broken("brokers is empty: name at least one broker of the kafka cluster, as host:port".to_owned()));
+        }
+        for name in self.properties.keys() {
+            if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
+                return Err(LogError::Broken(format!("kafka property {name} cannot be set: use {instead}")));
+            }
+        }
+        let within = |name: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(LogError::Broken(format!("{name} is {value}: use {least} to {most}"))),
+        };
+        within("reader_memory_bytes", self.reader_memory_bytes, LEAST_READER_MEMORY, MOST_READER_MEMORY)?;
+        within("append_memory_bytes", self.append_memory_bytes, LEAST_APPEND_MEMORY, 2 * MAX_VALUE_BYTES)?;
+        within("request_timeout_ms", self.request_timeout_ms as usize, 100, 600_000)?;
+        within("delivery_timeout_ms", self.delivery_timeout_ms as usize, 100, 24 * 3_600_000)?;
+        within("linger_ms", self.linger_ms as usize, 0, 10_000)
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+
+    pub(crate) fn delivery_timeout(&self) -> Duration {
+        Duration::from_millis(self.delivery_timeout_ms)
+    }
+
+    /// The largest value that can be appended.
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        self.append_memory_bytes / 2
+    }
+
+    /// For a client that asks questions.
+    pub(crate) fn asking(&self) -> ClientConfig {
+        self.client([])
+    }
+
+    /// For the client that appends.
+    pub(crate) fn appending(&self) -> ClientConfig {
+        let compression = match self.compression {
+            Compression::None => "none",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        // Room for the key and the record's envelope.
+        let max_record_bytes = self.max_value_bytes() + (64 << 10);
+        self.client([
+            ("acks", "all".to_owned()),
+            ("enable.idempotence", "true".to_owned()),
+            // The partitions that Java clients would choose.
+            ("partitioner", "murmur2_random".to_owned()),
+            ("compression.codec", compression.to_owned()),
+            ("linger.ms", self.linger_ms.to_string()),
+            ("message.timeout.ms", self.delivery_timeout_ms.to_string()),
+            ("message.max.bytes", max_record_bytes.to_string()),
+            ("queue.buffering.max.messages", "0".to_owned()),
+            ("queue.buffering.max.kbytes", (self.append_memory_bytes / 1024).to_string()),
+        ])
+    }
+
+    /// For a client that reads.
+    pub(crate) fn reading(&self) -> ClientConfig {
+        // Half is what waits to be taken, a quarter what is on its way; the rest is what was taken and is being handed out.
+        let queued_kbytes = self.reader_memory_bytes / 2 / 1024;
+        let fetch_bytes = (self.reader_memory_bytes / 4).min(MOST_FETCH_BYTES);
+        let partition_bytes = fetch_bytes.min(4 << 20);
+        self.client([
+            ("isolation.level", "read_committed".to_owned()),
+            ("auto.offset.reset", "error".to_owned()),
+            ("enable.auto.commit", "false".to_owned()),
+            ("enable.auto.offset.store", "false".to_owned()),
+            ("enable.partition.eof", "true".to_owned()),
+            ("queued.max.messages.kbytes", queued_kbytes.to_string()),
+            ("fetch.max.bytes", fetch_bytes.to_string()),
+            ("max.partition.fetch.bytes", partition_bytes.to_string()),
+            // A record that is appended is sent at once; this only bounds how late the end is told behind a transaction's marker.
+            ("fetch.min.bytes", "1".to_owned()),
+            ("fetch.wait.max.ms", "100".to_owned()),
+            // By default a second passes before a queue that was full is filled again.
+            ("fetch.queue.backoff.ms", "1".to_owned()),
+            ("fetch.error.backoff.ms", "100".to_owned()),
+        ])
+    }
+
+    fn client<const N: usize>(&self, own: [(&str, String); N]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("client.id", "refold")
+            .set("socket.keepalive.enable", "true")
+            .set("log.connection.close", "false")
+            .set("reconnect.backoff.max.ms", "1000");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers).set("allow.auto.create.topics", "false");
+        for (name, value) in own {
+            // What only tunes gives way to what the user said.
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        // What is shown is decided by whoever listens.
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn with(name: &str, value: &str) -> KafkaSettings {
+        KafkaSettings { properties: BTreeMap::from([(name.to_owned(), value.to_owned())]), ..KafkaSettings::default() }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?}", with("sasl.password", "hunter2"));
+        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_the_log_depends_on_cannot_be_set() {
+        let error = with("isolation.level", "read_uncommitted").check().unwrap_err().to_string();
+        assert!(error.contains("isolation.level"), "{error}");
+        assert!(with("sasl.mechanism", "PLAIN").check().is_ok());
+    }
+
+    #[test]
+    fn what_only_tunes_can_be_set() {
+        assert_eq!(with("fetch.wait.max.ms", "7").reading().get("fetch.wait.max.ms"), Some("7"));
+    }
+
+    #[test]
+    fn bounds_are_said_with_the_setting() {
+        let error = KafkaSettings { reader_memory_bytes: 1, ..KafkaSettings::default() }.check().unwrap_err().to_string();
+        assert!(error.starts_with("reader_memory_bytes is 1: use "), "{error}");
+    }
+}

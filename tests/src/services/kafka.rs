@@ -1,0 +1,207 @@
+//! A Kafka broker of its own: one node that is its own controller, with a plain listener, one that asks for a password, and one with TLS.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use refold_kafka::{KafkaLog, KafkaSettings};
+use tempfile::TempDir;
+
+use super::{Process, folder};
+use crate::program::free_port;
+
+/// The user that the listener with passwords knows.
+pub const USER: &str = "refold";
+/// Its password.
+pub const PASSWORD: &str = "correct horse";
+
+/// A broker, which can be ended and started again over the same folder and ports.
+pub struct Kafka {
+    process: Option<Process>,
+    folder: TempDir,
+    jars: PathBuf,
+    port: u16,
+    password_port: u16,
+    tls_port: u16,
+}
+
+impl Kafka {
+    /// Formats a folder and starts a broker over it.
+    pub fn start() -> Kafka {
+        let folder_of_broker = tempfile::tempdir().unwrap();
+        let (port, password_port, tls_port) = (free_port(), free_port(), free_port());
+        let mut kafka =
+            Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
+        make_certificate(kafka.folder.path());
+        std::fs::write(kafka.settings(), kafka.server_properties()).unwrap();
+        let formatted = Command::new("java")
+            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &kafka.class_path(), "kafka.tools.StorageTool"])
+            .args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
+            .arg(kafka.settings())
+            .output()
+            .unwrap();
+        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+        kafka.start_again();
+        kafka
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn class_path(&self) -> String {
+        format!("{}/*", self.jars.display())
+    }
+
+    fn server_properties(&self) -> String {
+        let Kafka { port, password_port, tls_port, .. } = self;
+        let folder = self.folder.path().display();
+        let controller = free_port();
+        let jaas = format!("org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";");
+        format!(
+            "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{password_port},SSL://127.0.0.1:{tls_port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{password_port},SSL://127.0.0.1:{tls_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config={jaas}
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+log.dirs={folder}/log
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+log.cleaner.backoff.ms=100
+log.cleaner.dedupe.buffer.size=2000000
+num.network.threads=2
+num.io.threads=4
+"
+        )
+    }
+
+    /// The address of the plain listener.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The address of the listener that asks for a password.
+    pub fn brokers_with_password(&self) -> String {
+        format!("127.0.0.1:{}", self.password_port)
+    }
+
+    /// The address of the listener with TLS.
+    pub fn brokers_with_tls(&self) -> String {
+        format!("localhost:{}", self.tls_port)
+    }
+
+    /// The certificate that its clients have to trust.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
+    }
+
+    /// Starts it over the same folder and ports, and waits until it answers.
+    pub fn start_again(&mut self) {
+        let arguments =
+            ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", &self.class_path(), "kafka.Kafka", self.settings().to_str().unwrap()]
+                .map(str::to_owned);
+        let mut process = Process::start("java", &arguments, self.folder.path(), &self.folder.path().join("kafka.log"));
+        process.wait_for_port(self.port);
+        self.process = Some(process);
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process().kill();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn stop(&mut self) {
+        self.process().signal("-TERM");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.process().is_running() {
+            assert!(Instant::now() < deadline, "the broker does not end:\n{}", self.process().said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: &str) {
+        assert!(self.process().signal(signal));
+    }
+
+    /// Settings of a log on it.
+    pub fn log_settings(&self) -> KafkaSettings {
+        KafkaSettings { brokers: self.brokers(), ..KafkaSettings::default() }
+    }
+
+    /// A log on it.
+    pub fn log(&self) -> KafkaLog {
+        KafkaLog::open(self.log_settings()).unwrap()
+    }
+
+    /// A client's configuration.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.brokers());
+        config
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    /// Creates a topic with properties of its own.
+    pub fn create_topic(&self, topic: &str, properties: &[(&str, &str)]) {
+        let mut new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+        new.config = properties.to_vec();
+        let results = block_on(self.admin().create_topics([&new], &options())).unwrap();
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Deletes topics; those that are not there stay so.
+    pub fn delete_topics(&self, topics: &[&str]) {
+        block_on(self.admin().delete_topics(topics, &options())).unwrap();
+    }
+
+    /// Makes a partition forget its records below `to`.
+    pub fn delete_records(&self, topic: &str, partition: u32, to: u64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition as i32, Offset::Offset(to as i64)).unwrap();
+        let deleted = block_on(self.admin().delete_records(&offsets, &options())).unwrap();
+        assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
+    }
+}
+
+fn options() -> AdminOptions {
+    let timeout = Some(Duration::from_secs(30));
+    AdminOptions::new().operation_timeout(timeout).request_timeout(timeout)
+}
+
+/// A certificate for `localhost` that signs itself, and the file with its key that a broker wants.
+fn make_certificate(folder: &Path) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"])
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success(), "openssl cannot make a certificate");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    std::fs::write(folder.join("broker.pem"), read("key.pem") + &read("certificate.pem")).unwrap();
+}

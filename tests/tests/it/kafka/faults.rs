@@ -1,0 +1,121 @@
+//! A broker that ends, is killed, hangs, and comes back, while it is appended to and read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+/// Numbered records, some at a time, each append acknowledged before the next.
+fn append_until(log: &KafkaLog, topic: &str, stop: &AtomicBool) -> Vec<(String, (Partition, Offset))> {
+    let mut appended = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let values: Vec<String> = (0..7).map(|number| (appended.len() + number).to_string()).collect();
+        let records = values.iter().map(|value| NewRecord { key: Some(Bytes::from(value.clone())), value: Bytes::from(value.clone()) });
+        let placed = log.append(topic, records.collect()).unwrap();
+        appended.extend(values.into_iter().zip(placed));
+    }
+    appended
+}
+
+#[test]
+fn acknowledged_records_are_there_once_and_in_order_whatever_happens_to_the_broker() {
+    let topic = "survives";
+    let mut kafka = Kafka::start();
+    let log = Arc::new(KafkaLog::open(KafkaSettings { request_timeout_ms: 3_000, ..kafka.log_settings() }).unwrap());
+    log.create_topic(topic, 3).unwrap();
+    let from: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, Offset(0))).collect();
+    let (stop, read_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let appending = std::thread::spawn({
+        let (log, stop) = (log.clone(), stop.clone());
+        move || append_until(&log, topic, &stop)
+    });
+    let reading = std::thread::spawn({
+        let (log, read_all) = (log.clone(), read_all.clone());
+        move || {
+            // One reader all the way through: it finds the broker again by itself.
+            let mut reader = log.reader(topic, &from).unwrap();
+            let mut seen = Vec::new();
+            loop {
+                // Asked before reading: what was appended until then is read if there is nothing more.
+                let is_last = read_all.load(Ordering::Relaxed);
+                match patiently(|| reader.read(10_000, Duration::from_millis(200))) {
+                    Some(records) => {
+                        let values = texts(&records).into_iter();
+                        seen.extend(values.zip(records.spans.iter().map(|span| (records.partition, span.offset))));
+                    }
+                    None if is_last => return seen,
+                    None => {}
+                }
+            }
+        }
+    });
+    for round in 0..3 {
+        std::thread::sleep(Duration::from_millis(1_000));
+        match round {
+            0 => kafka.stop(),
+            _ => kafka.kill(),
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        kafka.start_again();
+        until("the log answers again", || log.bounds(topic, ONLY).is_ok());
+    }
+    std::thread::sleep(Duration::from_millis(1_000));
+    stop.store(true, Ordering::Relaxed);
+    let mut appended = appending.join().unwrap();
+    let ends: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, log.bounds(topic, partition).unwrap().end)).collect();
+    assert_eq!(ends.sum(), appended.len() as u64, "nothing is in the log twice");
+    read_all.store(true, Ordering::Relaxed);
+    let mut seen = reading.join().unwrap();
+    assert!(appended.len() > 100, "{}", appended.len());
+    let place = |(_, place): &(String, (Partition, Offset))| *place;
+    // Appended in the order of their numbers: by place, numbers rise within a partition.
+    appended.sort_by_key(place);
+    let in_order = |pair: &[(String, (Partition, Offset))]| {
+        pair[0].1.0 != pair[1].1.0 || pair[0].0.parse::<u64>().unwrap() < pair[1].0.parse::<u64>().unwrap()
+    };
+    assert!(appended.windows(2).all(in_order), "a partition keeps the order of appends");
+    seen.sort_by_key(place);
+    assert!(seen == appended, "{} read of {}", seen.len(), appended.len());
+}
+
+#[test]
+fn a_broker_that_hangs_is_away_until_it_goes_on() {
+    let topic = "hangs";
+    let mut kafka = Kafka::start();
+    let settings = KafkaSettings { request_timeout_ms: 1_000, delivery_timeout_ms: 1_500, ..kafka.log_settings() };
+    let log = KafkaLog::open(settings).unwrap();
+    log.create_topic(topic, 1).unwrap();
+    log.append(topic, vec![keyless("before")]).unwrap();
+    let mut reader = log.reader(topic, &at(0)).unwrap();
+    assert_eq!(texts(&reader.read(ROOMY, SOON).unwrap().unwrap()), ["before"]);
+    kafka.signal("-STOP");
+    let started = Instant::now();
+    let error = log.append(topic, vec![keyless("lost")]).unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains(topic), "{error}");
+    let error = log.bounds(topic, ONLY).unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains(topic), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    kafka.signal("-CONT");
+    let placed = patiently(|| log.append(topic, vec![keyless("after")]));
+    let mut read = Vec::new();
+    while read.last().is_none_or(|last| last != "after") {
+        read.extend(patiently(|| reader.read(ROOMY, SOON)).into_iter().flat_map(|records| texts(&records)));
+    }
+    // What was given up may have arrived, or not, but nothing else.
+    assert!(distinct(&read) == read.len() && read.len() as u64 == placed[0].1.0, "{read:?} at {placed:?}");
+}
+
+#[test]
+fn a_reader_that_waits_says_when_the_broker_is_away() {
+    let topic = "quiet";
+    let mut kafka = Kafka::start();
+    let log = KafkaLog::open(KafkaSettings { request_timeout_ms: 1_000, ..kafka.log_settings() }).unwrap();
+    log.create_topic(topic, 1).unwrap();
+    let mut reader = log.reader(topic, &at(0)).unwrap();
+    assert!(reader.read(ROOMY, Duration::from_millis(300)).unwrap().is_none());
+    kafka.kill();
+    until("the reader notices", || reader.read(ROOMY, Duration::from_millis(100)).is_err_and(|error| error.is_retryable()));
+    kafka.start_again();
+    patiently(|| log.append(topic, vec![keyless("back")]));
+    let records = patiently(|| reader.read(ROOMY, SOON)).expect("the same reader goes on");
+    assert_eq!(texts(&records), ["back"]);
+}
