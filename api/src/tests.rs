@@ -86,6 +86,7 @@ fn tweets() -> Source {
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1 << 10,
+        retention: Default::default(),
     }
 }
 
