@@ -115,6 +115,9 @@ pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Proble
 /// `GET /v1/admin/history`: the audit trail, the newest entry last.
 pub async fn history(State(state): State<ApiState>, Query(query): Query<HistoryQuery>) -> Result<Json<Value>, Problem> {
     blocking(move || {
+        if let Some(view) = &query.view {
+            versions_of(&state, view)?;
+        }
         let limit = query.limit.unwrap_or(100).min(HISTORY_MAX);
         let entries = state.0.ports.catalogue.history(query.view.as_deref(), limit)?;
         Ok(Json(json!({ "history": entries })))

@@ -11,6 +11,7 @@ mod key;
 mod metrics;
 mod page;
 mod problem;
+mod quarantine;
 mod rates;
 pub mod records;
 mod rows;
@@ -46,6 +47,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/admin/history", get(admin::history))
         .route("/v1/admin/views/{view}/replay", post(admin::replay))
         .route("/v1/admin/views/{view}/switch", post(admin::switch))
+        .route("/v1/views/{view}/quarantine", get(quarantine::list))
+        .route("/v1/views/{view}/quarantine/{partition}/{offset}", get(quarantine::one))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::admin));
     Router::new()
         .route("/", get(page::show))
@@ -61,6 +64,7 @@ pub fn router(state: ApiState) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .route_layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
         .fallback(no_such_route)
+        .layer(middleware::map_response(problem::of_every_refusal))
         .layer(middleware::from_fn(guard::same_origin))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request was not finished: a defect; the server's log has more").into_response()

@@ -1,5 +1,6 @@
 //! What is answered when something is wrong: problem documents, RFC 9457.
 
+use axum::body::to_bytes;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use refold_processor::log::LogError;
@@ -10,6 +11,9 @@ use serde_json::{Map, Value, json};
 
 /// The media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The most that is shown of a refusal in plain text, bytes.
+const REFUSAL_BYTES: usize = 4 << 10;
 
 /// What every problem's `type` begins with.
 const TYPE_PREFIX: &str = "urn:refold:problem:";
@@ -103,6 +107,21 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// What refuses a request before a route sees it (a path that is no text, a query that does not parse) does so in plain text: that becomes a problem document too.
+pub async fn of_every_refusal(response: Response) -> Response {
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if !status.is_client_error() || content_type.contains("json") {
+        return response;
+    }
+    let said = to_bytes(response.into_body(), REFUSAL_BYTES).await.unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&said).trim() {
+        "" => status.canonical_reason().unwrap_or("the request is refused").to_lowercase(),
+        said => said.to_owned(),
+    };
+    Problem::new(status, "request", "The request is wrong", detail).into_response()
 }
 
 impl From<StoreError> for Problem {

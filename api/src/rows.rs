@@ -147,6 +147,11 @@ fn resolve<'a>(state: &ApiState, view: &str, versions: &'a [VersionRecord], want
             None => return Err(nothing_active(state, view, versions)),
         },
     };
+    record_of(view, versions, version)
+}
+
+/// The record of a version that is there.
+pub(crate) fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: Version) -> Result<&'a VersionRecord, Problem> {
     let Some(record) = versions.iter().find(|record| record.version == version) else {
         let known: Vec<u32> = versions.iter().map(|record| record.version.0).collect();
         return Err(Problem::not_found(format!("view {view} has no version {version}")).with("versions", known));

@@ -7,12 +7,15 @@ use parking_lot::RwLock;
 use refold_collector::{CollectError, Encoder};
 use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
+use refold_processor::engine::error::EngineError;
+use refold_processor::engine::quarantined::{Page, Wanted};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::Worker;
 use refold_processor::log::Log;
 use refold_processor::source::{Source, Sources};
 use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::{Catalogue, VersionRecord};
+use refold_processor::table::Version;
 use refold_processor::view::View;
 use tokio::sync::Semaphore;
 
@@ -28,6 +31,12 @@ pub trait Running: Send + Sync {
 
     /// The catalogue has changed: look at it now.
     fn look(&self);
+
+    /// Quarantined events of one of them; `None` when it is not one of them.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    fn quarantined(&self, view: &str, version: Version, wanted: &Wanted) -> Result<Option<Page>, EngineError>;
 }
 
 impl Running for Worker {
@@ -37,6 +46,10 @@ impl Running for Worker {
 
     fn look(&self) {
         Worker::look(self);
+    }
+
+    fn quarantined(&self, view: &str, version: Version, wanted: &Wanted) -> Result<Option<Page>, EngineError> {
+        Worker::quarantined(self, view, version, wanted)
     }
 }
 

@@ -12,11 +12,16 @@ use datafusion::arrow::compute::cast;
 use parking_lot::Mutex;
 use refold_processor::clock::ManualClock;
 use refold_processor::decode::StaticSchemas;
+use refold_processor::engine::error::EngineError;
+use refold_processor::engine::quarantined::{self, Page, Quarantined, Wanted};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::log::Log;
 use refold_processor::log::memory::MemoryLog;
 use refold_processor::position::{Cut, Offset, Partition};
+use refold_processor::quarantine::{Reason, Rejected};
 use refold_processor::source::{Framing, Source, Sources};
+use refold_processor::state::memory::MemoryState;
+use refold_processor::state::{Batch, Space, State};
 use refold_processor::store::catalogue::{Catalogue, VersionState};
 use refold_processor::store::memory::MemoryStore;
 use refold_processor::store::{Progress, RowBatch, RowWriter};
@@ -40,6 +45,7 @@ const MINUTE_MS: i64 = 60_000;
 #[derive(Default)]
 struct Told {
     statuses: Mutex<Vec<RunStatus>>,
+    quarantine: MemoryState,
     looks: AtomicUsize,
 }
 
@@ -50,6 +56,11 @@ impl Running for Told {
 
     fn look(&self) {
         self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn quarantined(&self, view: &str, version: Version, wanted: &Wanted) -> Result<Option<Page>, EngineError> {
+        let is_running = self.statuses.lock().iter().any(|status| status.view == view && status.version == Some(version));
+        is_running.then(|| quarantined::read(&self.quarantine, wanted)).transpose()
     }
 }
 
@@ -85,7 +96,8 @@ fn tweets() -> Source {
         framing: Framing::Confluent,
         lateness_us: 0,
         future_tolerance_us: 0,
-        max_record_bytes: 1 << 10,
+        max_record_bytes: 16 << 10,
+        retention: Default::default(),
     }
 }
 
@@ -433,12 +445,104 @@ async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
 }
 
 #[tokio::test]
+async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
+    world.serve(version);
+    let (status, away) = world.get("/v1/views/counts/quarantine").await;
+    assert_eq!((status, &away["type"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("urn:refold:problem:away")), "it does not run yet");
+    let run = RunStatus { view: "counts".into(), version: Some(version), ..RunStatus::default() };
+    world.told.statuses.lock().push(RunStatus { quarantined: [("too_late".to_owned(), 2), ("truncated".to_owned(), 1)].into(), ..run });
+    let encoder = refold_collector::Encoder::new(&tweets(), Some(1)).unwrap();
+    let encode = |name: &str| encoder.encode(&json!({ "username": name, "timestamp": 1_000 })).unwrap().value;
+    let mut batch = Batch::default();
+    for (partition, offset, reason, value) in [
+        (0, 4, Reason::TooLate, encode("ann")),
+        (0, 9, Reason::Truncated, encode("bob").slice(..6)),
+        (1, 2, Reason::TooLate, encode(&"long ".repeat(2_000))),
+    ] {
+        let rejected = Rejected { offset: Offset(offset), reason, detail: "why".into() };
+        let (key, value) = Quarantined::encode(Partition(partition), &rejected, Some(60_000), Some(&value), 20_000).unwrap();
+        batch.put(Space::Quarantine, &key, &value);
+    }
+    world.told.quarantine.commit(&batch, true).unwrap();
+
+    let (status, first) = world.get("/v1/views/counts/quarantine?limit=2").await;
+    let expected = json!({
+        "view": "counts",
+        "version": 1,
+        "quarantined": { "too_late": 2, "truncated": 1 },
+        "records": [
+            {
+                "topic": "tweet_feed", "partition": 0, "offset": 4, "record_time": "1970-01-01T00:01:00Z", "reason": "too_late", "detail": "why",
+                "bytes": 11, "value": { "username": "ann", "timestamp": "1970-01-01T00:00:01Z" }, "base64": null, "truncated": false,
+            },
+            {
+                "topic": "tweet_feed", "partition": 0, "offset": 9, "record_time": "1970-01-01T00:01:00Z", "reason": "truncated", "detail": "why",
+                "bytes": 6, "value": null, "base64": "AAAAAAEG", "truncated": false,
+            },
+        ],
+        "next_cursor": "v1.1.2",
+    });
+    assert_eq!((status, first), (StatusCode::OK, expected));
+    let (_, second) = world.get("/v1/views/counts/quarantine?cursor=v1.1.2").await;
+    let (long, next) = (&second["records"][0], &second["next_cursor"]);
+    assert_eq!((&long["offset"], &long["value"], &long["truncated"], next), (&json!(2), &Value::Null, &json!(true), &Value::Null));
+    assert!(long["base64"].as_str().unwrap().len() < 6_000, "a page shows the beginning of what is long");
+    let (_, late) = world.get("/v1/views/counts/quarantine?reason=too_late&version=1").await;
+    assert_eq!(late["records"].as_array().unwrap().len(), 2);
+
+    let (status, one) = world.get("/v1/views/counts/quarantine/1/2").await;
+    assert_eq!((status, &one["reason"], &one["truncated"]), (StatusCode::OK, &json!("too_late"), &json!(false)));
+    assert_eq!(one["value"]["username"].as_str().unwrap().len(), 10_000, "alone it is shown whole");
+    for (path, status, in_detail) in [
+        ("/v1/views/counts/quarantine/0/5", 404, "no quarantined event at 0/5"),
+        ("/v1/views/counts/quarantine/9999999999/5", 404, "no quarantined event"),
+        ("/v1/views/counts/quarantine/zero/5", 400, "partition"),
+        ("/v1/views/counts/quarantine/0/5?reason=too_late", 400, "there are: version"),
+        ("/v1/views/counts/quarantine?reason=late", 400, "late_after_idle"),
+        ("/v1/views/counts/quarantine?version=9", 404, "no version v9"),
+        ("/v1/views/nothing/quarantine", 404, "there are: counts"),
+    ] {
+        let (answered, document) = world.get(path).await;
+        assert_eq!(answered.as_u16(), status, "{path}: {document}");
+        assert!(document["detail"].as_str().unwrap().contains(in_detail), "{path}: {document}");
+    }
+    world.catalogue.set_state("counts", version, &[VersionState::Active], VersionState::Failed { error: "broke".into() }, "test").unwrap();
+    world.told.statuses.lock().clear();
+    let (status, failed) = world.get("/v1/views/counts/quarantine").await;
+    assert_eq!((status, failed["detail"].as_str().unwrap().contains("broke")), (StatusCode::CONFLICT, true), "{failed}");
+}
+
+#[tokio::test]
+async fn quarantined_events_are_for_those_who_may_administrate() {
+    let world = world(ApiSettings { admin: Admin::Token("secret".into()), ..open() });
+    world.version(COUNTS, "ann", &[1], &at([5, 7]));
+    assert_eq!(world.get("/v1/views/counts/quarantine").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(world.get("/v1/views/counts/quarantine/0/1").await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn what_is_refused_before_a_route_sees_it_is_a_problem_document_too() {
+    let world = world(open());
+    for (path, in_detail) in [("/v1/views/%FF", "UTF-8"), ("/v1/admin/history?limit=many", "limit"), ("/v1/admin/history?lmit=1", "lmit")] {
+        let (status, headers, document) = world.answer(Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(
+            (status, &headers[header::CONTENT_TYPE]),
+            (StatusCode::BAD_REQUEST, &PROBLEM_JSON.parse().unwrap()),
+            "{path}: {document}"
+        );
+        assert!(document["detail"].as_str().unwrap().contains(in_detail), "{path}: {document}");
+    }
+}
+
+#[tokio::test]
 async fn every_documented_route_is_there() {
     let world = world(open());
     let (_, document) = world.get("/openapi.json").await;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
-            let path = path.replace("{view}", "counts").replace("{source}", "tweets");
+            let path = path.replace("{view}", "counts").replace("{source}", "tweets").replace("{partition}", "0").replace("{offset}", "0");
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let (_, _, answer) = world.answer(Request::builder().method(method.clone()).uri(&path).body(Body::empty()).unwrap()).await;
             let kind = answer["type"].as_str().unwrap_or("");

@@ -94,6 +94,7 @@ fn decoder(columns: &[usize]) -> Decoder {
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1 << 20,
+        retention: Default::default(),
     };
     Decoder::new(&source, columns, Arc::new(schemas)).unwrap()
 }

@@ -39,6 +39,29 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons.
+    pub const ALL: [Reason; 14] = [
+        Reason::Tombstone,
+        Reason::Truncated,
+        Reason::TrailingBytes,
+        Reason::UnknownFraming,
+        Reason::UnknownSchema,
+        Reason::UnresolvableSchema,
+        Reason::InvalidValue,
+        Reason::InvalidUtf8,
+        Reason::TooLarge,
+        Reason::NoEventTime,
+        Reason::FromTheFuture,
+        Reason::TooLate,
+        Reason::LateAfterIdle,
+        Reason::Evaluation,
+    ];
+
+    /// The reason of this name.
+    pub fn parse(name: &str) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The name in metrics, answers and the quarantine.
     pub fn as_str(self) -> &'static str {
         match self {

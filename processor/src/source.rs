@@ -9,6 +9,7 @@
 //! partitions = 4
 //! lateness = "10 seconds"
 //! future_tolerance = "10 minutes"
+//! retention = "7 days"           # overrides the setting log_retention_ms for this topic
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,6 +28,22 @@ pub enum Framing {
     SingleObject,
     /// The body alone, written with the declared schema.
     Bare,
+}
+
+/// How much of its topic the embedded log keeps, where a source says so itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Records older than this are removed, milliseconds; 0: none is for its age. `None`: as the log's settings say.
+    pub ms: Option<u64>,
+    /// A partition larger than this, as stored, loses its oldest records, bytes; 0: none for its size. `None`: as the log's settings say.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// The limits in milliseconds and in bytes, with the log's own where the source says nothing; `None`: no limit.
+    pub fn over(self, ms: Option<u64>, bytes: Option<u64>) -> (Option<u64>, Option<u64>) {
+        (self.ms.or(ms).filter(|ms| *ms > 0), self.bytes.or(bytes).filter(|bytes| *bytes > 0))
+    }
 }
 
 /// One declared source of events.
@@ -54,6 +71,8 @@ pub struct Source {
     pub future_tolerance_us: i64,
     /// The largest record accepted, in bytes.
     pub max_record_bytes: usize,
+    /// How much of its topic is kept.
+    pub retention: Retention,
 }
 
 /// All declared sources, by name.
@@ -82,8 +101,21 @@ pub enum SourceError {
 
 /// The keys of [`SourcesFile`] and of [`SourceEntry`], for the hint at a misspelt one.
 const FILE_KEYS: [&str; 2] = ["sources", "mappings"];
-const SOURCE_KEYS: [&str; 9] =
-    ["topic", "schema", "event_time", "key", "partitions", "framing", "lateness", "future_tolerance", "max_record_bytes"];
+const SOURCE_KEYS: [&str; 11] = [
+    "topic",
+    "schema",
+    "event_time",
+    "key",
+    "partitions",
+    "framing",
+    "lateness",
+    "future_tolerance",
+    "max_record_bytes",
+    "retention",
+    "retention_bytes",
+];
+/// A retention without end.
+const FOREVER: &str = "forever";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +143,8 @@ struct SourceEntry {
     future_tolerance: String,
     #[serde(default = "default_max_record_bytes")]
     max_record_bytes: usize,
+    retention: Option<String>,
+    retention_bytes: Option<u64>,
 }
 
 fn default_partitions() -> u32 {
@@ -134,9 +168,9 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
     let path = folder.join("sources.toml");
     let invalid = |message: String| SourceError::Invalid { path: path.clone(), message };
     let text = read(&path)?;
-    let table: toml::Table = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
     check_keys(&table).map_err(invalid)?;
-    let file: SourcesFile = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let file: SourcesFile = toml::from_str(&text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
     let mut sources = Sources::new();
     for (name, entry) in file.sources {
         let schema_json = read(&folder.join("events").join(format!("{}.avsc", entry.schema)))?;
@@ -147,7 +181,13 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
         if entry.partitions == 0 {
             return Err(invalid(format!("sources.{name}.partitions must be at least 1")));
         }
+        let retention_ms = entry.retention.as_deref().map(|text| {
+            parse_retention_ms(text).ok_or_else(|| {
+                invalid(format!("sources.{name}.retention: {text:?} is not a duration; write for instance \"7 days\", or {FOREVER:?}"))
+            })
+        });
         let source = Source {
+            retention: Retention { ms: retention_ms.transpose()?, bytes: entry.retention_bytes },
             lateness_us: duration("lateness", &entry.lateness)?,
             future_tolerance_us: duration("future_tolerance", &entry.future_tolerance)?,
             topic: entry.topic,
@@ -162,7 +202,29 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
         };
         sources.insert(name, source);
     }
+    check_retention(&sources).map_err(invalid)?;
     Ok(sources)
+}
+
+/// A topic is kept for one time, however many sources read it.
+fn check_retention(sources: &Sources) -> Result<(), String> {
+    let mut by_topic: BTreeMap<&str, &Source> = BTreeMap::new();
+    for source in sources.values() {
+        let first = by_topic.entry(&source.topic).or_insert(source);
+        if first.retention != source.retention {
+            let (first, second, topic) = (&first.name, &source.name, &source.topic);
+            return Err(format!("sources.{first} and sources.{second} are both of topic {topic}, so their retention must be the same"));
+        }
+    }
+    Ok(())
+}
+
+fn parse_retention_ms(text: &str) -> Option<u64> {
+    if text.trim() == FOREVER {
+        return Some(0);
+    }
+    let ms = parse_duration_us(text)? / 1000;
+    u64::try_from(ms).ok().filter(|ms| *ms > 0)
 }
 
 /// Refuses keys that mean nothing, with the nearest one that does.
@@ -229,6 +291,7 @@ mod tests {
             lateness_us: 10_000_000,
             future_tolerance_us: 600_000_000,
             max_record_bytes: 1 << 20,
+            retention: Retention::default(),
         };
         assert_eq!(load(SHORT).unwrap()["tweets"], expected);
     }
@@ -237,12 +300,13 @@ mod tests {
     fn everything_can_be_declared() {
         let declarations = format!(
             "{SHORT}key = \"userid\"\npartitions = 9\nframing = \"single_object\"\nlateness = \"1m 30s\"\n\
-             future_tolerance = \"2 days\"\nmax_record_bytes = 100\n[mappings.posts]\nanything = \"the collector's\"\n"
+             future_tolerance = \"2 days\"\nmax_record_bytes = 100\nretention = \"7 days\"\nretention_bytes = 1000\n[mappings.posts]\nanything = \"the collector's\"\n"
         );
         let source = load(&declarations).unwrap().remove("tweets").unwrap();
         assert_eq!((source.key.as_deref(), source.partitions, source.framing), (Some("userid"), 9, Framing::SingleObject));
         assert_eq!((source.lateness_us, source.future_tolerance_us), (90_000_000, 172_800_000_000));
         assert_eq!(source.max_record_bytes, 100);
+        assert_eq!(source.retention, Retention { ms: Some(7 * 86_400_000), bytes: Some(1_000) });
     }
 
     #[test]
@@ -255,7 +319,16 @@ mod tests {
             (format!("{SHORT}partitions = 0"), "sources.tweets.partitions must be at least 1"),
             (format!("{SHORT}latenes = \"1s\""), "./sources.toml: sources.tweets.latenes is not known; did you mean lateness?"),
             (SHORT.replace("topic", "tpoic"), "sources.tweets.tpoic is not known; did you mean topic?"),
-            (format!("{SHORT}retention = 3"), "sources.tweets.retention is not known; known are topic, schema, event_time"),
+            (format!("{SHORT}replication = 3"), "sources.tweets.replication is not known; known are topic, schema, event_time"),
+            (
+                format!("{SHORT}retention = \"a week\""),
+                "sources.tweets.retention: \"a week\" is not a duration; write for instance \"7 days\"",
+            ),
+            (format!("{SHORT}retention = \"0s\""), "sources.tweets.retention: \"0s\" is not a duration"),
+            (
+                format!("{SHORT}retention = \"1 day\"\n{}", SHORT.replace("tweets", "posts")),
+                "sources.posts and sources.tweets are both of topic tweet_feed, so their retention must be the same",
+            ),
             (SHORT.replace("[sources", "[source"), "source is not known; did you mean sources?"),
             (SHORT.replace("topic = \"tweet_feed\"", ""), "missing field `topic`"),
             (format!("{SHORT}framing = \"avro\""), "unknown variant `avro`"),
@@ -265,6 +338,16 @@ mod tests {
             let error = load(&declarations).unwrap_err();
             assert!(error.contains(complaint), "{error}");
         }
+    }
+
+    #[test]
+    fn a_source_says_more_of_its_retention_than_the_log() {
+        let retention = |lines: &str| load(&format!("{SHORT}{lines}")).unwrap()["tweets"].retention;
+        assert_eq!(retention("").over(Some(5), Some(6)), (Some(5), Some(6)));
+        assert_eq!(retention("").over(None, None), (None, None));
+        assert_eq!(retention("retention = \"2s\"").over(Some(5), Some(6)), (Some(2_000), Some(6)));
+        assert_eq!(retention("retention = \"forever\"\nretention_bytes = 0").over(Some(5), Some(6)), (None, None));
+        assert_eq!(retention("retention_bytes = 7").over(None, None), (None, Some(7)));
     }
 
     #[test]

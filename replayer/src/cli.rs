@@ -41,6 +41,12 @@ pub enum Command {
     /// Sends readers to another version of a view, in one step
     #[command(after_help = SWITCH_EXAMPLES)]
     Switch(Switch),
+    /// Shows the events that a version did not apply, and why
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Shows what was done to views: by whom, when, why
+    #[command(after_help = HISTORY_EXAMPLES)]
+    History(History),
     /// Prints all settings with their meaning and default, as a refold.toml
     Settings,
     /// Writes shell completions
@@ -82,6 +88,21 @@ const SWITCH_EXAMPLES: &str = "\
 Examples:
   refold switch hashtag_counts                  to the newest version that is caught up
   refold switch hashtag_counts 1                to version 1";
+
+const QUARANTINE_EXAMPLES: &str = "\
+Examples:
+  refold quarantine list hashtag_counts                        of the version in service
+  refold quarantine list hashtag_counts --version 2 --reason too_late
+  refold quarantine list hashtag_counts --json | jq -r .reason | sort | uniq -c";
+
+const QUARANTINED_EXAMPLES: &str = "\
+Examples:
+  refold quarantine show hashtag_counts 3 1041                 the event at offset 1041 of partition 3";
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  refold history
+  refold history hashtag_counts --limit 10";
 
 /// `refold up`
 #[derive(Debug, Args)]
@@ -185,6 +206,77 @@ pub struct Switch {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold quarantine`
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// Lists them, in the order of partitions and offsets
+    #[command(after_help = QUARANTINE_EXAMPLES)]
+    List(QuarantineList),
+    /// Shows one of them, with its value as far as it is kept
+    #[command(after_help = QUARANTINED_EXAMPLES)]
+    Show(QuarantineShow),
+}
+
+/// `refold quarantine list`
+#[derive(Debug, Args)]
+pub struct QuarantineList {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2 [default: the one in service]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub version: Option<u32>,
+    /// Those with this reason only, such as too_late
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: u64,
+    /// Prints one object an event
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold quarantine show`
+#[derive(Debug, Args)]
+pub struct QuarantineShow {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The partition of the event
+    #[arg(value_name = "PARTITION")]
+    pub partition: u32,
+    /// Its offset
+    #[arg(value_name = "OFFSET")]
+    pub offset: u64,
+    /// The version, such as 2 [default: the one in service]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub version: Option<u32>,
+    /// Prints it as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// Of this view only
+    #[arg(value_name = "VIEW")]
+    pub view: Option<String>,
+    /// At most so many, the newest of all
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub limit: u64,
+    /// Prints one object an entry
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

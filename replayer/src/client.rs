@@ -66,6 +66,12 @@ impl Client {
     }
 }
 
+/// A name as a part of a path or of a query: what is not plain is escaped.
+pub fn escaped(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// Nobody answers.
 pub fn unreachable_server(server: &str, error: &ureq::Error) -> Failure {
     anyhow!("{server} does not answer: {error}; start refold up, or name another with --server or REFOLD_SERVER").into()
@@ -89,6 +95,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn names_are_escaped_in_paths() {
+        assert_eq!(escaped("hashtag_counts"), "hashtag_counts");
+        assert_eq!(escaped("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
+    }
 
     #[test]
     fn a_gate_that_is_not_passed_is_told_apart_from_a_failure() {

@@ -72,6 +72,7 @@ impl Embedded {
         let mut schema_ids = BTreeMap::new();
         for source in sources.values() {
             log.create_topic(&source.topic, source.partitions)?;
+            log.set_retention(&source.topic, source.retention);
             let existing = log.partitions(&source.topic)?.len();
             if existing != source.partitions as usize {
                 tracing::warn!(
@@ -95,8 +96,10 @@ impl Embedded {
 
 /// The declared sources.
 pub fn declared(schemas: &Path) -> Result<Sources> {
-    load_sources(schemas).with_context(|| {
-        format!("the declarations in {} cannot be read; name the folder of sources.toml with --schemas", schemas.display())
+    load_sources(schemas).map_err(|error| match schemas.join("sources.toml").exists() {
+        // It names the file itself.
+        true => anyhow!(error),
+        false => anyhow!("there are no declarations in {}: {error}; name the folder of sources.toml with --schemas", schemas.display()),
     })
 }
 

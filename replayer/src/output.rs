@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Stdout, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 /// Where data goes. A closed pipe is an error like another, never a panic.
@@ -38,17 +38,30 @@ impl Output {
         self.line(&value.to_string())
     }
 
-    /// Writes a table for people.
+    /// Writes a table for people. Columns of numbers are aligned by their last digits.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_header(header.iter().copied());
         if self.is_terminal {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
+        let of_numbers: Vec<bool> = (0..header.len()).map(|column| is_of_numbers(&rows, column)).collect();
         table.add_rows(rows);
+        for (column, of_numbers) in table.column_iter_mut().zip(of_numbers) {
+            column.set_padding((0, 2));
+            if of_numbers {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
         let text = table.to_string();
         let lines: Vec<&str> = text.lines().map(|line| line.trim_end()).collect();
         self.line(&lines.join("\n"))
+    }
+
+    /// Writes the members of an object for people, one a line.
+    pub fn members(&mut self, members: &[(&str, String)]) -> io::Result<()> {
+        let width = members.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        members.iter().try_for_each(|(name, value)| self.line(format!("{name:width$}  {value}").trim_end()))
     }
 
     /// Clears the screen, on a terminal.
@@ -57,15 +70,25 @@ impl Output {
     }
 }
 
+fn is_of_numbers(rows: &[Vec<String>], column: usize) -> bool {
+    let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
+    cells.peek().is_some() && cells.all(|cell| cell.chars().all(|c| c.is_ascii_digit() || c == ' '))
+}
+
 /// Writes a line to stderr. There is no one left to tell when that fails.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Whether colours are for who reads stderr: on a terminal, unless NO_COLOR (see no-color.org) says otherwise.
+fn is_coloured() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Writes what the process does to stderr, as `filter` says.
 pub fn log(filter: &str, json: bool) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| format!("log: {filter:?} is not a filter: {error}"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_coloured());
     // A second subscriber, in tests, changes nothing.
     let _ = if json { subscriber.json().try_init() } else { subscriber.with_target(false).try_init() };
     Ok(())

@@ -1,6 +1,8 @@
 //! What the end to end tests and proofs of Refold share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+pub mod command;
+pub mod http;
 pub mod program;
 pub mod scale;
 pub mod services;

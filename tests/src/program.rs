@@ -21,7 +21,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The program, which `scripts/test` has built beside the tests.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let binary = tests.parent().unwrap().parent().unwrap().join("refold");
     assert!(binary.exists(), "{} is not built: cargo build --release --workspace --bins", binary.display());
@@ -37,11 +37,11 @@ pub fn free_port() -> u16 {
 impl Program {
     /// Starts `refold up` over `data`, with the sample application and further arguments.
     pub fn start(data: &Path, port: u16, arguments: &[&str]) -> Program {
-        Program::start_with(data, &root().join("schemas"), port, arguments)
+        Program::start_over(&root().join("schemas"), data, port, arguments)
     }
 
-    /// Starts `refold up` over `data`, with an application of its own and further arguments.
-    pub fn start_with(data: &Path, schemas: &Path, port: u16, arguments: &[&str]) -> Program {
+    /// Starts `refold up` over a folder of declarations and `data`, with further arguments.
+    pub fn start_over(schemas: &Path, data: &Path, port: u16, arguments: &[&str]) -> Program {
         let mut command = Command::new(binary());
         // Settings of the tests are none of the program's.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REFOLD_")) {

@@ -26,6 +26,7 @@ fn source(schema: &str, key: Option<&str>, framing: Framing) -> Source {
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1000,
+        retention: Default::default(),
     }
 }
 

@@ -20,6 +20,7 @@ fn format() -> LineFormat {
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1000,
+        retention: Default::default(),
     };
     LineFormat { encoder: Encoder::new(&source, None).unwrap(), mapping: None, max_line_bytes: 50 }
 }

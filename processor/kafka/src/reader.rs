@@ -360,7 +360,8 @@ impl Follow {
 
 /// Whether it is more than something that librdkafka gets over by itself.
 fn is_trouble(code: RDKafkaErrorCode) -> bool {
-    is_final(code) || matches!(code, RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation)
+    is_final(code)
+        || matches!(code, RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation)
 }
 
 fn outside(topic: &str, follow: &Follow, Bounds { start, end }: Bounds) -> LogError {

@@ -48,6 +48,7 @@ pub(super) fn source(schema: &str, framing: Framing) -> Source {
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 4096,
+        retention: Default::default(),
     }
 }
 

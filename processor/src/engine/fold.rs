@@ -15,7 +15,8 @@ use super::emitted;
 use super::error::EngineError;
 use super::layout::Layout;
 use super::map::{Before, ChunkMapper, Mapped, Rules, state_end_us};
-use super::meta::{Meta, quarantine_key};
+use super::meta::Meta;
+use super::quarantined::Quarantined;
 use super::shard::{KeyArena, Shard, Touched};
 use super::sweep::Sweep;
 use super::watermark::{Quiet, Times};
@@ -213,14 +214,10 @@ impl Fold {
 
     fn quarantine_event(&mut self, mapped: &Mapped, rejected: &Rejected) -> Result<(), EngineError> {
         *self.next.quarantined.entry(rejected.reason).or_default() += 1;
-        let partition = mapped.chunk.partition();
-        let record = mapped.chunk.value(rejected.offset).unwrap_or_default();
-        let kept = record.get(..self.settings.max_quarantined_bytes).unwrap_or(record);
-        let verdict = serde_json::to_vec(rejected).map_err(|error| EngineError::Internal(error.to_string()))?;
-        let mut value = (verdict.len() as u32).to_be_bytes().to_vec();
-        value.extend_from_slice(&verdict);
-        value.extend_from_slice(kept);
-        self.quarantine.put(Space::Quarantine, &quarantine_key(partition, rejected.offset), &value);
+        let (partition, chunk) = (mapped.chunk.partition(), &mapped.chunk);
+        let (record_time_ms, record) = (chunk.record_time_ms(rejected.offset), chunk.value(rejected.offset));
+        let (key, value) = Quarantined::encode(partition, rejected, record_time_ms, record, self.settings.max_quarantined_bytes)?;
+        self.quarantine.put(Space::Quarantine, &key, &value);
         Ok(())
     }
 

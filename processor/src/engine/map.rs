@@ -13,7 +13,7 @@ use super::codec::{Codec, as_micros, group_hash};
 use super::error::EngineError;
 use super::watermark::PartitionTime;
 use crate::decode::Decoded;
-use crate::log::Records;
+use crate::log::{RecordSpan, Records};
 use crate::position::{Offset, Partition};
 use crate::quarantine::{Reason, Rejected};
 use crate::source::Source;
@@ -38,8 +38,17 @@ impl Chunk {
 
     /// The bytes of a record.
     pub fn value(&self, offset: Offset) -> Option<&[u8]> {
+        self.records.value(self.span(offset)?)
+    }
+
+    /// When the log took a record, milliseconds since the Unix epoch.
+    pub fn record_time_ms(&self, offset: Offset) -> Option<i64> {
+        Some(self.span(offset)?.record_time_ms)
+    }
+
+    fn span(&self, offset: Offset) -> Option<&RecordSpan> {
         let index = self.records.spans.binary_search_by_key(&offset, |span| span.offset).ok()?;
-        self.records.value(self.records.spans.get(index)?)
+        self.records.spans.get(index)
     }
 }
 
@@ -115,6 +124,11 @@ impl Rules {
     }
 }
 
+/// A span of time in whole seconds, such as `1day 2h 3m 4s`.
+fn for_people(span_us: i64) -> humantime::FormattedDuration {
+    humantime::format_duration(std::time::Duration::from_secs(span_us.unsigned_abs() / 1_000_000))
+}
+
 impl ChunkMapper {
     /// A mapper for `view` that splits groups among `shards`.
     pub fn new(view: &Arc<View>, rules: Rules, shards: usize) -> Result<ChunkMapper, EngineError> {
@@ -184,14 +198,14 @@ impl ChunkMapper {
     fn in_order(&self, event_us: i64, record_time_ms: i64, time: PartitionTime) -> Result<(), (Reason, String)> {
         let latest_us = record_time_ms.saturating_mul(1_000).saturating_add(self.rules.future_tolerance_us);
         if event_us > latest_us {
-            let ahead_s = (event_us / 1_000).saturating_sub(record_time_ms) / 1_000;
-            return Err((Reason::FromTheFuture, format!("event time is {ahead_s} s ahead of record time")));
+            let ahead = for_people(event_us.saturating_sub(record_time_ms.saturating_mul(1_000)));
+            return Err((Reason::FromTheFuture, format!("its event time is {ahead} ahead of its record time")));
         }
         if let (Some(max_us), Some(accept_late_us)) = (time.max_us, self.rules.accept_late_us)
             && event_us < max_us.saturating_sub(accept_late_us)
         {
-            let behind_s = max_us.saturating_sub(event_us) / 1_000_000;
-            return Err((Reason::TooLate, format!("event time is {behind_s} s behind the partition's latest")));
+            let behind = for_people(max_us.saturating_sub(event_us));
+            return Err((Reason::TooLate, format!("its event time is {behind} behind the largest one before it in its partition")));
         }
         Ok(())
     }

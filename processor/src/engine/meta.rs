@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
 use super::watermark::PartitionTime;
-use crate::position::{Cut, Offset, Partition};
+use crate::position::{Cut, Partition};
 use crate::quarantine::Reason;
 use crate::state::{Batch, Space, StateReader};
 use crate::view::View;
@@ -81,13 +81,4 @@ impl Meta {
 fn layout(view: &View) -> String {
     let states: Vec<String> = view.states.fields().iter().map(|field| field.data_type().to_string()).collect();
     format!("{FORMAT}/{}/datafusion-{}/{}", view.digest, datafusion::DATAFUSION_VERSION, states.join(","))
-}
-
-/// The key of a quarantined event.
-pub fn quarantine_key(partition: Partition, offset: Offset) -> [u8; 12] {
-    let mut key = [0; 12];
-    let (first, second) = key.split_at_mut(4);
-    first.copy_from_slice(&partition.0.to_be_bytes());
-    second.copy_from_slice(&offset.0.to_be_bytes());
-    key
 }

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod map;
 pub mod meta;
 pub mod outbox;
+pub mod quarantined;
 pub mod run;
 pub mod shard;
 pub mod status;

@@ -16,6 +16,7 @@ use super::feed::{self, Consumer, FeedSettings};
 use super::fold::{Fold, FoldSettings, Told};
 use super::map::Rules;
 use super::outbox::Outbox;
+use super::quarantined::{Lent, Page, Wanted};
 use super::run::{self, RunSettings, Runner, Shared, progress};
 use super::status::RunStatus;
 use super::watermark::Quiet;
@@ -87,6 +88,7 @@ struct Running {
     stop: Arc<AtomicBool>,
     stop_writing: Arc<AtomicBool>,
     status: Arc<Mutex<RunStatus>>,
+    lent: Lent,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -168,6 +170,16 @@ impl Worker {
     /// How far each running version is.
     pub fn status(&self) -> Vec<RunStatus> {
         self.running.lock().values().map(|running| running.status.lock().clone()).collect()
+    }
+
+    /// Quarantined events of a version; `None` when it does not run here.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    pub fn quarantined(&self, view: &str, version: Version, wanted: &Wanted) -> Result<Option<Page>, EngineError> {
+        let lent = self.running.lock().get(&(view.to_owned(), version)).map(|running| running.lent.clone());
+        // Without the lock: a read must not hold up who looks after the versions.
+        lent.map_or(Ok(None), |lent| lent.quarantined(wanted))
     }
 
     fn reconcile(&self) -> Result<(), EngineError> {
@@ -262,6 +274,7 @@ impl Worker {
         for thread in threads {
             let _ = thread.join();
         }
+        running.lent.close();
         if release {
             let record = &running.record;
             // Whoever comes next waits for the lease instead.
@@ -327,6 +340,7 @@ impl Worker {
             overlay_bytes: self.overlay_bytes.clone(),
             faults: self.settings.faults.clone(),
         };
+        let lent = Lent::new(state.clone());
         let mut writer = Writer {
             view: view.clone(),
             layout: fold.layout().clone(),
@@ -360,7 +374,7 @@ impl Worker {
         })?;
         let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
-        let running = Running { record: record.clone(), table, epoch, stop, stop_writing, status, threads };
+        let running = Running { record: record.clone(), table, epoch, stop, stop_writing, status, lent, threads };
         Ok(Some(Opened { running, source, consumer, live }))
     }
 

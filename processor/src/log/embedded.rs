@@ -22,6 +22,7 @@ use super::placement::{check_topic, check_values};
 use super::{Bounds, Log, LogError, LogReader, NewRecord};
 use crate::clock::Clock;
 use crate::position::{Cut, Offset, Partition};
+use crate::source::Retention;
 
 mod commit;
 mod disk;
@@ -39,7 +40,7 @@ pub struct EmbeddedLogSettings {
     /// About how many bytes of values a large block holds: appends are cut and small blocks are merged to this. Larger ones read
     /// faster, smaller ones cost less to read from the middle.
     pub block_bytes: usize,
-    /// Records older than this are removed, by whole blocks; `None` keeps them for ever. Milliseconds.
+    /// Records older than this are removed, by whole blocks; `None` keeps them for ever. Milliseconds. A topic may have a limit of its own.
     pub retention_ms: Option<u64>,
     /// A partition that takes more than this, as stored, loses its oldest blocks; `None` keeps them for ever. Bytes.
     pub retention_bytes: Option<u64>,
@@ -61,6 +62,8 @@ pub struct EmbeddedLog {
     settings: EmbeddedLogSettings,
     clock: Arc<dyn Clock>,
     topics: RwLock<BTreeMap<String, Arc<Topic>>>,
+    /// Of topics that have limits of their own.
+    retention: RwLock<BTreeMap<String, Retention>>,
     committer: Committer,
     maintenance: Mutex<()>,
 }
@@ -95,9 +98,15 @@ impl EmbeddedLog {
             settings,
             clock,
             topics: RwLock::new(topics),
+            retention: RwLock::default(),
             committer: Committer::default(),
             maintenance: Mutex::new(()),
         })
+    }
+
+    /// How much of a topic is kept from now on; limits that it does not name are those of the settings.
+    pub fn set_retention(&self, topic: &str, retention: Retention) {
+        self.retention.write().insert(topic.to_owned(), retention);
     }
 
     /// Applies retention, then merges small blocks. To be called now and then, from any thread; calls wait for each other.
@@ -108,7 +117,9 @@ impl EmbeddedLog {
     pub fn maintain(&self) -> Result<Maintained, LogError> {
         let now_ms = self.clock.now_ms();
         self.for_each_partition(|topic, partition, report| {
-            let start = maintain::start_by_retention(&self.disk, partition, &self.settings, now_ms)?;
+            let retention = self.retention.read().get(&topic.name).copied().unwrap_or_default();
+            let limits = retention.over(self.settings.retention_ms, self.settings.retention_bytes);
+            let start = maintain::start_by_retention(&self.disk, partition, limits, now_ms)?;
             maintain::remove_below(&self.disk, partition, start, report)?;
             maintain::merge_small(&self.disk, topic, partition, self.settings.block_bytes as u64, report)
         })

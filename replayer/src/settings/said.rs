@@ -55,7 +55,7 @@ impl Said {
     }
 
     fn add_file(&mut self, path: &str, text: &str) -> Result<(), String> {
-        let table: toml::Table = text.parse().map_err(|error| format!("{path}: {error}"))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| format!("{path}: {}", error.to_string().trim_end()))?;
         for (key, value) in table {
             let setting = SETTINGS.iter().find(|setting| setting.key() == key);
             let setting = setting.ok_or_else(|| format!("{path}: {}", unknown("key", &key, Setting::key)))?;

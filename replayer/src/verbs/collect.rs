@@ -11,7 +11,7 @@ use refold_collector::bad_lines::BadLinesFile;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{CollectError, Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{BadLine, BadLines, CollectError, Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
 use refold_processor::decode::derived_id;
 use refold_processor::log::{LogError, NewRecord};
 use refold_processor::position::Cut;
@@ -30,6 +30,8 @@ use crate::settings::{self, Settings};
 const BODY_BYTES: usize = 8 << 20;
 /// The most that is kept of lines that are no events, bytes.
 pub const BAD_LINES_BYTES: u64 = 16 << 20;
+/// The most bad lines that are told one by one; all are counted and kept.
+const BAD_LINES_TOLD: usize = 10;
 /// How often progress is shown, on a terminal.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -79,6 +81,7 @@ fn into_server(arguments: &Collect, settings: &Settings, spec: Spec, stop: &Stop
     // The server knows the schemas that it declares under this number too.
     let encoder = Encoder::new(source, Some(derived_id(&source.schema_json)?))?;
     let sink = ServerSink::new(&server, source);
+    sink.is_there()?;
     // What one server has is no reason to skip it for another.
     let folder = collector_folder(&settings.data).join(server.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     gather(arguments, settings, spec, encoder, &sink, &folder, stop)
@@ -100,7 +103,7 @@ fn gather(
         resumes.forget(&source.name())?;
     }
     let bad_lines_path = folder.join("bad_lines.jsonl");
-    let mut bad_lines = BadLinesFile::new(&bad_lines_path, BAD_LINES_BYTES);
+    let mut bad_lines = ToldBadLines { kept: BadLinesFile::new(&bad_lines_path, BAD_LINES_BYTES), told: 0 };
     let report = Arc::new(Report::new());
     let finished = Stop::new();
     let shown = show_progress(&report, &finished);
@@ -126,6 +129,24 @@ fn gather(
         complain("nothing new: the source was read to its end before; --restart reads it again");
     }
     Ok(totals)
+}
+
+/// Keeps bad lines, and tells the first ones with file and line.
+struct ToldBadLines {
+    kept: BadLinesFile,
+    told: usize,
+}
+
+impl BadLines for ToldBadLines {
+    fn keep(&mut self, source: &str, bad: &[BadLine]) -> Result<(), CollectError> {
+        // A file's name of its own, so that a terminal or an editor finds the place.
+        let place = source.strip_prefix("jsonl:").and_then(|named| named.rsplit_once(" into ")).map_or(source, |(file, _)| file);
+        for line in bad.iter().take(BAD_LINES_TOLD - self.told) {
+            complain(&format!("{place}:{}: {}: {}", line.line, line.reason.as_str(), line.detail));
+            self.told += 1;
+        }
+        self.kept.keep(source, bad)
+    }
 }
 
 /// Shows running totals on stderr, if that is a terminal.
@@ -180,6 +201,16 @@ impl ServerSink {
     fn new(server: &str, source: &Source) -> ServerSink {
         let url = format!("{server}/v1/sources/{}/events", source.name);
         ServerSink { agent: agent(), url, server: server.to_owned(), topic: source.topic.clone() }
+    }
+
+    /// Fails when nobody answers at the beginning: most likely there is nobody. Who goes away later is waited for.
+    fn is_there(&self) -> Result<(), Failure> {
+        let server = &self.server;
+        let asked = self.agent.get(format!("{server}/healthz")).call();
+        asked.map(drop).map_err(|error| {
+            anyhow!("{server} does not answer: {error}; start refold up, name another with --to, or write into a data folder with --data")
+                .into()
+        })
     }
 
     fn post(&self, records: &[NewRecord]) -> Result<(), CollectError> {

@@ -3,6 +3,8 @@
 pub mod check;
 pub mod collect;
 pub mod completions;
+pub mod history;
+pub mod quarantine;
 pub mod replay;
 pub mod settings;
 pub mod status;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::cli::Replay;
-use crate::client::Client;
+use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
@@ -20,7 +20,7 @@ pub fn run(arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
         members.insert("file".into(), path.display().to_string().into());
     }
     let view = &arguments.view;
-    let answer = Client::new(&settings).post(&format!("/v1/admin/views/{view}/replay"), &body)?;
+    let answer = Client::new(&settings).post(&format!("/v1/admin/views/{}/replay", escaped(view)), &body)?;
     if arguments.json {
         return Ok(output.json(&answer)?);
     }

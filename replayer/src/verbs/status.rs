@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings;
+use crate::verbs::up::signals;
 
 const EVERY: Duration = Duration::from_secs(1);
 const HEADER: [&str; 10] = ["VIEW", "VERSION", "STATE", "READ", "TO GO", "EVENTS/S", "ETA", "EVENT TIME", "QUARANTINED", "NOTE"];
@@ -18,6 +19,10 @@ const HEADER: [&str; 10] = ["VIEW", "VERSION", "STATE", "READ", "TO GO", "EVENTS
 pub fn run(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
     let client = Client::new(&settings);
+    if arguments.watch {
+        // Nothing is half done: whoever has seen enough may leave at any moment.
+        signals::watch(|| std::process::exit(0))?;
+    }
     loop {
         let answer = client.get("/v1/admin/status")?;
         let versions = versions(&answer, arguments.view.as_deref())?;
@@ -81,6 +86,7 @@ fn row(version: &Value) -> Vec<String> {
     let note = match text("error") {
         error if !error.is_empty() => error,
         _ if !waiting.is_empty() => waiting.join("; "),
+        _ if is_stopped && text("state") == "building" => "waits for a worker".to_owned(),
         _ if is_stopped => "not running here".to_owned(),
         _ => String::new(),
     };
@@ -92,14 +98,19 @@ fn row(version: &Value) -> Vec<String> {
         count("lag"),
         rate.unwrap_or_default(),
         eta.unwrap_or_default(),
-        text("event_time"),
+        to_the_second(&text("event_time")),
         if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
         note,
     ]
 }
 
+/// A time without its fraction of a second.
+fn to_the_second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 /// `1234567` as `1 234 567`.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -126,12 +137,13 @@ mod tests {
     fn versions_are_flat_and_the_active_one_is_marked() {
         let answer = json!({ "views": [
             { "view": "a", "active": { "version": 2 }, "versions": [{ "version": 1 }, { "version": 2, "quarantined": { "too_late": 3, "truncated": 1 } }] },
-            { "view": "b", "active": null, "versions": [{ "version": 1, "state": "building", "running": false }] },
+            { "view": "b", "active": null, "versions": [{ "version": 1, "state": "caught_up", "running": false, "event_time": "2026-11-23T16:19:51.887Z" }] },
         ]});
         let all = versions(&answer, None).unwrap();
         assert_eq!(all.iter().map(|version| version["active"] == json!(true)).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(row(&all[1])[8], "4");
-        assert_eq!(row(&all[2])[9], "not running here");
+        assert_eq!((row(&all[2])[7].as_str(), row(&all[2])[9].as_str()), ("2026-11-23T16:19:51Z", "not running here"));
+        assert_eq!(row(&json!({ "state": "building", "running": false }))[9], "waits for a worker");
         assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);
         assert_eq!(versions(&answer, Some("c")).unwrap_err().to_string(), "there is no view c; there are: a, b");
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::Switch;
-use crate::client::Client;
+use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings;
@@ -19,7 +19,7 @@ pub fn run(arguments: &Switch, output: &mut Output) -> Result<(), Failure> {
     ];
     let body: serde_json::Map<String, Value> = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     let view = &arguments.view;
-    let answer = Client::new(&settings).post(&format!("/v1/admin/views/{view}/switch"), &json!(body))?;
+    let answer = Client::new(&settings).post(&format!("/v1/admin/views/{}/switch", escaped(view)), &json!(body))?;
     if arguments.json {
         return Ok(output.json(&answer)?);
     }

@@ -106,6 +106,7 @@ fn decoder(framing: Framing, columns: &[usize]) -> Decoder {
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1 << 20,
+        retention: Default::default(),
     };
     Decoder::new(&source, columns, Arc::new(schemas)).expect("the source is valid")
 }

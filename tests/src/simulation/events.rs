@@ -25,6 +25,7 @@ pub fn source(partitions: u32) -> Source {
         lateness_us: 1_000_000,
         future_tolerance_us: 20_000_000,
         max_record_bytes: 1_000,
+        retention: Default::default(),
     }
 }
 

@@ -1,9 +1,13 @@
 //! All end to end tests, one module a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
 
+mod admin;
+mod cli;
+mod http;
 mod kafka;
 mod kills;
 mod memory;
+mod readme;
 mod real_posts;
 mod registry;
 mod simulation;

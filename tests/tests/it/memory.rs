@@ -73,7 +73,7 @@ fn fold(clicks: &Clicks, memory_mb: u64, data: &Path, application: &Application)
     clicks.fill(data, application);
     let schemas = root().join("tests/applications/sessions");
     let memory = memory_mb.to_string();
-    let mut program = Program::start_with(data, &schemas, free_port(), &["--memory-mb", &memory, "--threads", "1", "--shards", "1"]);
+    let mut program = Program::start_over(&schemas, data, free_port(), &["--memory-mb", &memory, "--threads", "1", "--shards", "1"]);
     assert!(program.wait_until_up());
     let deadline = Instant::now() + Duration::from_secs(900);
     let is_done = |status: &serde_json::Value| {

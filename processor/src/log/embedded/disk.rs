@@ -35,6 +35,8 @@ pub struct Disk {
 impl Disk {
     /// Opens the directory, creating it when it is not there.
     pub fn open(dir: &Path, settings: &EmbeddedLogSettings) -> Result<Disk, LogError> {
+        // RocksDB makes the directory too, but does not say in words why it cannot.
+        std::fs::create_dir_all(dir).map_err(|error| failure_to_open(dir, &error.to_string()))?;
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);

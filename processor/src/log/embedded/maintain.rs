@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 
 use rocksdb::WriteBatch;
 
-use super::EmbeddedLogSettings;
 use super::disk::{Disk, Durability};
 use super::layout::{BLOCKS, BlockEntry, INDEX, META, StartEntry, base_of};
 use super::topic::{PartitionState, Topic};
@@ -31,25 +30,25 @@ pub struct Maintained {
     pub removed_bytes: u64,
 }
 
-/// Where retention wants the log of a partition to start.
+/// Where retention wants the log of a partition to start: the greatest age of a record in milliseconds, and the most bytes of a partition.
 pub fn start_by_retention(
     disk: &Disk,
     partition: &PartitionState,
-    settings: &EmbeddedLogSettings,
+    (retention_ms, retention_bytes): (Option<u64>, Option<u64>),
     now_ms: i64,
 ) -> Result<Offset, LogError> {
     let Bounds { start, end } = partition.bounds();
-    if settings.retention_ms.is_none() && settings.retention_bytes.is_none() {
+    if retention_ms.is_none() && retention_bytes.is_none() {
         return Ok(start);
     }
-    let oldest_ms = settings.retention_ms.map(|age_ms| now_ms.saturating_sub_unsigned(age_ms));
+    let oldest_ms = retention_ms.map(|age_ms| now_ms.saturating_sub_unsigned(age_ms));
     let mut kept_bytes = partition.stored_bytes();
     let mut wanted = start;
     disk.walk_index(partition.place, (Offset(0), end), |base, entry| {
         let behind = Offset(base.0 + u64::from(entry.count));
         let too_old = oldest_ms.is_some_and(|oldest_ms| entry.last_time_ms < oldest_ms);
         // The newest block stays, however large: a limit in bytes must not make a record vanish as soon as it is appended.
-        let too_much = behind < end && settings.retention_bytes.is_some_and(|most| kept_bytes > most);
+        let too_much = behind < end && retention_bytes.is_some_and(|most| kept_bytes > most);
         if !too_old && !too_much {
             return ControlFlow::Break(());
         }
