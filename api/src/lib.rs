@@ -3,6 +3,7 @@
 //! It sees the read side of the view store, the catalogue and the log. Nothing in it knows a view or a column: all comes from what views declare.
 
 mod admin;
+mod elsewhere;
 mod events;
 mod guard;
 mod health;
@@ -32,6 +33,7 @@ use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use elsewhere::Elsewhere;
 pub use problem::{PROBLEM_JSON, Problem};
 pub use state::{Admin, ApiError, ApiSettings, ApiState, Definitions, Ports, Running};
 

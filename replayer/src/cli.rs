@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::settings::{ForCheck, ForClient, ForCollect, ForUp, SettingFlags};
+use crate::settings::{ForCheck, ForClient, ForCollect, ForProcess, ForServe, ForUp, SettingFlags};
 
 /// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
 #[derive(Debug, Parser)]
@@ -26,6 +26,12 @@ pub enum Command {
     /// Runs everything in one process: collector, log, processor, view store, API
     #[command(after_help = UP_EXAMPLES)]
     Up(Up),
+    /// Runs versions of views: a worker over Kafka and Cassandra
+    #[command(after_help = PROCESS_EXAMPLES)]
+    Process(Process),
+    /// Answers HTTP: the API over Kafka and Cassandra, without running versions
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
     /// Brings events from a source into the log
     #[command(after_help = COLLECT_EXAMPLES)]
     Collect(Collect),
@@ -58,14 +64,25 @@ Examples:
   refold up                                     generated posts: some days of history, then in real time
   refold up --source none                       no source: post events to /v1/sources/<source>/events
   refold up --source jsonl:posts.jsonl.gz       events of a file
-  refold up --listen 0.0.0.0:7070 --token …     reachable from other machines";
+  refold up --listen 0.0.0.0:7070 --token …     reachable from other machines
+  refold up --kafka localhost:9092 --cassandra localhost:9042   the log in Kafka, rows in Cassandra";
+
+const PROCESS_EXAMPLES: &str = "\
+Examples:
+  refold process --kafka broker:9092 --cassandra node:9042
+  refold process --kafka broker:9092 --cassandra node:9042 --pool replay --data /var/lib/refold/replay";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  refold serve --kafka broker:9092 --cassandra node:9042 --listen 0.0.0.0:7070 --token …";
 
 const COLLECT_EXAMPLES: &str = "\
 Examples:
   refold collect jsonl:posts.jsonl.gz                          into the refold up on this machine
   zcat posts.gz | refold collect jsonl:- --mapping plain_posts posts of another shape, by a mapping of sources.toml
   refold collect generate:1000 --count 100000 --seed 7         generated posts
-  refold collect jsonl:posts.jsonl --data ./refold-data        straight into the log, while no refold up is running";
+  refold collect jsonl:posts.jsonl --data ./refold-data        straight into the log, while no refold up is running
+  refold collect generate:1000 --kafka broker:9092             straight into Kafka";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -112,6 +129,40 @@ pub struct Up {
     pub json: bool,
     #[command(flatten)]
     pub settings: SettingFlags<ForUp>,
+}
+
+/// `refold process`
+#[derive(Debug, Args)]
+pub struct Process {
+    /// Which versions it runs: those in service (live), those that are being built beside them (replay), or all
+    #[arg(long, value_enum, default_value_t = PoolArgument::All)]
+    pub pool: PoolArgument,
+    /// Prints what it listens on as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForProcess>,
+}
+
+/// Which versions a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PoolArgument {
+    /// All
+    All,
+    /// Those that readers are or were sent to, and the first one of each view
+    Live,
+    /// Those that are being built beside one in service
+    Replay,
+}
+
+/// `refold serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Prints what it listens on as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForServe>,
 }
 
 /// `refold collect`

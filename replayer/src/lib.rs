@@ -5,9 +5,9 @@
 
 mod cli;
 mod client;
-mod embedded;
 mod failure;
 mod output;
+mod parts;
 mod schemas;
 mod settings;
 mod verbs;
@@ -42,6 +42,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
         Command::Up(arguments) => up::run(&arguments, output),
+        Command::Process(arguments) => up::process(&arguments, output),
+        Command::Serve(arguments) => up::serve(&arguments, output),
         Command::Collect(arguments) => collect::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),

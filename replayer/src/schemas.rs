@@ -1,4 +1,4 @@
-//! Writer schemas of the embedded log: the numbers of the catalogue, then the folder.
+//! Writer schemas that no registry keeps: those of the catalogue, then those of the folder.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use refold_processor::decode::{SchemaError, SchemaFolder, SchemaLookup, derived_
 use refold_processor::store::catalogue::Catalogue;
 
 /// Looks schemas up in the catalogue, where they stay for as long as the log, and then in the folder of declared ones.
-pub struct EmbeddedSchemas {
+pub struct KnownSchemas {
     catalogue: Catalogue,
     folder: SchemaFolder,
     known: RwLock<Known>,
@@ -19,10 +19,10 @@ struct Known {
     by_fingerprint: HashMap<u64, String>,
 }
 
-impl EmbeddedSchemas {
+impl KnownSchemas {
     /// Schemas of this catalogue and folder.
-    pub fn new(catalogue: Catalogue, folder: SchemaFolder) -> EmbeddedSchemas {
-        EmbeddedSchemas { catalogue, folder, known: RwLock::default() }
+    pub fn new(catalogue: Catalogue, folder: SchemaFolder) -> KnownSchemas {
+        KnownSchemas { catalogue, folder, known: RwLock::default() }
     }
 
     /// Reads the catalogue again: a schema may have been registered since.
@@ -51,7 +51,7 @@ impl EmbeddedSchemas {
     }
 }
 
-impl SchemaLookup for EmbeddedSchemas {
+impl SchemaLookup for KnownSchemas {
     fn by_id(&self, id: u32) -> Result<Option<String>, SchemaError> {
         match self.find(|known| known.by_id.get(&id).cloned())? {
             Some(found) => Ok(Some(found)),

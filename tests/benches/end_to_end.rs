@@ -18,7 +18,7 @@ use refold_processor::engine::fold::{Fold, FoldSettings, Told};
 use refold_processor::engine::map::{Chunk, ChunkMapper, Rules};
 use refold_processor::engine::run::RunSettings;
 use refold_processor::engine::watermark::Quiet;
-use refold_processor::engine::worker::{Ports, Worker, WorkerSettings};
+use refold_processor::engine::worker::{Pool, Ports, Worker, WorkerSettings};
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Cut;
@@ -180,6 +180,7 @@ impl Site {
         };
         let settings = WorkerSettings {
             owner: "bench".into(),
+            pool: Pool::All,
             state_dir: folder.join("state"),
             memory_bytes: 512 << 20,
             feed_threads: 1,

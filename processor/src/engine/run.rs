@@ -65,6 +65,8 @@ pub fn progress(meta: &Meta, keep_us: Option<i64>) -> Progress {
         visible: meta.cut.clone(),
         writing: meta.cut.clone(),
         watermark_us: meta.watermark_us,
+        event_time_us: meta.times.values().filter_map(|time| time.max_us).max(),
+        live: meta.complete,
         writing_watermark_us: meta.watermark_us,
         horizon_us,
         read: meta.read,

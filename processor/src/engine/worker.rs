@@ -49,11 +49,37 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Which versions a worker takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pool {
+    /// All.
+    #[default]
+    All,
+    /// Those that readers are or were sent to, and the first one of each view.
+    Live,
+    /// Those that are being built while another is in service: so a replay takes nothing from what is live.
+    Replay,
+}
+
+impl Pool {
+    /// Whether a version in this state is for this pool. What a worker has taken it keeps.
+    pub fn takes(self, state: &VersionState, another_is_active: bool) -> bool {
+        let is_replay = another_is_active && *state == VersionState::Building;
+        match self {
+            Pool::All => true,
+            Pool::Live => !is_replay,
+            Pool::Replay => is_replay,
+        }
+    }
+}
+
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
     /// The name under which it owns versions: unique among running processes.
     pub owner: String,
+    /// Which versions it takes.
+    pub pool: Pool,
     /// Where the state of each version lives, in a folder of its own.
     pub state_dir: PathBuf,
     /// Memory for all state together, bytes: caches, write buffers, and groups touched since the last commit.
@@ -185,12 +211,14 @@ impl Worker {
     fn reconcile(&self) -> Result<(), EngineError> {
         let mut opened = Vec::new();
         for view in self.ports.catalogue.views()? {
+            let active = self.ports.catalogue.active(&view)?.map(|active| active.version);
             for record in self.ports.catalogue.versions(&view)? {
                 let key = (view.clone(), record.version);
                 let is_running = self.running.lock().contains_key(&key);
                 let is_wanted =
                     matches!(record.state, VersionState::Building | VersionState::CaughtUp | VersionState::Active | VersionState::Retired);
-                match (is_running, is_wanted) {
+                let is_ours = self.settings.pool.takes(&record.state, active.is_some_and(|active| active != record.version));
+                match (is_running, is_wanted && (is_running || is_ours)) {
                     (true, true) => self.keep(&key, &record)?,
                     (true, false) => self.end(&key, record.state == VersionState::Dropped),
                     (false, true) => match self.open(&record) {

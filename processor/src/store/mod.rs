@@ -65,6 +65,12 @@ pub struct Progress {
     pub writing: Cut,
     /// Event time of the version's watermark, microseconds since the Unix epoch.
     pub watermark_us: Option<i64>,
+    /// The largest event time folded in, microseconds since the Unix epoch.
+    #[serde(default)]
+    pub event_time_us: Option<i64>,
+    /// Whether rows are written at every commit.
+    #[serde(default)]
+    pub live: bool,
     /// The watermark at the cut that is being written: windows that end at or before it may have rows.
     #[serde(default)]
     pub writing_watermark_us: Option<i64>,

@@ -26,6 +26,8 @@ macro_rules! scoped {
 }
 
 scoped!(ForUp, Up, "Settings of `up`.");
+scoped!(ForProcess, Process, "Settings of `process`.");
+scoped!(ForServe, Serve, "Settings of `serve`.");
 scoped!(ForCollect, Collect, "Settings of `collect`.");
 scoped!(ForCheck, Check, "Settings of `check`.");
 scoped!(ForClient, Client, "Settings of verbs that speak to a running process.");
@@ -89,6 +91,7 @@ fn value_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "TEXT",
         Kind::Folder => "DIR",
+        Kind::File => "FILE",
         Kind::Address => "ADDR",
         Kind::Url => "URL",
         Kind::Number(..) => "N",

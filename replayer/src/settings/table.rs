@@ -8,6 +8,10 @@
 pub enum Scope {
     /// `refold up`
     Up,
+    /// `refold process`
+    Process,
+    /// `refold serve`
+    Serve,
     /// `refold collect`
     Collect,
     /// `refold check`
@@ -23,6 +27,8 @@ pub enum Kind {
     Text,
     /// A folder.
     Folder,
+    /// A file.
+    File,
     /// An address to listen on, `HOST:PORT`.
     Address,
     /// `http://HOST:PORT`.
@@ -66,16 +72,24 @@ const fn plain(flag: &'static str, kind: Kind, default: &'static str, scopes: &'
     Setting { flag, kind, default, scopes, tuning: false, meaning }
 }
 
-const fn tuning(flag: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { flag, kind, default, scopes: &[Scope::Up], tuning: true, meaning }
+const fn tuning(flag: &'static str, kind: Kind, default: &'static str, scopes: &'static [Scope], meaning: &'static str) -> Setting {
+    Setting { flag, kind, default, scopes, tuning: true, meaning }
 }
 
-const ALL: &[Scope] = &[Scope::Up, Scope::Collect, Scope::Check, Scope::Client];
-const LOCAL: &[Scope] = &[Scope::Up, Scope::Collect, Scope::Check];
-const DATA: &[Scope] = &[Scope::Up, Scope::Collect];
+const ALL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check, Scope::Client];
+const LOCAL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check];
+const DATA: &[Scope] = &[Scope::Up, Scope::Process, Scope::Collect];
 const UP: &[Scope] = &[Scope::Up];
+/// Verbs that run versions.
+const ENGINE: &[Scope] = &[Scope::Up, Scope::Process];
+/// Verbs that answer HTTP.
+const API: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve];
+/// Verbs that open the log.
+const LOG: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect];
+/// Verbs that open the view store.
+const STORE: &[Scope] = API;
 const CLIENT: &[Scope] = &[Scope::Client];
-const TOKEN: &[Scope] = &[Scope::Up, Scope::Client];
+const TOKEN: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Client];
 
 /// The longest time in milliseconds: a century.
 const CENTURY_MS: u64 = 100 * 365 * 86_400_000;
@@ -84,13 +98,56 @@ const CENTURY_MS: u64 = 100 * 365 * 86_400_000;
 pub const SETTINGS: &[Setting] = &[
     plain("data", Kind::Folder, "./refold-data", DATA, "The folder of log, rows, state and resume points"),
     plain("schemas", Kind::Folder, "schemas", LOCAL, "The folder of sources.toml, events/*.avsc and views/*.sql"),
-    plain("listen", Kind::Address, "127.0.0.1:7070", UP, "The address of the API; port 0 takes a free one"),
+    plain(
+        "listen",
+        Kind::Address,
+        "127.0.0.1:7070",
+        API,
+        "The address of the API; port 0 takes a free one; refold process takes port 7071 unless told",
+    ),
     plain("source", Kind::Text, "generate:20?backlog=3d&backlog_rate=3", UP, "Where events come from: generate:RATE, jsonl:FILE, or none"),
     plain("into", Kind::Text, "", UP, "The declared source that the events of --source are of; needed when several are declared"),
+    plain("kafka", Kind::Text, "", LOG, "Kafka as the log: some of its brokers, HOST:PORT,…; without it the log is in the data folder"),
+    plain(
+        "kafka-config",
+        Kind::File,
+        "",
+        LOG,
+        "A file of librdkafka properties, NAME=VALUE a line, for instance for passwords and certificates",
+    ),
+    plain(
+        "registry",
+        Kind::Text,
+        "",
+        LOG,
+        "The schema registry, http://HOST:PORT; without it writers' schemas are in the schemas folder and the catalogue",
+    ),
+    plain("registry-auth", Kind::Text, "", LOG, "Who asks the registry, USER:PASSWORD"),
+    plain(
+        "cassandra",
+        Kind::Text,
+        "",
+        STORE,
+        "Cassandra as the view store: some of its nodes, HOST:PORT,…; without it rows are in the data folder",
+    ),
+    plain("cassandra-keyspace", Kind::Text, "refold", STORE, "The keyspace of tables and catalogue; it is made when it is not there"),
+    plain(
+        "cassandra-config",
+        Kind::File,
+        "",
+        STORE,
+        "A TOML file of further settings of Cassandra: user, password, tls, replication, consistency",
+    ),
     plain("server", Kind::Url, "http://127.0.0.1:7070", CLIENT, "The address of a running refold up"),
     plain("token", Kind::Text, "", TOKEN, "The bearer token of administration; needed when listening beyond this machine"),
-    plain("memory-mb", Kind::Number(32, 1 << 20), "512", UP, "Memory for state, caches and groups that are not committed yet, MiB"),
-    plain("threads", Kind::Number(0, 1024), "0", UP, "Threads that read and decode, for each read of the log; 0: one for each processor"),
+    plain("memory-mb", Kind::Number(32, 1 << 20), "512", ENGINE, "Memory for state, caches and groups that are not committed yet, MiB"),
+    plain(
+        "threads",
+        Kind::Number(0, 1024),
+        "0",
+        ENGINE,
+        "Threads that read and decode, for each read of the log; 0: one for each processor",
+    ),
     plain(
         "log",
         Kind::Text,
@@ -99,63 +156,90 @@ pub const SETTINGS: &[Setting] = &[
         "What is written to stderr: tracing filters",
     ),
     plain("log-json", Kind::Switch, "false", ALL, "Writes it as JSON, one object a line"),
-    tuning("shards", Kind::Number(0, 1024), "0", "Shards of each version, merged in parallel; 0: one for each processor"),
-    tuning("chunk-kb", Kind::Number(16, 65_536), "1024", "About how much is read from the log at a time, KiB of records"),
+    tuning("shards", Kind::Number(0, 1024), "0", ENGINE, "Shards of each version, merged in parallel; 0: one for each processor"),
+    tuning("chunk-kb", Kind::Number(16, 65_536), "1024", ENGINE, "About how much is read from the log at a time, KiB of records"),
     tuning(
         "commit-interval-ms",
         Kind::Number(1, 60_000),
         "20",
+        ENGINE,
         "A version in service commits so long after the first event of a commit, milliseconds",
     ),
-    tuning("building-commit-interval-ms", Kind::Number(1, 600_000), "1000", "A version that is being built commits so often, milliseconds"),
+    tuning(
+        "building-commit-interval-ms",
+        Kind::Number(1, 600_000),
+        "1000",
+        ENGINE,
+        "A version that is being built commits so often, milliseconds",
+    ),
     tuning(
         "sweep-windows",
         Kind::Number(1, 1 << 20),
         "64",
+        ENGINE,
         "A version that is being built writes the rows of closed windows when so many have closed",
     ),
     tuning(
         "caught-up-lag-events",
         Kind::Number(0, 1 << 40),
         "1000",
+        ENGINE,
         "A version is caught up when it is at most so many events behind the log",
     ),
-    tuning("queued-rows", Kind::Number(100, 1 << 30), "100000", "Rows of a version that may wait in memory to be written"),
-    tuning("rows-per-write", Kind::Number(1, 1 << 20), "5000", "Rows written at a time"),
+    tuning("queued-rows", Kind::Number(100, 1 << 30), "100000", ENGINE, "Rows of a version that may wait in memory to be written"),
+    tuning("rows-per-write", Kind::Number(1, 1 << 20), "5000", ENGINE, "Rows written at a time"),
     tuning(
         "idle-after-ms",
         Kind::Number(10, CENTURY_MS),
         "5000",
+        ENGINE,
         "A partition that is read to its end and quiet for so long holds the watermark back no more, milliseconds",
     ),
     tuning(
         "idle-drop-after-ms",
         Kind::Number(10, CENTURY_MS),
         "86400000",
+        ENGINE,
         "A partition that is quiet for so long keeps no state from being dropped, milliseconds",
     ),
-    tuning("lease-ms", Kind::Number(1_000, 600_000), "10000", "How long a version stays with its owner unless renewed, milliseconds"),
+    tuning(
+        "lease-ms",
+        Kind::Number(1_000, 600_000),
+        "10000",
+        ENGINE,
+        "How long a version stays with its owner unless renewed, milliseconds",
+    ),
     tuning(
         "reconcile-interval-ms",
         Kind::Number(10, 60_000),
         "500",
+        ENGINE,
         "How often the catalogue is looked at, milliseconds; at most a third of the lease",
     ),
-    tuning("log-retention-ms", Kind::Number(0, CENTURY_MS), "0", "Events older than this leave the log, milliseconds; 0: never"),
-    tuning("log-retention-mb", Kind::Number(0, 1 << 40), "0", "A partition larger than this loses its oldest events, MiB; 0: never"),
-    tuning("log-block-kb", Kind::Number(4, 65_536), "256", "The size of a block of the log, KiB of records"),
-    tuning("log-sync", Kind::Switch, "true", "An append waits for the disk; without it a power cut may lose the last events"),
+    tuning("log-retention-ms", Kind::Number(0, CENTURY_MS), "0", UP, "Events older than this leave the log, milliseconds; 0: never"),
+    tuning("log-retention-mb", Kind::Number(0, 1 << 40), "0", UP, "A partition larger than this loses its oldest events, MiB; 0: never"),
+    tuning("log-block-kb", Kind::Number(4, 65_536), "256", UP, "The size of a block of the log, KiB of records"),
+    tuning("log-sync", Kind::Switch, "true", UP, "An append waits for the disk; without it a power cut may lose the last events"),
     tuning(
         "maintain-interval-ms",
         Kind::Number(1_000, 86_400_000),
         "30000",
+        UP,
         "How often small blocks are merged and expired ones removed, milliseconds",
     ),
-    tuning("max-body-mb", Kind::Number(1, 1024), "16", "The largest body of events that the API takes, MiB"),
-    tuning("ingest-requests", Kind::Number(1, 1024), "8", "Bodies of events in memory at once; further ones wait on their connection"),
-    tuning("rows-default", Kind::Number(1, 100_000), "100", "Rows of a page when the reader names no limit"),
-    tuning("rows-max", Kind::Number(1, 100_000), "10000", "The greatest limit that a reader may name"),
-    tuning("fault", Kind::Text, "", "For tests: ends the process, as kill -9 would, at a step of the engine, STEP:N"),
+    tuning("max-body-mb", Kind::Number(1, 1024), "16", API, "The largest body of events that the API takes, MiB"),
+    tuning("ingest-requests", Kind::Number(1, 1024), "8", API, "Bodies of events in memory at once; further ones wait on their connection"),
+    tuning("rows-default", Kind::Number(1, 100_000), "100", API, "Rows of a page when the reader names no limit"),
+    tuning("rows-max", Kind::Number(1, 100_000), "10000", API, "The greatest limit that a reader may name"),
+    tuning("kafka-compression", Kind::Text, "lz4", LOG, "How appended records are compressed: none, lz4 or zstd"),
+    tuning(
+        "kafka-replication",
+        Kind::Number(0, 100),
+        "0",
+        LOG,
+        "Copies of each partition of topics that are created; 0: the cluster's default",
+    ),
+    tuning("fault", Kind::Text, "", ENGINE, "For tests: ends the process, as kill -9 would, at a step of the engine, STEP:N"),
 ];
 
 /// The setting with this flag.

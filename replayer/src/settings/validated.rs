@@ -13,6 +13,20 @@ pub struct Settings {
     pub data: PathBuf,
     pub schemas: PathBuf,
     pub listen: SocketAddr,
+    /// Whether the user named the address.
+    pub listen_was_said: bool,
+    /// Brokers; without any, the log is embedded.
+    pub kafka: Option<String>,
+    pub kafka_config: Option<PathBuf>,
+    pub kafka_compression: String,
+    pub kafka_replication: Option<u16>,
+    pub registry: Option<String>,
+    /// User and password.
+    pub registry_auth: Option<(String, String)>,
+    /// Nodes; without any, the view store is embedded.
+    pub cassandra: Vec<String>,
+    pub cassandra_keyspace: String,
+    pub cassandra_config: Option<PathBuf>,
     pub source: String,
     /// Whether the user named the source.
     pub source_was_said: bool,
@@ -60,6 +74,16 @@ impl Settings {
             data: reader.text("data")?.into(),
             schemas: reader.text("schemas")?.into(),
             listen: reader.address("listen")?,
+            listen_was_said: said.get("listen").is_some(),
+            kafka: reader.optional("kafka")?,
+            kafka_config: reader.optional("kafka-config")?.map(PathBuf::from),
+            kafka_compression: reader.text("kafka-compression")?,
+            kafka_replication: Some(reader.number("kafka-replication")? as u16).filter(|copies| *copies > 0),
+            registry: reader.optional("registry")?,
+            registry_auth: reader.pair("registry-auth")?,
+            cassandra: reader.list("cassandra")?,
+            cassandra_keyspace: reader.text("cassandra-keyspace")?,
+            cassandra_config: reader.optional("cassandra-config")?.map(PathBuf::from),
             source: reader.text("source")?,
             source_was_said: said.get("source").is_some(),
             into: reader.optional("into")?,
@@ -127,6 +151,22 @@ impl Reader<'_> {
     fn text(&self, flag: &'static str) -> Result<String, String> {
         let (text, place, _) = self.value(flag)?;
         if text.is_empty() { Err(format!("{place}: a value is missing")) } else { Ok(text) }
+    }
+
+    /// Texts with commas between them.
+    fn list(&self, flag: &'static str) -> Result<Vec<String>, String> {
+        let text = self.optional(flag)?.unwrap_or_default();
+        Ok(text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Two texts with a colon between them. The text itself may be secret.
+    fn pair(&self, flag: &'static str) -> Result<Option<(String, String)>, String> {
+        let (text, place, _) = self.value(flag)?;
+        match text.split_once(':') {
+            _ if text.is_empty() => Ok(None),
+            Some((first, second)) => Ok(Some((first.to_owned(), second.to_owned()))),
+            None => Err(format!("{place}: write USER:PASSWORD")),
+        }
     }
 
     fn number(&self, flag: &'static str) -> Result<u64, String> {

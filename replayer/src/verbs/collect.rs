@@ -21,9 +21,9 @@ use ureq::Agent;
 
 use crate::cli::Collect;
 use crate::client::agent;
-use crate::embedded::{Embedded, choose, collector_folder, declared};
 use crate::failure::Failure;
 use crate::output::{Output, complain};
+use crate::parts::{Intake, choose, collector_folder, declared};
 use crate::settings::{self, Settings};
 
 /// The largest body that is posted, bytes: well below what a server takes unless told otherwise.
@@ -41,8 +41,11 @@ pub fn run(arguments: &Collect, output: &mut Output) -> Result<(), Failure> {
     let spec = Spec::parse(&with_options(arguments)).map_err(|error| Failure::Usage(error.to_string()))?;
     let stop = Stop::new();
     stop_on_signals(&stop)?;
-    let totals = match arguments.settings.has("data") {
-        true => into_folder(arguments, &settings, spec, &stop)?,
+    if settings.kafka.is_some() && arguments.to.is_some() {
+        return Err(Failure::Usage("events go either to a refold, --to, or to kafka, --kafka; name one of them".into()));
+    }
+    let totals = match arguments.settings.has("data") || settings.kafka.is_some() {
+        true => into_log(arguments, &settings, spec, &stop)?,
         false => into_server(arguments, &settings, spec, &stop)?,
     };
     show(&totals, arguments.json, output)?;
@@ -66,11 +69,11 @@ fn with_options(arguments: &Collect) -> String {
     spec
 }
 
-fn into_folder(arguments: &Collect, settings: &Settings, spec: Spec, stop: &Stop) -> Result<Totals, Failure> {
-    let embedded = Embedded::open(settings)?;
-    let source = choose(&embedded.sources, arguments.source.as_deref(), "--source")?;
-    let sink = TopicSink::new(embedded.log.clone(), &source.topic);
-    let encoder = embedded.encoder(source)?;
+fn into_log(arguments: &Collect, settings: &Settings, spec: Spec, stop: &Stop) -> Result<Totals, Failure> {
+    let intake = Intake::open(settings)?;
+    let source = choose(&intake.sources, arguments.source.as_deref(), "--source")?;
+    let sink = TopicSink::new(intake.log.clone(), &source.topic);
+    let encoder = intake.encoder(source)?;
     gather(arguments, settings, spec, encoder, &sink, &collector_folder(&settings.data), stop)
 }
 

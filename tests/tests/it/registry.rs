@@ -11,7 +11,7 @@ use refold_processor::decode::{SchemaError, SchemaLookup};
 use refold_processor::engine::run::RunSettings;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::watermark::Quiet;
-use refold_processor::engine::worker::{Ports, Worker, WorkerSettings};
+use refold_processor::engine::worker::{Pool, Ports, Worker, WorkerSettings};
 use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::source::Framing;
@@ -112,6 +112,7 @@ fn the_stream_waits_for_a_registry_that_is_away() {
     let sources = BTreeMap::from([(source.name.clone(), source.clone())]);
     let ports = Ports { log, store, catalogue, schemas, sources, clock };
     let settings = WorkerSettings {
+        pool: Pool::All,
         owner: "test".into(),
         state_dir: folder.path().join("state"),
         memory_bytes: 64 << 20,

@@ -87,6 +87,8 @@ pub fn unknown_tables_are_said_to_be_unknown(harness: &mut dyn Harness) {
 fn progress(writing: u64, visible: u64, read: u64) -> Progress {
     let cut = |sum: u64| [(Partition(0), Offset(sum / 2)), (Partition(3), Offset(sum - sum / 2))].into_iter().collect();
     Progress {
+        event_time_us: Some(3),
+        live: true,
         visible: cut(visible),
         writing: cut(writing),
         watermark_us: Some(-5),

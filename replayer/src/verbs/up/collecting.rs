@@ -13,8 +13,8 @@ use refold_collector::sink::TopicSink;
 use refold_collector::{CollectError, Collection, EventSource, Pull, Report, Spec, Stop, SystemTimer, Totals, collect};
 
 use super::Happened;
-use crate::embedded::{Embedded, choose, collector_folder};
 use crate::failure::Failure;
+use crate::parts::{Intake, choose, collector_folder};
 use crate::settings::Settings;
 use crate::verbs::collect::BAD_LINES_BYTES;
 
@@ -36,11 +36,11 @@ pub struct Opened {
 }
 
 /// Opens the source that the settings name; `None` when there is none. A default that does not fit what is declared is none.
-pub fn open(embedded: &Embedded, settings: &Settings) -> Result<Option<Opened>, Failure> {
+pub fn open(intake: &Intake, settings: &Settings) -> Result<Option<Opened>, Failure> {
     if settings.source == "none" {
         return Ok(None);
     }
-    match open_spec(embedded, settings) {
+    match open_spec(intake, settings) {
         Ok(opened) => Ok(Some(opened)),
         Err(failure) if settings.source_was_said => Err(failure),
         Err(failure) => {
@@ -50,12 +50,12 @@ pub fn open(embedded: &Embedded, settings: &Settings) -> Result<Option<Opened>, 
     }
 }
 
-fn open_spec(embedded: &Embedded, settings: &Settings) -> Result<Opened, Failure> {
+fn open_spec(intake: &Intake, settings: &Settings) -> Result<Opened, Failure> {
     let spec = Spec::parse(&settings.source).map_err(|error| Failure::Usage(format!("{error}, or none")))?;
-    let declared = choose(&embedded.sources, settings.into.as_deref(), "--into")?;
+    let declared = choose(&intake.sources, settings.into.as_deref(), "--into")?;
     let stop = Stop::new();
-    let source = spec.open(&settings.schemas, embedded.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
-    let sink = TopicSink::new(embedded.log.clone(), &declared.topic);
+    let source = spec.open(&settings.schemas, intake.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
+    let sink = TopicSink::new(intake.log.clone(), &declared.topic);
     Ok(Opened { spec: settings.source.clone(), source, sink, stop })
 }
 

@@ -1,0 +1,104 @@
+//! How far versions are that run in other processes: as their owners tell it in the view store, against the ends of the log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use refold_processor::engine::error::EngineError;
+use refold_processor::engine::quarantined::{Page, Wanted};
+use refold_processor::engine::status::RunStatus;
+use refold_processor::log::Log;
+use refold_processor::source::Sources;
+use refold_processor::store::RowReader;
+use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord, VersionState};
+use refold_processor::table::{Table, Version};
+use refold_processor::view::View;
+
+use crate::state::{ApiError, Running};
+use crate::versions::Planner;
+
+/// Versions that run in other processes.
+pub struct Elsewhere {
+    catalogue: Catalogue,
+    rows: Arc<dyn RowReader>,
+    log: Arc<dyn Log>,
+    sources: Sources,
+    planner: Planner,
+    planned: Mutex<HashMap<String, Arc<View>>>,
+}
+
+impl Elsewhere {
+    /// Versions of this catalogue, over these sources.
+    ///
+    /// # Errors
+    /// When a source's schema is not valid.
+    pub fn new(catalogue: Catalogue, rows: Arc<dyn RowReader>, log: Arc<dyn Log>, sources: Sources) -> Result<Elsewhere, ApiError> {
+        let planner = Planner::new(&sources)?;
+        Ok(Elsewhere { catalogue, rows, log, sources, planner, planned: Mutex::default() })
+    }
+
+    fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
+        let mut statuses = Vec::new();
+        for view in self.catalogue.views()? {
+            for record in self.catalogue.versions(&view)? {
+                let is_run = !matches!(record.state, VersionState::Dropped | VersionState::Failed { .. });
+                let is_owned = is_run && self.catalogue.ownership(&view, record.version)?.is_some_and(|owner| !owner.released);
+                statuses.extend(is_owned.then(|| self.status_of(&record)).flatten());
+            }
+        }
+        Ok(statuses)
+    }
+
+    /// `None`: nothing was told of it yet, or it cannot be asked now.
+    fn status_of(&self, record: &VersionRecord) -> Option<RunStatus> {
+        let view = self.view(record)?;
+        let table = Table { view: record.view.clone(), version: record.version, shape: view.shape.clone() };
+        let progress = self.rows.progress(&table).ok()??;
+        let topic = &self.sources.get(&view.source)?.topic;
+        let mut ends = BTreeMap::new();
+        for (partition, _) in progress.visible.iter() {
+            ends.insert(partition, self.log.bounds(topic, partition).ok()?.end);
+        }
+        let behind = ends.iter().map(|(partition, end)| end.0.saturating_sub(progress.visible.position(*partition).0));
+        Some(RunStatus {
+            view: record.view.clone(),
+            version: Some(record.version),
+            lag: behind.sum(),
+            ends,
+            watermark_us: progress.watermark_us,
+            event_time_us: progress.event_time_us,
+            live: progress.live,
+            read: progress.read,
+            applied: progress.applied,
+            quarantined: progress.quarantined,
+            positions: progress.visible,
+            ..RunStatus::default()
+        })
+    }
+
+    fn view(&self, record: &VersionRecord) -> Option<Arc<View>> {
+        if let Some(view) = self.planned.lock().get(&record.digest) {
+            return Some(view.clone());
+        }
+        let view = Arc::new(self.planner.plan(&record.sql, &record.view).ok()?);
+        self.planned.lock().insert(record.digest.clone(), view.clone());
+        Some(view)
+    }
+}
+
+impl Running for Elsewhere {
+    fn status(&self) -> Vec<RunStatus> {
+        self.statuses().unwrap_or_else(|error| {
+            tracing::warn!(%error, "how far versions are cannot be told now");
+            Vec::new()
+        })
+    }
+
+    fn look(&self) {
+        // Workers look at the catalogue again and again.
+    }
+
+    fn quarantined(&self, _: &str, _: Version, _: &Wanted) -> Result<Option<Page>, EngineError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,50 @@
+//! First versions of declared views.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use refold_api::versions::register;
+use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::view::View;
+
+use crate::parts::SELF;
+
+/// Creates version 1 of views that have none. Answers with what the user should know of the others.
+pub fn register_views(catalogue: &Catalogue, declared: &[(PathBuf, View)]) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for (path, view) in declared {
+        let versions = catalogue.versions(&view.name)?;
+        match versions.iter().rfind(|record| record.state != VersionState::Dropped) {
+            None => {
+                register(catalogue, view, SELF)?;
+            }
+            Some(newest) if newest.digest != view.digest => notes.push(format!(
+                "{} is not what {} of view {} was built from; to build a version of it, run: refold replay {}",
+                path.display(),
+                newest.version,
+                view.name,
+                view.name
+            )),
+            Some(_) => {}
+        }
+    }
+    let names = catalogue.views()?;
+    for name in names.iter().filter(|name| !declared.iter().any(|(_, view)| view.name == **name)) {
+        notes.push(format!("view {name} has no file any more; its versions are still kept up to date"));
+    }
+    if names.is_empty() {
+        notes.push("there are no views; declare one in the schemas folder (views/*.sql)".into());
+    }
+    Ok(notes)
+}
+
+/// Whether nothing is in service, so that nothing suffers when building waits for the source's history.
+pub fn is_all_building(catalogue: &Catalogue) -> Result<bool> {
+    for view in catalogue.views()? {
+        let versions = catalogue.versions(&view)?;
+        if versions.iter().any(|record| !matches!(record.state, VersionState::Building | VersionState::Dropped)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,96 @@
+//! The API, on a runtime of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use refold_api::versions::Planner;
+use refold_api::{Admin, ApiSettings, ApiState, Running};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use super::Happened;
+use crate::parts::Parts;
+use crate::settings::Settings;
+use crate::views::ViewFolder;
+
+/// How long open requests may take after a stop was asked for.
+const API_GRACE: Duration = Duration::from_secs(5);
+
+/// The API, while it is served.
+pub struct Api {
+    runtime: Runtime,
+    shutdown: oneshot::Sender<()>,
+    served: oneshot::Receiver<()>,
+}
+
+impl Api {
+    /// Serves on `listener`; `running` tells how far versions are.
+    pub fn start(
+        parts: &Parts,
+        settings: &Settings,
+        running: Arc<dyn Running>,
+        listener: std::net::TcpListener,
+        happened: Sender<Happened>,
+    ) -> Result<Api> {
+        let planner = Planner::new(&parts.intake.sources)?;
+        let ports = refold_api::Ports {
+            catalogue: parts.catalogue.clone(),
+            rows: parts.store.clone(),
+            log: parts.intake.log.clone(),
+            schemas: parts.schemas.clone(),
+            sources: parts.intake.sources.clone(),
+            schema_ids: parts.intake.schema_ids.clone(),
+            running,
+            definitions: Arc::new(ViewFolder::new(&settings.schemas, planner)),
+            clock: parts.clock.clone(),
+        };
+        let state = ApiState::new(ports, api_settings(settings, &listener.local_addr()?))?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("api").build().context("the API cannot be started")?;
+        listener.set_nonblocking(true)?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (shutdown, asked) = oneshot::channel::<()>();
+        let (done, served) = oneshot::channel();
+        runtime.spawn(async move {
+            let until = async move {
+                let _ = asked.await;
+            };
+            let ended = refold_api::serve(state, listener, until).await;
+            let _ = done.send(());
+            let _ = happened.send(Happened::ApiEnded(ended));
+        });
+        Ok(Api { runtime, shutdown, served })
+    }
+
+    /// Ends when open requests are answered, or have taken too long.
+    pub fn finish(self) {
+        let _ = self.shutdown.send(());
+        let served = self.served;
+        let is_served = self.runtime.block_on(async move { tokio::time::timeout(API_GRACE, served).await });
+        if is_served.is_err() {
+            tracing::warn!("requests that took too long were cut off");
+        }
+        self.runtime.shutdown_timeout(API_GRACE);
+    }
+}
+
+fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
+    let admin = match &settings.token {
+        Some(token) => Admin::Token(token.clone()),
+        None if address.ip().is_loopback() => Admin::Open,
+        None => Admin::Closed,
+    };
+    ApiSettings {
+        admin,
+        max_body_bytes: settings.max_body_bytes,
+        ingest_requests: settings.ingest_requests,
+        rows_default: settings.rows_default,
+        rows_max: settings.rows_max,
+    }
+}
