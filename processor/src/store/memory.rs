@@ -67,7 +67,7 @@ impl RowWriter for MemoryStore {
         if let Some(existing) = tables.get(&table.name()) {
             return existing.require(table);
         }
-        let codec = RowCodec::new(table, Vec::new())?;
+        let codec = RowCodec::new(table)?;
         tables.insert(table.name(), MemoryTable { codec, rows: BTreeMap::new(), told: None });
         Ok(())
     }

@@ -13,6 +13,10 @@ mod range;
 mod rows;
 mod shape;
 
+pub use range::{PartitionRange, before};
+pub use rows::RowCodec;
+pub use shape::ShapeDescription;
+
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;

@@ -37,8 +37,8 @@ impl KeyRange {
 
 /// A read translated to keys.
 #[derive(Debug)]
-pub(super) struct PartitionRange {
-    pub keys: KeyRange,
+pub struct PartitionRange {
+    pub(super) keys: KeyRange,
     /// The prefix of the table and the partition: what a cursor leaves out.
     partition: Vec<u8>,
 }
@@ -55,8 +55,15 @@ pub(super) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
+impl PartitionRange {
+    /// Whether no row can be in it.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
 impl RowCodec {
-    /// The keys that a read is about.
+    /// The keys that a read is about. Refuses reads that make no sense, with a message that names what is wrong.
     pub fn range(&self, read: &PartitionRead) -> Result<PartitionRange, StoreError> {
         let name = self.table.name();
         let key = &self.table.shape.partition_key;
@@ -117,12 +124,21 @@ impl RowCodec {
 
     /// The cursor after the row of `key`. It holds for every version of the view with the same key columns, so that a reader who
     /// is in the middle of a partition when readers are switched goes on in the new version.
-    pub fn cursor(&self, range: &PartitionRange, key: &[u8]) -> Bytes {
-        let last = key.get(range.partition.len()..).unwrap_or_default();
+    pub(super) fn cursor(&self, range: &PartitionRange, key: &[u8]) -> Bytes {
+        self.cursor_at(range, key.get(range.partition.len()..).unwrap_or_default())
+    }
+
+    /// A cursor over an adapter's own description of the last row read, which [`RowCodec::resume`] gives back.
+    pub fn cursor_at(&self, range: &PartitionRange, last: &[u8]) -> Bytes {
         let mut cursor = vec![CURSOR_FORMAT];
         cursor.extend(self.check_of(&range.partition, last));
         cursor.extend(last);
         cursor.into()
+    }
+
+    /// What the cursor of a read was made of; refuses one that was made for another partition or key.
+    pub fn resume<'a>(&self, range: &PartitionRange, read: &'a PartitionRead) -> Result<Option<&'a [u8]>, StoreError> {
+        read.cursor.as_ref().map(|cursor| self.open_cursor(&range.partition, cursor)).transpose()
     }
 
     fn open_cursor<'a>(&self, partition: &[u8], cursor: &'a [u8]) -> Result<&'a [u8], StoreError> {
@@ -157,7 +173,7 @@ impl RowCodec {
     }
 
     /// The keys of all rows whose `column` is below `before_us`, where that column leads the key; `None` where rows must be looked at.
-    pub fn range_before(&self, column: usize, before_us: i64) -> Result<Option<KeyRange>, StoreError> {
+    pub(super) fn range_before(&self, column: usize, before_us: i64) -> Result<Option<KeyRange>, StoreError> {
         if self.table.shape.partition_key.first() != Some(&column) {
             return Ok(None);
         }
@@ -168,7 +184,7 @@ impl RowCodec {
 }
 
 /// The least value of a timestamp column that is not before `before_us`.
-pub(super) fn before(table: &Table, column: usize, before_us: i64) -> Result<ScalarValue, StoreError> {
+pub fn before(table: &Table, column: usize, before_us: i64) -> Result<ScalarValue, StoreError> {
     let fields = table.shape.columns.fields();
     let data_type = fields.get(column).map(|field| field.data_type());
     let Some(DataType::Timestamp(unit, zone)) = data_type else {

@@ -20,7 +20,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::shape::validate;
 use super::{RowBatch, StoreError};
-use crate::table::{Order, Table};
+use crate::table::{Order, Table, TableShape};
 
 /// Timestamp and flag.
 const HEADER: usize = 9;
@@ -29,7 +29,7 @@ const DELETED: u8 = 1;
 
 /// Translates between rows and bytes for one table.
 #[derive(Debug)]
-pub(super) struct RowCodec {
+pub struct RowCodec {
     pub(super) table: Table,
     /// What all keys of the table start with.
     pub(super) prefix: Vec<u8>,
@@ -129,8 +129,18 @@ pub(super) fn deleted_at_ms(value: &[u8]) -> Option<i64> {
 }
 
 impl RowCodec {
+    /// The codec of a table for an adapter that keeps each in a place of its own. Refuses shapes that cannot be stored.
+    pub fn new(table: &Table) -> Result<Self, StoreError> {
+        RowCodec::with_prefix(table, Vec::new())
+    }
+
+    /// The shape of the table.
+    pub fn shape(&self) -> &TableShape {
+        &self.table.shape
+    }
+
     /// The codec of a table whose keys start with `prefix`. Refuses shapes that cannot be stored.
-    pub fn new(table: &Table, prefix: Vec<u8>) -> Result<Self, StoreError> {
+    pub(super) fn with_prefix(table: &Table, prefix: Vec<u8>) -> Result<Self, StoreError> {
         validate(table)?;
         let shape = &table.shape;
         let field = |index: usize, order: Order| {
@@ -157,7 +167,7 @@ impl RowCodec {
     }
 
     /// Encodes rows; of several of the same key, the winner. Deletions are dated `now_ms`.
-    pub fn encode(&self, batch: &RowBatch, now_ms: i64) -> Result<EncodedRows, StoreError> {
+    pub(super) fn encode(&self, batch: &RowBatch, now_ms: i64) -> Result<EncodedRows, StoreError> {
         let count = batch.rows.num_rows();
         self.check(batch)?;
         let columns = |indexes: &[usize]| -> Vec<ArrayRef> { indexes.iter().map(|index| Arc::clone(batch.rows.column(*index))).collect() };
@@ -181,7 +191,8 @@ impl RowCodec {
         Ok(EncodedRows { keys, values, order })
     }
 
-    fn check(&self, batch: &RowBatch) -> Result<(), StoreError> {
+    /// Refuses rows of other columns than the table's, and NULL in a column of the key.
+    pub fn check(&self, batch: &RowBatch) -> Result<(), StoreError> {
         let fields = self.table.shape.columns.fields();
         let rows = &batch.rows;
         let name = self.table.name();
@@ -215,13 +226,13 @@ impl RowCodec {
     }
 
     /// Takes what was read in, less the prefix and the header.
-    pub fn collect(&self, rows: &mut StoredRows, key: &[u8], value: &[u8]) {
+    pub(super) fn collect(&self, rows: &mut StoredRows, key: &[u8], value: &[u8]) {
         rows.keys.push(&[key.get(self.prefix.len()..).unwrap_or_default()]);
         rows.values.push(&[value.get(HEADER..).unwrap_or_default()]);
     }
 
     /// The rows that were collected, with the columns of `table`.
-    pub fn decode(&self, table: &Table, rows: &StoredRows) -> Result<RecordBatch, StoreError> {
+    pub(super) fn decode(&self, table: &Table, rows: &StoredRows) -> Result<RecordBatch, StoreError> {
         let columns = &table.shape.columns;
         let count = rows.keys.len();
         if count == 0 {
@@ -294,7 +305,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::table::{TableShape, Version};
+    use crate::table::Version;
 
     fn table() -> Table {
         let columns = Arc::new(Schema::new(vec![
@@ -330,7 +341,7 @@ mod tests {
     /// Should this fail after an update of Arrow, its row format has changed: raise the format of the embedded store.
     #[test]
     fn format_1_has_these_bytes_for_ever() {
-        let codec = RowCodec::new(&table(), vec![0, 0, 0, 5]).unwrap();
+        let codec = RowCodec::with_prefix(&table(), vec![0, 0, 0, 5]).unwrap();
         let encoded = codec.encode(&batch("rust"), 1_000).unwrap();
         let bytes: Vec<(String, String)> = encoded.iter().map(|(key, value)| (hex(key), hex(value))).collect();
         assert_eq!(bytes, GOLDEN.map(|(key, value)| (key.to_owned(), value.to_owned())));
@@ -387,7 +398,7 @@ mod tests {
             left in ("[a\\x00#é]{0,40}", any::<i64>(), any::<i64>()),
             right in ("[a\\x00#é]{0,40}", any::<i64>(), any::<i64>()),
         ) {
-            let codec = RowCodec::new(&table(), Vec::new()).unwrap();
+            let codec = RowCodec::new(&table()).unwrap();
             let key = |row: &(String, i64, i64)| {
                 let one = batch(&row.0);
                 let mut columns = one.rows.slice(0, 1).columns().to_vec();

@@ -8,17 +8,22 @@ use crate::table::{Order, Table, TableShape};
 
 /// A column: its name and its type in Arrow's own words, `Timestamp(ms, "+00:00")`. Whether it may be null is not part of a shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ColumnDescription {
+pub struct ColumnDescription {
+    /// Its name.
     pub name: String,
+    /// Its type.
     #[serde(rename = "type")]
     pub data_type: String,
 }
 
 /// A shape in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ShapeDescription {
+pub struct ShapeDescription {
+    /// The columns, in order.
     pub columns: Vec<ColumnDescription>,
+    /// The names of the columns of the partition key.
     pub partition_key: Vec<String>,
+    /// The names of the clustering columns, each with its order.
     pub clustering: Vec<(String, Order)>,
 }
 

@@ -124,7 +124,7 @@ impl EmbeddedStore {
         if let Some(open) = tables.get(&name) {
             return Ok(Arc::clone(open));
         }
-        let codec = RowCodec::new(table, rows_prefix(stored.id))?;
+        let codec = RowCodec::with_prefix(table, rows_prefix(stored.id))?;
         let open = Arc::new(OpenTable { codec, writing: Mutex::new(TableState::Present) });
         tables.insert(name, Arc::clone(&open));
         Ok(open)

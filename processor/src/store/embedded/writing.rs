@@ -28,7 +28,7 @@ impl RowWriter for EmbeddedStore {
         }
         let last = self.db.get_pinned_cf(self.meta()?, LAST_TABLE_KEY).map_err(|error| self.error(&error))?;
         let id = last.map_or(Ok(0), |bytes| decode_number("last table", &bytes))? + 1;
-        let codec = RowCodec::new(table, rows_prefix(id))?;
+        let codec = RowCodec::with_prefix(table, rows_prefix(id))?;
         let stored = StoredTable { id, shape: ShapeDescription::of(&table.shape) };
         let mut batch = WriteBatch::default();
         batch.put_cf(self.meta()?, LAST_TABLE_KEY, encode_number(id));

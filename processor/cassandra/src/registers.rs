@@ -1,0 +1,283 @@
+//! Registers: a row each in one partition, moved by lightweight transactions.
+//!
+//! The outcome of a lightweight transaction that timed out is unknown: it may be carried out, not carried out, or still be carried out by
+//! whoever comes next. A serial read settles that, and then it can be told by the *writer*, a random number that each
+//! change leaves under its revision. The writers of the last changes are kept, so that it can be told even when others have gone on from there.
+//! A register that is removed keeps its row with them, and has no revision.
+
+use std::time::Duration;
+
+use refold_processor::store::{Outcome, Register, Registers, StoreError};
+use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::statement::prepared::PreparedStatement;
+use tokio::time::Instant;
+
+use crate::CassandraStore;
+use crate::client::Client;
+use crate::error::Failure;
+use crate::rows::{Values, cell, each_row, number, text};
+use crate::settings::CassandraSettings;
+use crate::statements::quoted;
+
+/// The name of the table, and its definition.
+pub(crate) const TABLE: (&str, &str) = (
+    "registers",
+    "(catalogue text, name text, revision bigint, value text, writers map<bigint, blob>, PRIMARY KEY ((catalogue), name)) \
+     WITH comment = 'the catalogue of Refold: registers that are moved by compare-and-set'",
+);
+
+/// How many revisions' writers are kept.
+const WRITERS: u64 = 64;
+const WRITER_BYTES: usize = 16;
+
+/// The statements about registers.
+pub(crate) struct RegisterStatements {
+    set: PreparedStatement,
+    get: PreparedStatement,
+    list: PreparedStatement,
+    /// Sees what a compare-and-set in progress comes to.
+    settle: PreparedStatement,
+}
+
+impl RegisterStatements {
+    pub async fn prepare(client: &Client, settings: &CassandraSettings) -> Result<RegisterStatements, Failure> {
+        let table = format!("{}.registers", quoted(&settings.keyspace));
+        let one = "WHERE catalogue = ? AND name = ?";
+        let mut set = client
+            .prepare(&format!("UPDATE {table} SET revision = ?, value = ?, writers[?] = ?, writers[?] = null {one} IF revision = ?"))
+            .await?;
+        // Sent again by the driver, it would find its own doing in its way.
+        set.set_is_idempotent(false);
+        set.set_retry_policy(Some(std::sync::Arc::new(FallthroughRetryPolicy)));
+        let mut settle = client.prepare(&format!("SELECT revision, value, writers FROM {table} {one}")).await?;
+        settle.set_consistency(settings.serial_read());
+        Ok(RegisterStatements {
+            set,
+            get: client.prepare(&format!("SELECT revision, value FROM {table} {one}")).await?,
+            list: client.prepare(&format!("SELECT name, revision, value FROM {table} WHERE catalogue = ? AND name >= ?")).await?,
+            settle,
+        })
+    }
+}
+
+/// A register and who wrote its last revisions.
+#[derive(Default)]
+struct Settled {
+    register: Option<Register>,
+    writers: Vec<(i64, Vec<u8>)>,
+}
+
+/// A change to a register.
+struct Change<'a> {
+    key: &'a str,
+    expected: Option<u64>,
+    value: Option<&'a str>,
+    /// The revision that it makes.
+    revision: i64,
+    writer: [u8; WRITER_BYTES],
+}
+
+impl Registers for CassandraStore {
+    fn get(&self, key: &str) -> Result<Option<Register>, StoreError> {
+        let read = async {
+            let answer = self.client.query(&self.registers.get, self.register_key(key)).await?;
+            let mut found = None;
+            each_row(&answer, |row| {
+                found = register(number(row, 0), text(row, 1));
+                Ok(())
+            })?;
+            Ok(found)
+        };
+        self.client.wait(read).map_err(|failure| failure.while_doing(&format!("reading register {key}")))
+    }
+
+    fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError> {
+        let doing = format!("setting register {key}");
+        let mut writer = [0; WRITER_BYTES];
+        openssl::rand::rand_bytes(&mut writer).map_err(|error| StoreError::Broken(format!("{doing}: no random numbers: {error}")))?;
+        let revision = expected.unwrap_or(0) + 1;
+        let wire_revision =
+            i64::try_from(revision).map_err(|_| StoreError::Broken(format!("{doing}: no register has revision {revision}")))?;
+        let change = Change { key, expected, value, revision: wire_revision, writer };
+        self.client.wait(self.change(&change)).map_err(|failure| failure.while_doing(&doing))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
+        let read = async {
+            let mut found = Vec::new();
+            let mut from = scylla::response::PagingState::start();
+            loop {
+                let values = Values::new().with_text(&self.settings.catalogue).with_text(prefix);
+                let (answer, next) = self.client.page(&self.registers.list, values, from).await?;
+                let mut is_past = false;
+                each_row(&answer, |row| {
+                    let name = text(row, 0).unwrap_or_default();
+                    is_past |= !name.starts_with(prefix);
+                    if !is_past && let Some(register) = register(number(row, 1), text(row, 2)) {
+                        found.push((name, register));
+                    }
+                    Ok(())
+                })?;
+                match next {
+                    Some(next) if !is_past => from = next,
+                    _ => return Ok(found),
+                }
+            }
+        };
+        self.client.wait(read).map_err(|failure| failure.while_doing(&format!("listing the registers {prefix}")))
+    }
+
+    fn append_journal(&self, entry: &str) -> Result<(), StoreError> {
+        self.add_entry(entry)
+    }
+
+    fn journal(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        self.newest_entries(limit)
+    }
+}
+
+impl CassandraStore {
+    fn register_key(&self, key: &str) -> Values {
+        Values::new().with_text(&self.settings.catalogue).with_text(key)
+    }
+
+    /// Makes a change, until it is known what became of it.
+    async fn change(&self, change: &Change<'_>) -> Result<Outcome, Failure> {
+        let deadline = Instant::now() + self.settings.request_timeout();
+        let mut pause = Duration::from_millis(u64::from(change.writer.first().copied().unwrap_or(0)) / 16 + 1);
+        loop {
+            let failure = match self.try_change(change).await {
+                Ok(true) => return Ok(Outcome::Set(change.expected.unwrap_or(0) + 1)),
+                Ok(false) => return Ok(Outcome::Conflict(self.settle(change.key).await?.register)),
+                Err(failure) if failure.is_retryable() => failure,
+                Err(failure) => return Err(failure),
+            };
+            let settled = self.settle(change.key).await?;
+            if let Some(outcome) = judge(change, settled)? {
+                return Ok(outcome);
+            }
+            // It was not carried out, and cannot be any more: the serial read has closed it.
+            if Instant::now() + pause >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    /// Whether a change was applied.
+    async fn try_change(&self, change: &Change<'_>) -> Result<bool, Failure> {
+        let values = match change.value {
+            Some(value) => Values::new().with_number(change.revision).with_text(value),
+            None => Values::new().with_null().with_null(),
+        };
+        let forgotten = change.revision.saturating_sub_unsigned(WRITERS);
+        let values = values
+            .with_number(change.revision)
+            .with(&change.writer)
+            .with_number(forgotten)
+            .with_text(&self.settings.catalogue)
+            .with_text(change.key);
+        let values = match change.expected {
+            Some(_) => values.with_number(change.revision - 1),
+            None => values.with_null(),
+        };
+        let answer = self.client.query(&self.registers.set, values).await?;
+        let mut applied = false;
+        each_row(&answer, |row| {
+            applied = cell(row, 0) == Some(&[1]);
+            Ok(())
+        })?;
+        Ok(applied)
+    }
+
+    async fn settle(&self, key: &str) -> Result<Settled, Failure> {
+        let answer = self.client.query(&self.registers.settle, self.register_key(key)).await?;
+        let mut settled = Settled::default();
+        each_row(&answer, |row| {
+            settled = Settled { register: register(number(row, 0), text(row, 1)), writers: writers(cell(row, 2).unwrap_or_default()) };
+            Ok(())
+        })?;
+        Ok(settled)
+    }
+}
+
+fn register(revision: Option<i64>, value: Option<String>) -> Option<Register> {
+    Some(Register { value: value?, revision: revision?.try_into().ok()? })
+}
+
+/// A CQL map of bigint to blob.
+fn writers(map: &[u8]) -> Vec<(i64, Vec<u8>)> {
+    let mut rest = map.get(4..).unwrap_or_default();
+    let mut writers = Vec::new();
+    while let (Some(Some(revision)), Some(Some(writer))) = (crate::rows::take(&mut rest), crate::rows::take(&mut rest)) {
+        if let Ok(revision) = revision.try_into() {
+            writers.push((i64::from_be_bytes(revision), writer.to_vec()));
+        }
+    }
+    writers
+}
+
+/// What became of a change whose outcome was unknown; `None`: nothing.
+fn judge(change: &Change<'_>, settled: Settled) -> Result<Option<Outcome>, Failure> {
+    let writer = settled.writers.iter().find(|(revision, _)| *revision == change.revision);
+    if writer.is_some_and(|(_, writer)| *writer == change.writer) {
+        return Ok(Some(Outcome::Set(change.expected.unwrap_or(0) + 1)));
+    }
+    let there = settled.register.as_ref().map(|register| register.revision);
+    if there == change.expected {
+        return Ok(None);
+    }
+    // Someone else's change stands where this one would, or before it.
+    let is_behind = there.is_none_or(|revision| i64::try_from(revision).is_ok_and(|revision| revision < change.revision));
+    if writer.is_some() || is_behind {
+        return Ok(Some(Outcome::Conflict(settled.register)));
+    }
+    Err(Failure::away("it is not known whether it was set: it was changed too often since; read it again"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::*;
+
+    fn change(expected: Option<u64>) -> Change<'static> {
+        let revision = i64::try_from(expected.unwrap_or(0)).unwrap() + 1;
+        Change { key: "k", expected, value: Some("v"), revision, writer: [7; WRITER_BYTES] }
+    }
+
+    fn settled(revision: Option<u64>, writers: &[(i64, u8)]) -> Settled {
+        let register = revision.map(|revision| Register { value: "there".into(), revision });
+        Settled { register, writers: writers.iter().map(|(revision, byte)| (*revision, vec![*byte; WRITER_BYTES])).collect() }
+    }
+
+    /// A truth table: what is found after a time-out, and what it means.
+    #[test]
+    fn the_outcome_of_a_change_can_be_told_afterwards() {
+        let conflict = |settled: &Settled| Some(Outcome::Conflict(settled.register.clone()));
+        let cases = [
+            (Some(4), settled(Some(5), &[(4, 1), (5, 7)]), "carried out"),
+            (Some(4), settled(Some(9), &[(5, 7), (9, 1)]), "carried out, and others went on"),
+            (Some(4), settled(None, &[(5, 7), (6, 1)]), "carried out, and removed since"),
+            (None, settled(Some(1), &[(1, 7)]), "created"),
+            (Some(4), settled(Some(5), &[(5, 1)]), "someone else was first"),
+            (Some(4), settled(Some(9), &[(5, 1), (9, 1)]), "someone else was first, and others went on"),
+            (Some(4), settled(None, &[(4, 1)]), "it is gone"),
+            (Some(4), settled(Some(2), &[(2, 1)]), "gone and made again"),
+            (Some(4), settled(Some(4), &[(4, 1)]), "nothing happened"),
+            (None, settled(None, &[]), "nothing was there, nothing is"),
+        ];
+        for (expected, found, told) in cases {
+            let change = change(expected);
+            let set = Some(Outcome::Set(expected.unwrap_or(0) + 1));
+            let outcome = match told {
+                told if told.starts_with("carried") || told == "created" => set,
+                told if told.starts_with("nothing") => None,
+                _ => conflict(&found),
+            };
+            assert_eq!(judge(&change, found).unwrap(), outcome, "{told}");
+        }
+        assert!(judge(&change(Some(4)), settled(Some(900), &[(900, 1)])).is_err(), "too long ago to tell");
+    }
+}

@@ -1,0 +1,62 @@
+//! The write side.
+
+use refold_processor::store::{Progress, RowBatch, RowWriter, StoreError};
+use refold_processor::table::{Epoch, Table};
+
+use crate::CassandraStore;
+use crate::batches::Packer;
+
+/// How many rows are encoded at a time.
+const ROWS_A_STEP: usize = 16 << 10;
+
+impl RowWriter for CassandraStore {
+    fn create_table(&self, table: &Table) -> Result<(), StoreError> {
+        self.make_table(table)
+    }
+
+    fn drop_table(&self, table: &Table) -> Result<(), StoreError> {
+        self.remove_table(table)
+    }
+
+    fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
+        let open = self.table(table)?;
+        open.codec.check(rows)?;
+        let Some(last) = rows.written_at.iter().max() else { return Ok(()) };
+        open.writes_at(*last);
+        let cluster = self.client.session.get_cluster_state();
+        let packer = Packer::new(&open, rows, &self.settings, &cluster)?;
+        let count = rows.rows.num_rows();
+        for start in (0..count).step_by(ROWS_A_STEP) {
+            let packed = packer.pack(start..(start + ROWS_A_STEP).min(count))?;
+            self.send(&open, &packed).inspect_err(|error| self.note(error))?;
+        }
+        Ok(())
+    }
+
+    fn fence(&self, table: &Table, epoch: Epoch) -> Result<Progress, StoreError> {
+        self.announce(table, epoch)
+    }
+
+    fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {
+        self.say(table, epoch, progress)
+    }
+
+    /// Nothing is left to do: a write returns when enough replicas have acknowledged it, and is as durable as the cluster's replication and its
+    /// commit logs make it.
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn reclaim(&self, table: &Table, column: usize, before_us: i64) -> Result<(), StoreError> {
+        self.give_back(table, column, before_us)
+    }
+}
+
+impl CassandraStore {
+    /// Forgets a table that turned out not to be there any more.
+    pub(crate) fn note(&self, error: &StoreError) {
+        if let StoreError::UnknownTable(name) = error {
+            self.tables.write().remove(name);
+        }
+    }
+}

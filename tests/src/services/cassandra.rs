@@ -1,0 +1,201 @@
+//! A real Cassandra node.
+
+use std::path::{Path, PathBuf};
+
+use refold_cassandra::{CassandraSettings, CassandraStore};
+use tempfile::TempDir;
+
+use super::{Process, folder};
+use crate::program::free_port;
+
+/// A node of its own, ended with this value. It can be killed and started again over the same folder and ports.
+pub struct Cassandra {
+    process: Process,
+    data: TempDir,
+    /// The port of its native protocol.
+    pub port: u16,
+    options: Options,
+}
+
+/// What a node is started with beyond the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether clients must say who they are. The first user is `cassandra`, with the same password.
+    pub passwords: bool,
+    /// Whether clients must use TLS: a PKCS12 file with the node's key, and one with the authority of clients, both with this password.
+    pub tls: Option<(PathBuf, PathBuf, String)>,
+}
+
+/// What Cassandra reaches for inside Java, from its own start script.
+const OPENED: &[&str] = &[
+    "java.base/java.lang",
+    "java.base/java.lang.module",
+    "java.base/java.io",
+    "java.base/java.nio",
+    "java.base/java.net",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/sun.nio.ch",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.util.jar",
+    "jdk.management/com.sun.management.internal",
+];
+const EXPORTED: &[&str] = &[
+    "java.base/jdk.internal.misc",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.util",
+    "java.base/sun.nio.ch",
+    "java.sql/java.sql",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.rmi/sun.rmi.transport.tcp",
+    "jdk.attach/sun.tools.attach",
+    "jdk.compiler/com.sun.tools.javac.file",
+    "jdk.compiler/com.sun.tools.javac.api",
+    "jdk.compiler/com.sun.tools.javac.parser",
+    "jdk.compiler/com.sun.tools.javac.tree",
+    "jdk.compiler/com.sun.tools.javac.util",
+];
+
+const LOGBACK: &str = r#"<configuration>
+  <appender name="FILE" class="ch.qos.logback.core.FileAppender">
+    <file>FOLDER/cassandra.log</file>
+    <encoder><pattern>%d %-5level %logger{0} %msg%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="FILE"/></root>
+</configuration>
+"#;
+
+impl Cassandra {
+    /// Starts a node.
+    pub fn start() -> Cassandra {
+        Cassandra::start_with(Options::default())
+    }
+
+    /// Starts a node with options.
+    pub fn start_with(options: Options) -> Cassandra {
+        let data = tempfile::tempdir().unwrap();
+        let (port, storage_port) = (free_port(), free_port());
+        write_configuration(data.path(), port, storage_port, &options);
+        let process = launch(data.path());
+        let mut node = Cassandra { process, data, port, options };
+        node.process.wait_for_port(port);
+        node
+    }
+
+    /// Its process, to send signals to.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Ends it without a word, as a power cut does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again over what it left.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(self.data.path());
+        self.process.wait_for_port(self.port);
+    }
+
+    /// What it logged: warnings and errors.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("cassandra.log")).unwrap_or_default()
+    }
+
+    /// Settings for a store in one of its keyspaces.
+    pub fn settings(&self, keyspace: &str) -> CassandraSettings {
+        let (user, password) = match self.options.passwords {
+            true => (Some("cassandra".to_owned()), Some("cassandra".to_owned())),
+            false => (None, None),
+        };
+        CassandraSettings {
+            contact_points: vec![format!("127.0.0.1:{}", self.port)],
+            keyspace: keyspace.into(),
+            user,
+            password,
+            ..CassandraSettings::default()
+        }
+    }
+
+    /// A store in one of its keyspaces.
+    pub fn store(&self, keyspace: &str) -> CassandraStore {
+        CassandraStore::connect(&self.settings(keyspace)).unwrap()
+    }
+}
+
+fn write_configuration(data: &Path, port: u16, storage_port: u16, options: &Options) {
+    let at = data.display();
+    let authenticator = if options.passwords { "PasswordAuthenticator" } else { "AllowAllAuthenticator" };
+    let encryption = options.tls.as_ref().map_or(String::new(), |(keys, authorities, password)| {
+        format!(
+            "client_encryption_options: {{enabled: true, optional: false, keystore: '{}', keystore_password: '{password}', \
+             require_client_auth: true, truststore: '{}', truststore_password: '{password}', store_type: PKCS12}}\n",
+            keys.display(),
+            authorities.display()
+        )
+    });
+    let yaml = format!(
+        "cluster_name: refold-test\n\
+         num_tokens: 1\n\
+         partitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
+         commitlog_sync: periodic\n\
+         commitlog_sync_period: 10000ms\n\
+         commitlog_directory: {at}/commitlog\n\
+         data_file_directories: [{at}/data]\n\
+         saved_caches_directory: {at}/saved_caches\n\
+         hints_directory: {at}/hints\n\
+         cdc_raw_directory: {at}/cdc\n\
+         listen_address: 127.0.0.1\n\
+         rpc_address: 127.0.0.1\n\
+         native_transport_port: {port}\n\
+         storage_port: {storage_port}\n\
+         endpoint_snitch: SimpleSnitch\n\
+         seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: \"127.0.0.1:{storage_port}\"}}]}}]\n\
+         authenticator: {authenticator}\n\
+         auto_snapshot: false\n\
+         {encryption}"
+    );
+    std::fs::write(data.join("cassandra.yaml"), yaml).unwrap();
+    std::fs::write(data.join("logback.xml"), LOGBACK.replace("FOLDER", &at.to_string())).unwrap();
+}
+
+fn launch(data: &Path) -> Process {
+    let lib = folder("cassandra").join("lib");
+    let at = data.display();
+    let agent = std::fs::read_dir(&lib)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("jamm-")))
+        .unwrap();
+    let mut arguments: Vec<String> = [
+        "-Xms512m",
+        "-Xmx1g",
+        "-XX:+UseG1GC",
+        "-Djava.security.manager=allow",
+        "-Djdk.attach.allowAttachSelf=true",
+        "-Dcassandra-foreground=yes",
+        "-Dcassandra.ring_delay_ms=1",
+        "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        "-Dcassandra.initial_token=0",
+        "-Dcassandra.superuser_setup_delay_ms=0",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.push(format!("-Dcassandra.config=file://{at}/cassandra.yaml"));
+    arguments.push(format!("-Dlogback.configurationFile={at}/logback.xml"));
+    arguments.push(format!("-Dcassandra.storagedir={at}"));
+    arguments.push(format!("-javaagent:{}", agent.display()));
+    arguments.extend(OPENED.iter().flat_map(|package| ["--add-opens".to_owned(), format!("{package}=ALL-UNNAMED")]));
+    arguments.extend(EXPORTED.iter().flat_map(|package| ["--add-exports".to_owned(), format!("{package}=ALL-UNNAMED")]));
+    arguments.extend(["-cp".to_owned(), format!("{}/*", lib.display()), "org.apache.cassandra.service.CassandraDaemon".to_owned()]);
+    Process::start("java", &arguments, data, &data.join("stdout.log"))
+}

@@ -1,0 +1,38 @@
+//! The port's own suite. The checks share a keyspace, as their tables differ; each has a catalogue of its own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use refold_cassandra::{CassandraSettings, CassandraStore};
+use refold_processor::store::Store;
+use refold_processor::store::conformance::Harness;
+
+use super::node;
+
+struct OnCassandra {
+    settings: CassandraSettings,
+    store: Option<CassandraStore>,
+}
+
+impl OnCassandra {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let catalogue = format!("catalogue {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let settings = CassandraSettings { catalogue, ..node().settings("conformance") };
+        let store = CassandraStore::connect(&settings).unwrap();
+        OnCassandra { settings, store: Some(store) }
+    }
+}
+
+impl Harness for OnCassandra {
+    fn store(&self) -> &dyn Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self) -> bool {
+        self.store = None;
+        self.store = Some(CassandraStore::connect(&self.settings).unwrap());
+        true
+    }
+}
+
+refold_processor::store_conformance!(OnCassandra::new());

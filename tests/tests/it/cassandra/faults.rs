@@ -1,0 +1,159 @@
+//! A cluster that freezes and dies.
+
+use std::time::{Duration, Instant};
+
+use refold_cassandra::{CassandraSettings, CassandraStore};
+use refold_processor::store::{Outcome, Registers, RowReader, RowWriter, StoreError};
+use refold_processor::table::Epoch;
+use refold_tests::services::cassandra::Cassandra;
+
+use super::{counts, progress, read, rows, whole};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// What a slow machine may add.
+const SLACK: Duration = Duration::from_secs(3);
+
+fn settings(node: &Cassandra) -> CassandraSettings {
+    CassandraSettings { request_timeout_ms: TIMEOUT.as_millis() as u64, ..node.settings("faults") }
+}
+
+/// Tries again until it works, as the engine does; every failure until then must say that trying again helps.
+fn in_the_end<T>(what: &str, mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Ok(done) => return done,
+            Err(error) if error.is_retryable() => assert!(started.elapsed() < Duration::from_secs(60), "{what}: {error}"),
+            Err(error) => panic!("{what}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Nothing listens there at all.
+#[test]
+fn a_cluster_that_is_not_there_is_away() {
+    let port = refold_tests::program::free_port();
+    let nowhere =
+        CassandraSettings { contact_points: vec![format!("127.0.0.1:{port}")], connect_timeout_ms: 2_000, ..CassandraSettings::default() };
+    let started = Instant::now();
+    let error = CassandraStore::connect(&nowhere).err().unwrap();
+    assert!(error.is_retryable() && error.to_string().contains(&port.to_string()), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2) + SLACK);
+}
+
+/// One node, through all of it: what freezes thaws, what dies comes back, and the session finds it again by itself.
+#[test]
+fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
+    let mut node = Cassandra::start();
+    let store = CassandraStore::connect(&settings(&node)).unwrap();
+    let table = counts("frozen");
+    store.create_table(&table).unwrap();
+    store.fence(&table, Epoch(1)).unwrap();
+    store.tell(&table, Epoch(1), &progress(1)).unwrap();
+    store.write(&table, &rows(&table, &[("rust", 1, Some(1), 1), ("zig", 1, Some(1), 1)])).unwrap();
+    store.compare_and_set("frozen", None, Some("one")).unwrap();
+
+    node.process().signal("-STOP");
+    let away = |what: &str, call: &mut dyn FnMut() -> Result<(), StoreError>| {
+        let started = Instant::now();
+        let error = call().unwrap_err();
+        assert!(error.is_retryable(), "{what}: {error}");
+        assert!(started.elapsed() < TIMEOUT * 2 + SLACK, "{what} took {:?}", started.elapsed());
+    };
+    let more: Vec<(&str, i64, Option<i64>, i64)> = (0..5_000).map(|slot| ("rust", slot, Some(2), 2)).collect();
+    let more = rows(&table, &more);
+    away("a write", &mut || store.write(&table, &more));
+    away("a read", &mut || store.read(&table, &whole("rust")).map(|_| ()));
+    away("a scan", &mut || store.scan(&table).map(|_| ()));
+    away("a telling", &mut || store.tell(&table, Epoch(1), &progress(2)));
+    away("a fence", &mut || store.fence(&table, Epoch(2)).map(|_| ()));
+    away("a register", &mut || store.get("frozen").map(|_| ()));
+    away("a compare-and-set", &mut || store.compare_and_set("frozen", Some(1), Some("two")).map(|_| ()));
+    away("an entry", &mut || store.append_journal("entry"));
+    node.process().signal("-CONT");
+    in_the_end("a write after thawing", || store.write(&table, &more));
+    assert_eq!(in_the_end("a read after thawing", || store.read(&table, &whole("rust"))).rows.num_rows(), 5_000);
+    // The fence that was sent while it was frozen may have arrived.
+    let epoch = Epoch(3);
+    let told = in_the_end("a fence after thawing", || store.fence(&table, epoch));
+    assert!(told == progress(1) || told == progress(2), "{told:?}");
+    in_the_end("a telling after thawing", || store.tell(&table, epoch, &progress(3)));
+    let register = in_the_end("a register after thawing", || store.get("frozen")).unwrap();
+    assert!((register.revision, register.value.as_str()) == (1, "one") || (register.revision, register.value.as_str()) == (2, "two"));
+
+    // A deletion before time zero is as good as any, also after it was replayed from the commit log.
+    store.write(&table, &rows(&table, &[("ada", 1, Some(1), -5), ("ada", 2, Some(1), -1)])).unwrap();
+    store.write(&table, &rows(&table, &[("ada", 1, None, -4), ("ada", 2, None, -4)])).unwrap();
+    node.kill();
+    let error = store.write(&table, &more).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert!(store.read(&table, &whole("rust")).unwrap_err().is_retryable());
+    node.restart();
+    in_the_end("a write after the restart", || store.write(&table, &more));
+    assert_eq!(in_the_end("a read after the restart", || store.read(&table, &whole("rust"))).rows.num_rows(), 5_000);
+    assert_eq!(read(&store, &table, "zig"), [(1, 1)]);
+    assert_eq!(read(&store, &table, "ada"), [(2, 1)]);
+    assert_eq!(store.progress(&table).unwrap(), Some(progress(3)));
+    assert_eq!(store.get("frozen").unwrap(), Some(register));
+    store.tell(&table, epoch, &progress(4)).unwrap();
+    assert!(matches!(store.tell(&table, Epoch(1), &progress(9)), Err(StoreError::Superseded { epoch: Epoch(3), .. })));
+    lost_answers(&node);
+    assert!(!node.logged().contains("ERROR"), "{}", node.logged());
+}
+
+/// The node freezes again and again while two processes move a register: whatever was said to be set was set, once.
+fn lost_answers(node: &Cassandra) {
+    let hasty = CassandraSettings { request_timeout_ms: 300, catalogue: "lost answers".into(), ..settings(node) };
+    let stores = [0, 1].map(|_| CassandraStore::connect(&CassandraSettings { connect_timeout_ms: 20_000, ..hasty.clone() }).unwrap());
+    in_the_end("the first value", || stores[0].compare_and_set("lost", None, Some("start")));
+    let ends = Instant::now() + Duration::from_secs(15);
+    let (won, unknown) = std::thread::scope(|scope| {
+        let racers: Vec<_> = stores
+            .iter()
+            .map(|store| {
+                scope.spawn(move || {
+                    let (mut won, mut unknown, mut seen) = (Vec::new(), 0_u64, 1);
+                    while Instant::now() < ends {
+                        match store.compare_and_set("lost", Some(seen), Some("next")) {
+                            Ok(Outcome::Set(revision)) => {
+                                won.push(revision);
+                                seen = revision;
+                            }
+                            Ok(Outcome::Conflict(there)) => seen = there.unwrap().revision,
+                            Err(error) => {
+                                assert!(error.is_retryable(), "{error}");
+                                unknown += 1;
+                            }
+                        }
+                    }
+                    (won, unknown)
+                })
+            })
+            .collect();
+        while Instant::now() < ends {
+            node.process().signal("-STOP");
+            std::thread::sleep(Duration::from_millis(330));
+            node.process().signal("-CONT");
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        let mut won = Vec::new();
+        let mut unknown = 0;
+        for racer in racers {
+            let (its, not_known) = racer.join().unwrap();
+            won.extend(its);
+            unknown += not_known;
+        }
+        (won, unknown)
+    });
+    let last = in_the_end("the last value", || stores[0].get("lost")).unwrap().revision;
+    let mut distinct = won.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), won.len(), "a revision has two winners");
+    let moved = last - 1;
+    let known = won.len() as u64;
+    println!("{moved} changes, {known} of them known to their makers, {unknown} answers lost for good");
+    assert!(known <= moved && moved <= known + unknown, "{moved} changes, {known} known, {unknown} unknown");
+    assert!(known > 20, "little was tried");
+}
