@@ -8,7 +8,7 @@ use refold_processor::view::{View, ViewError};
 use serde_json::json;
 
 use crate::cli::Check;
-use crate::embedded::declared;
+use crate::parts::declared;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
