@@ -57,10 +57,12 @@ fn is_invalid(code: Code) -> bool {
 pub fn failed(code: Code, doing: &str, topic: Option<&str>, heard: &Heard) -> LogError {
     match topic {
         Some(topic) if is_unknown(code) => LogError::UnknownTopic(topic.to_owned()),
-        _ if is_forbidden(code) => LogError::Broken(format!("{doing} is not allowed to this client ({code}): grant it in the cluster's ACLs")),
-        _ if matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => {
-            LogError::Broken(format!("{doing}: a record is larger than brokers take; raise max.message.bytes of the topic, or send smaller ones"))
+        _ if is_forbidden(code) => {
+            LogError::Broken(format!("{doing} is not allowed to this client ({code}): grant it in the cluster's ACLs"))
         }
+        _ if matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => LogError::Broken(format!(
+            "{doing}: a record is larger than brokers take; raise max.message.bytes of the topic, or send smaller ones"
+        )),
         _ if is_final(code) => LogError::Broken(format!("{doing} failed: {code}")),
         _ => LogError::Away(format!("{doing} failed, {code}{}", heard.because())),
     }

@@ -119,7 +119,11 @@ impl Registry {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let authority = rest.and_then(|rest| rest.split('/').next()).filter(|authority| !authority.is_empty());
         match authority {
-            None => return Err(RegistryError::Settings(format!("the schema registry's url has to start with http:// or https://, not {url:?}"))),
+            None => {
+                return Err(RegistryError::Settings(format!(
+                    "the schema registry's url has to start with http:// or https://, not {url:?}"
+                )));
+            }
             // The address is told in errors.
             Some(authority) if authority.contains('@') => {
                 return Err(RegistryError::Settings(
@@ -149,7 +153,8 @@ impl Registry {
     /// [`RegistryError::Refused`] when the schema is not valid or not compatible with those before it.
     pub fn register(&self, subject: &str, schema_json: &str) -> Result<u32, RegistryError> {
         let path = format!("/subjects/{}/versions", path_segment(subject));
-        let mut request = self.agent.post(format!("{}{path}", self.url)).header("Accept", CONTENT_TYPE).header("Content-Type", CONTENT_TYPE);
+        let mut request =
+            self.agent.post(format!("{}{path}", self.url)).header("Accept", CONTENT_TYPE).header("Content-Type", CONTENT_TYPE);
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }

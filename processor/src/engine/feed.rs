@@ -179,7 +179,8 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
         return Ok(Some(records));
     }
     let Some(reader) = &mut reading.reader else {
-        let ends = settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end)));
+        let ends =
+            settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end)));
         tell_ends(served, ends.collect::<Result<_, EngineError>>()?);
         reading.reader = Some(settings.log.reader(&settings.source.topic, &reading.positions)?);
         return Ok(None);

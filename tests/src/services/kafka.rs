@@ -34,8 +34,7 @@ impl Kafka {
     pub fn start() -> Kafka {
         let folder_of_broker = tempfile::tempdir().unwrap();
         let (port, password_port, tls_port) = (free_port(), free_port(), free_port());
-        let mut kafka =
-            Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
+        let mut kafka = Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
         make_certificate(kafka.folder.path());
         std::fs::write(kafka.settings(), kafka.server_properties()).unwrap();
         let formatted = Command::new("java")

@@ -61,7 +61,8 @@ fn acknowledged_records_are_there_once_and_in_order_whatever_happens_to_the_brok
     std::thread::sleep(Duration::from_millis(1_000));
     stop.store(true, Ordering::Relaxed);
     let mut appended = appending.join().unwrap();
-    let ends: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, log.bounds(topic, partition).unwrap().end)).collect();
+    let ends: Cut =
+        log.partitions(topic).unwrap().into_iter().map(|partition| (partition, log.bounds(topic, partition).unwrap().end)).collect();
     assert_eq!(ends.sum(), appended.len() as u64, "nothing is in the log twice");
     read_all.store(true, Ordering::Relaxed);
     let mut seen = reading.join().unwrap();

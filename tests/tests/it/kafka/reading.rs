@@ -63,7 +63,8 @@ fn transactions_are_read_to_the_end_of_the_log() {
 
     // Any position is one to start at, also one in the middle of a gap.
     for from in 0..=gap.next.0 {
-        let expected: Vec<&str> = [(0, "a"), (1, "b"), (6, "c"), (8, "d")].iter().filter(|(at, _)| *at >= from).map(|(_, text)| *text).collect();
+        let expected: Vec<&str> =
+            [(0, "a"), (1, "b"), (6, "c"), (8, "d")].iter().filter(|(at, _)| *at >= from).map(|(_, text)| *text).collect();
         let mut reader = log.reader(topic, &at(from)).unwrap();
         let (read, position) = read_to_end(reader.as_mut(), from);
         assert_eq!((read.iter().map(String::as_str).collect::<Vec<_>>(), position), (expected, gap.next.0), "from {from}");
@@ -97,6 +98,17 @@ fn an_open_transaction_is_not_read_and_not_the_end() {
 }
 
 #[test]
+fn every_compression_comes_back() {
+    let values: Vec<String> = (0..2_000).map(|number| format!("a post that ends with its number, {number}")).collect();
+    for (topic, compression) in [("plain", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)] {
+        let log = KafkaLog::open(KafkaSettings { compression, ..shared().log_settings() }).unwrap();
+        log.create_topic(topic, 1).unwrap();
+        log.append(topic, values.iter().map(|value| keyless(value)).collect()).unwrap();
+        assert_eq!(read_to_end(log.reader(topic, &at(0)).unwrap().as_mut(), 0), (values.clone(), 2_000), "{topic}");
+    }
+}
+
+#[test]
 fn tombstones_are_records_without_a_value() {
     let topic = "tombstones";
     let log = shared().log();
@@ -121,7 +133,12 @@ fn what_compaction_removed_is_a_gap() {
     let topic = "compacted";
     let kafka = shared();
     let log = kafka.log();
-    let compact = [("cleanup.policy", "compact"), ("segment.ms", "200"), ("min.cleanable.dirty.ratio", "0.01"), ("message.timestamp.type", "LogAppendTime")];
+    let compact = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "200"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ];
     kafka.create_topic(topic, &compact);
     let keyed = |number: usize| NewRecord { key: Some(Bytes::from_static(b"key")), value: Bytes::from(number.to_string()) };
     let mut number = 0;
@@ -177,7 +194,8 @@ fn new_topics_have_the_brokers_time() {
 fn records_that_expire_under_a_reader_are_a_hole() {
     let topic = "expiring";
     let kafka = shared();
-    let log = KafkaLog::open(KafkaSettings { reader_memory_bytes: 8 << 20, compression: Compression::None, ..kafka.log_settings() }).unwrap();
+    let log =
+        KafkaLog::open(KafkaSettings { reader_memory_bytes: 8 << 20, compression: Compression::None, ..kafka.log_settings() }).unwrap();
     log.create_topic(topic, 1).unwrap();
     let value = "x".repeat(900_000);
     for _ in 0..60 {

@@ -44,7 +44,12 @@ fn main() {
             ours.push(rate(events, || reader(&log, events)));
         }
         let (bare, ours) = (median(&mut bare), median(&mut ours));
-        println!("{compression:?}: bare batch queue {:.2} M/s, reader {:.2} M/s, {:.2} of it (medians of {runs})", bare / 1e6, ours / 1e6, ours / bare);
+        println!(
+            "{compression:?}: bare batch queue {:.2} M/s, reader {:.2} M/s, {:.2} of it (medians of {runs})",
+            bare / 1e6,
+            ours / 1e6,
+            ours / bare
+        );
         latency(&log);
     }
 }
@@ -81,7 +86,10 @@ fn fill(log: &KafkaLog, events: u64, partitions: u32, compression: Compression) 
         log.append(TOPIC, records.collect()).unwrap();
         written += count;
     }
-    println!("{compression:?}: {events} posts of 200 bytes over {partitions} partitions, appended and acknowledged at {:.0} k/s", events as f64 / started.elapsed().as_secs_f64() / 1e3);
+    println!(
+        "{compression:?}: {events} posts of 200 bytes over {partitions} partitions, appended and acknowledged at {:.0} k/s",
+        events as f64 / started.elapsed().as_secs_f64() / 1e3
+    );
 }
 
 fn reader(log: &KafkaLog, events: u64) {
@@ -140,7 +148,8 @@ fn bare_read(kafka: &Kafka, partitions: u32, events: u64) {
 
 /// From the beginning of an append to the record in hand, with a reader that waits.
 fn latency(log: &KafkaLog) {
-    let from: Cut = log.partitions(TOPIC).unwrap().into_iter().map(|partition| (partition, log.bounds(TOPIC, partition).unwrap().end)).collect();
+    let from: Cut =
+        log.partitions(TOPIC).unwrap().into_iter().map(|partition| (partition, log.bounds(TOPIC, partition).unwrap().end)).collect();
     let mut reader = log.reader(TOPIC, &from).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     let waiting = std::thread::spawn(move || {
