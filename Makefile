@@ -24,7 +24,7 @@ prove: ## Runs all tests with the proofs at full count, and long fuzzing
 	@REFOLD_PROVE_SCALE=full scripts/test $(ARGS)
 
 bench: ## Runs the benchmarks; one of them by ARGS='--bench functions'
-	@scripts/setup build
+	@scripts/setup test
 	@$(ENV) cargo bench --workspace $(or $(ARGS),--bench '*')
 
 fmt: ## Formats the code

@@ -61,8 +61,8 @@ struct Follow {
 struct Gathered {
     spans: Vec<RecordSpan>,
     values: Vec<u8>,
-    /// How much the last run held, as a guess at the next.
-    last_run_bytes: usize,
+    /// Bytes and records that the last run held, as a guess at the next.
+    last_run: (usize, usize),
 }
 
 struct Trouble {
@@ -312,9 +312,10 @@ impl Follow {
         if self.gathered.values.len() + length > MAX_RUN_BYTES {
             self.seal();
         }
-        let Gathered { spans, values, last_run_bytes } = &mut self.gathered;
-        if values.is_empty() {
-            values.reserve(*last_run_bytes);
+        let Gathered { spans, values, last_run } = &mut self.gathered;
+        if spans.is_empty() {
+            values.reserve(last_run.0);
+            spans.reserve(last_run.1);
         }
         // Both fit: a run is far below 4 GiB, and so is a record.
         let start = values.len() as u32;
@@ -324,9 +325,9 @@ impl Follow {
 
     /// What was gathered can be handed out.
     fn seal(&mut self) {
-        let Gathered { spans, values, last_run_bytes } = &mut self.gathered;
+        let Gathered { spans, values, last_run } = &mut self.gathered;
         if !spans.is_empty() {
-            *last_run_bytes = values.len();
+            *last_run = (values.len(), spans.len());
             self.runs.push_back(Run::new(std::mem::take(spans), Bytes::from(std::mem::take(values)), 0));
         }
     }

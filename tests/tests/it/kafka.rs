@@ -26,22 +26,20 @@ fn shared() -> &'static Kafka {
     SHARED.get_or_init(Kafka::start)
 }
 
-/// Topics of conformance are called the same in every case, so each case begins without them.
+/// Topics of conformance are called the same in every case, so each case begins without them. No other test uses their names.
 struct OnKafka {
-    kafka: &'static Kafka,
-    settings: KafkaSettings,
     log: Option<Arc<KafkaLog>>,
 }
 
 impl OnKafka {
-    fn new(kafka: &'static Kafka, settings: &KafkaSettings) -> OnKafka {
-        let log = KafkaLog::open(settings.clone()).unwrap();
-        kafka.delete_topics(&["events", "other"]);
+    fn new() -> OnKafka {
+        let log = shared().log();
+        shared().delete_topics(&["events", "other"]);
         until("topics are gone", || {
             let topics = log.topics().unwrap();
             !topics.iter().any(|topic| topic == "events" || topic == "other")
         });
-        OnKafka { kafka, settings: settings.clone(), log: Some(Arc::new(log)) }
+        OnKafka { log: Some(Arc::new(log)) }
     }
 }
 
@@ -52,22 +50,17 @@ impl Harness for OnKafka {
 
     fn reopen(&mut self) {
         self.log = None;
-        self.log = Some(Arc::new(KafkaLog::open(self.settings.clone()).unwrap()));
+        self.log = Some(Arc::new(shared().log()));
     }
 
     fn forget_below(&mut self, topic: &str, partition: Partition, to: Offset) {
-        self.kafka.delete_records(topic, partition.0, to.0);
+        shared().delete_records(topic, partition.0, to.0);
     }
 }
 
 #[test]
 fn does_what_every_log_must() {
-    // A broker of its own: the suite's topics would be deleted under another run of it.
-    let kafka: &'static Kafka = Box::leak(Box::new(Kafka::start()));
-    for compression in [Compression::Lz4, Compression::Zstd] {
-        let settings = KafkaSettings { compression, ..kafka.log_settings() };
-        conformance::run(&|| Box::new(OnKafka::new(kafka, &settings)));
-    }
+    conformance::run(&|| Box::new(OnKafka::new()));
 }
 
 /// Asks again and again, for a minute.

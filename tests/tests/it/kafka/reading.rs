@@ -98,6 +98,17 @@ fn an_open_transaction_is_not_read_and_not_the_end() {
 }
 
 #[test]
+fn every_compression_comes_back() {
+    let values: Vec<String> = (0..2_000).map(|number| format!("a post that ends with its number, {number}")).collect();
+    for (topic, compression) in [("plain", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)] {
+        let log = KafkaLog::open(KafkaSettings { compression, ..shared().log_settings() }).unwrap();
+        log.create_topic(topic, 1).unwrap();
+        log.append(topic, values.iter().map(|value| keyless(value)).collect()).unwrap();
+        assert_eq!(read_to_end(log.reader(topic, &at(0)).unwrap().as_mut(), 0), (values.clone(), 2_000), "{topic}");
+    }
+}
+
+#[test]
 fn tombstones_are_records_without_a_value() {
     let topic = "tombstones";
     let log = shared().log();
