@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 pub mod command;
+pub mod deployment;
 pub mod http;
 pub mod program;
 pub mod scale;

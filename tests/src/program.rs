@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A running `refold up`.
+/// A running `refold up`, `process` or `serve`.
 pub struct Program {
     child: Child,
     /// Where it answers.
@@ -42,20 +42,26 @@ impl Program {
 
     /// Starts `refold up` over a folder of declarations and `data`, with further arguments.
     pub fn start_over(schemas: &Path, data: &Path, port: u16, arguments: &[&str]) -> Program {
+        let mut all = vec!["up", "--source", "none", "--data", data.to_str().unwrap()];
+        all.extend(arguments);
+        Program::start_verb(&all, schemas, port, &data.join("stderr.log"))
+    }
+
+    /// Starts a verb that stays, over a folder of declarations; what it says goes to `said`.
+    pub fn start_verb(arguments: &[&str], schemas: &Path, port: u16, said: &Path) -> Program {
         let mut command = Command::new(binary());
         // Settings of the tests are none of the program's.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REFOLD_")) {
             command.env_remove(name);
         }
         let child = command
-            .args(["up", "--source", "none", "--listen", &format!("127.0.0.1:{port}"), "--data"])
-            .arg(data)
+            .args(arguments)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
             .arg("--schemas")
             .arg(schemas)
-            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::options().create(true).append(true).open(data.join("stderr.log")).unwrap())
+            .stderr(File::options().create(true).append(true).open(said).unwrap())
             .spawn()
             .unwrap();
         Program { child, url: format!("http://127.0.0.1:{port}") }
@@ -73,7 +79,7 @@ impl Program {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("refold up does not answer");
+        panic!("refold does not answer");
     }
 
     /// Whether the process has ended.
@@ -88,6 +94,12 @@ impl Program {
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
     }
 
+    /// Sends a signal, such as `-STOP`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -96,8 +108,7 @@ impl Program {
 
     /// Asks it to stop, and answers whether it did so cleanly.
     pub fn stop(&mut self) -> bool {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         self.child.wait().unwrap().success()
     }
 }

@@ -8,9 +8,9 @@ use refold_processor::view::{View, ViewError};
 use serde_json::json;
 
 use crate::cli::Check;
-use crate::parts::declared;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
+use crate::parts::declared;
 use crate::settings;
 use crate::views;
 

@@ -2,16 +2,18 @@
 //! on their own, event by event.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use refold_processor::decode::{Decoder, arrow_schema};
+use refold_processor::decode::{Decoder, SchemaLookup, arrow_schema};
 use refold_processor::engine::codec::as_micros;
 use refold_processor::log::Log;
 use refold_processor::position::Cut;
+use refold_processor::source::Source;
 use refold_processor::store::RowReader;
 use refold_processor::view::View;
 
@@ -19,7 +21,7 @@ use super::owner::{Owner, Scene};
 
 /// Compares what the store holds with the batch.
 pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
-    let (events, quarantined) = accepted(scene);
+    let (events, quarantined) = accepted(scene.log.as_ref(), &scene.source, scene.schemas.clone(), scene.settings.rules.accept_late_us);
     let meta = owner.fold.meta();
     let counted: u64 = meta.quarantined.values().sum();
     let applied: u64 = events.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -61,26 +63,26 @@ fn visible(view: &View, rows: &RecordBatch, owner: &Owner) -> RecordBatch {
     filter_record_batch(rows, &mask).unwrap()
 }
 
-/// All events that are acceptable, and how many records are not.
-fn accepted(scene: &Scene) -> (Vec<RecordBatch>, u64) {
-    let columns: Vec<usize> = (0..arrow_schema(&scene.source.schema_json).unwrap().fields().len()).collect();
-    let mut decoder = Decoder::new(&scene.source, &columns, scene.schemas.clone()).unwrap();
+/// All events of a source that are acceptable for a view, and how many records are not.
+pub fn accepted(log: &dyn Log, source: &Source, schemas: Arc<dyn SchemaLookup>, accept_late_us: Option<i64>) -> (Vec<RecordBatch>, u64) {
+    let columns: Vec<usize> = (0..arrow_schema(&source.schema_json).unwrap().fields().len()).collect();
+    let mut decoder = Decoder::new(source, &columns, schemas).unwrap();
     let mut events = Vec::new();
     let mut quarantined = 0;
-    for partition in scene.log.partitions(&scene.source.topic).unwrap() {
+    for partition in log.partitions(&source.topic).unwrap() {
         let from: Cut = [(partition, Default::default())].into_iter().collect();
-        let mut reader = scene.log.reader(&scene.source.topic, &from).unwrap();
+        let mut reader = log.reader(&source.topic, &from).unwrap();
         let mut latest_us: Option<i64> = None;
         while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
             let decoded = decoder.decode(&records).unwrap();
             quarantined += decoded.rejected.len() as u64;
-            let times = as_micros(decoded.events.column_by_name(&scene.source.event_time).unwrap()).unwrap();
+            let times = as_micros(decoded.events.column_by_name(&source.event_time).unwrap()).unwrap();
             let mut mask = Vec::new();
             for (row, origin) in decoded.origins.iter().enumerate() {
                 let accepted = times.is_valid(row) && {
                     let at_us = times.value(row);
-                    let ahead = at_us > origin.record_time_ms * 1_000 + scene.source.future_tolerance_us;
-                    let late = match (latest_us, scene.settings.rules.accept_late_us) {
+                    let ahead = at_us > origin.record_time_ms * 1_000 + source.future_tolerance_us;
+                    let late = match (latest_us, accept_late_us) {
                         (Some(latest_us), Some(accept_late_us)) => at_us < latest_us - accept_late_us,
                         _ => false,
                     };

@@ -4,6 +4,7 @@
 mod admin;
 mod cassandra;
 mod cli;
+mod deployed;
 mod http;
 mod kafka;
 mod kills;

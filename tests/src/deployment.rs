@@ -1,0 +1,198 @@
+//! Refold as separate processes over a real Kafka and a real Cassandra.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::{BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
+use refold_processor::decode::StaticSchemas;
+use refold_processor::engine::codec::as_micros;
+use refold_processor::engine::map::Rules;
+use refold_processor::log::Log;
+use refold_processor::store::{Progress, RowReader};
+use refold_processor::table::{Table, Version};
+use refold_processor::view::View;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::{Said, command, run};
+use crate::program::{Program, free_port, get, root};
+use crate::services::cassandra::Cassandra;
+use crate::services::kafka::Kafka;
+use crate::simulation::oracle::{accepted, lines};
+use crate::simulation::replay::Application;
+
+/// The sample application with a topic and a keyspace of its own.
+pub struct Deployment {
+    brokers: String,
+    nodes: String,
+    keyspace: String,
+    folder: TempDir,
+    /// What it declares.
+    pub application: Application,
+}
+
+impl Deployment {
+    /// The sample application under this name.
+    pub fn new(kafka: &Kafka, cassandra: &Cassandra, name: &str) -> Deployment {
+        let folder = tempfile::tempdir().unwrap();
+        let schemas = folder.path().join("schemas");
+        copy(&root().join("schemas"), &schemas);
+        let declared = std::fs::read_to_string(schemas.join("sources.toml")).unwrap();
+        std::fs::write(schemas.join("sources.toml"), declared.replace("\"tweet_feed\"", &format!("\"tweet_feed_{name}\""))).unwrap();
+        let application = Application::load(&schemas, "tweets");
+        assert_eq!(application.source.topic, format!("tweet_feed_{name}"));
+        let nodes = format!("127.0.0.1:{}", cassandra.port);
+        Deployment { brokers: kafka.brokers(), nodes, keyspace: name.to_owned(), folder, application }
+    }
+
+    /// The folder of its declarations.
+    pub fn schemas(&self) -> PathBuf {
+        self.folder.path().join("schemas")
+    }
+
+    /// Collects a source to its end.
+    pub fn collect(&self, spec: &str, arguments: &[&str]) -> Said {
+        run(command(&self.collect_arguments(spec)).args(arguments))
+    }
+
+    /// Starts to collect a source.
+    pub fn start_collecting(&self, spec: &str) -> Child {
+        command(&self.collect_arguments(spec)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn collect_arguments<'a>(&'a self, spec: &'a str) -> Vec<&'a str> {
+        let path = |path: &Path| -> &'a str { path.to_str().unwrap().to_owned().leak() };
+        let (data, schemas) = (path(&self.folder.path().join("collector")), path(&self.schemas()));
+        vec!["collect", spec, "--kafka", &self.brokers, "--data", data, "--schemas", schemas]
+    }
+
+    /// Starts a worker over a state folder of this name.
+    pub fn process(&self, name: &str, arguments: &[&str]) -> Program {
+        let data = self.folder.path().join(name);
+        let mut all = vec!["process", "--data", data.to_str().unwrap(), "--kafka", &self.brokers, "--cassandra", &self.nodes];
+        all.extend(["--cassandra-keyspace", &self.keyspace]);
+        all.extend(arguments);
+        Program::start_verb(&all, &self.schemas(), free_port(), &self.said(name))
+    }
+
+    /// Starts an API.
+    pub fn serve(&self, arguments: &[&str]) -> Program {
+        let mut all = vec!["serve", "--kafka", &self.brokers, "--cassandra", &self.nodes, "--cassandra-keyspace", &self.keyspace];
+        all.extend(arguments);
+        Program::start_verb(&all, &self.schemas(), free_port(), &self.said("serve"))
+    }
+
+    fn said(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.log"))
+    }
+
+    /// The last lines that a process of this name said.
+    pub fn last_words(&self, name: &str) -> String {
+        let said = std::fs::read_to_string(self.said(name)).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Waits until a condition holds of what `program` answers about all versions.
+    #[track_caller]
+    pub fn wait(&self, what: &str, program: &mut Program, holds: impl Fn(&[Value]) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(240);
+        let mut last = Vec::new();
+        while Instant::now() < deadline {
+            if let Some(status) = get(&format!("{}/v1/admin/status", program.url)) {
+                let views = status["views"].as_array().cloned().unwrap_or_default();
+                last = views.iter().flat_map(|view| view["versions"].as_array().cloned().unwrap_or_default()).collect();
+                if !last.is_empty() && holds(&last) {
+                    return;
+                }
+            }
+            assert!(!program.has_ended(), "ended before {what}: {}", self.last_words("worker"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("not {what}: {last:#?}\n{}", self.last_words("worker"));
+    }
+
+    /// Waits until every version has folded the whole log and readers have all its rows.
+    #[track_caller]
+    pub fn wait_until_current(&self, kafka: &Kafka, cassandra: &Cassandra, program: &mut Program) {
+        self.wait("live at the end of the log", program, |versions| {
+            versions.iter().all(|version| version["live"] == true && version["lag"] == 0)
+        });
+        let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
+        let topic = &self.application.source.topic;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let is_told = |view: &Arc<View>| {
+            let progress = store.progress(&table(view)).unwrap().unwrap_or_default();
+            let partitions = log.partitions(topic).unwrap();
+            partitions.into_iter().all(|partition| progress.visible.position(partition) >= log.bounds(topic, partition).unwrap().end)
+        };
+        while !self.application.views.iter().all(is_told) {
+            assert!(Instant::now() < deadline, "readers are not told of the end of the log: {}", self.last_words("worker"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Compares the rows of all views with the batch over the log, and the counts with what was read. Answers the progress of the first view.
+    #[track_caller]
+    pub fn compare(&self, kafka: &Kafka, cassandra: &Cassandra) -> Progress {
+        let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
+        let mut schemas = StaticSchemas::default();
+        schemas.add(&self.application.source.schema_json).unwrap();
+        let schemas = Arc::new(schemas);
+        let mut first = None;
+        for view in &self.application.views {
+            let rules = Rules::new(view, &self.application.source);
+            let (events, quarantined) = accepted(&log, &self.application.source, schemas.clone(), rules.accept_late_us);
+            let progress = store.progress(&table(view)).unwrap().unwrap();
+            let applied: u64 = events.iter().map(|events| events.num_rows() as u64).sum();
+            let counted: u64 = progress.quarantined.values().sum();
+            assert_eq!((progress.applied, counted), (applied, quarantined), "counts of {}", view.name);
+            assert_eq!(progress.read, applied + quarantined, "counts of {}", view.name);
+            let shown = |rows: &[RecordBatch]| lines(&rows.iter().map(|rows| shown(view, rows, &progress)).collect::<Vec<_>>());
+            let (wanted, found) = (shown(&view.batch(events).unwrap()), shown(&store.scan(&table(view)).unwrap()));
+            let missing: Vec<_> = wanted.difference(&found).take(5).collect();
+            let extra: Vec<_> = found.difference(&wanted).take(5).collect();
+            assert!(wanted == found, "{}: missing {missing:?}, extra {extra:?}", view.name);
+            assert!(!wanted.is_empty(), "{} has no rows", view.name);
+            first.get_or_insert(progress);
+        }
+        first.unwrap()
+    }
+}
+
+/// The table of a view's first version.
+pub fn table(view: &View) -> Table {
+    Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() }
+}
+
+/// The rows that readers must see: of overlapping windows those that have closed, and none that is past `keep`.
+fn shown(view: &View, rows: &RecordBatch, progress: &Progress) -> RecordBatch {
+    let Some(window) = view.window else { return rows.clone() };
+    let starts = as_micros(rows.column(window.column)).unwrap();
+    let overlaps = window.size_us != window.slide_us;
+    let mask: BooleanArray = starts
+        .iter()
+        .map(|start| {
+            let start_us = start.unwrap();
+            let is_closed = progress.watermark_us.is_some_and(|watermark_us| start_us + window.size_us <= watermark_us);
+            let is_kept = progress.horizon_us.is_none_or(|horizon_us| start_us >= horizon_us);
+            Some((!overlaps || is_closed) && is_kept)
+        })
+        .collect();
+    filter_record_batch(rows, &mask).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
