@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use bytes::BytesMut;
+use futures::StreamExt;
 use refold_collector::encode_ndjson;
 use refold_processor::decode::Decoder;
 use refold_processor::log::{NewRecord, RecordSpan, Records};
@@ -24,6 +27,10 @@ use crate::views::or_none;
 
 /// The most refused lines that an answer names; all are counted.
 const REFUSED_SHOWN: usize = 100;
+
+/// The most that is read of a body beyond what it may have, and for how long, before the answer.
+const DROPPED_BYTES: usize = 256 << 20;
+const DROP_FOR: Duration = Duration::from_secs(10);
 
 /// One line or record that was not taken.
 struct Refused {
@@ -78,16 +85,29 @@ fn is_records(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
+/// The whole body. Of one that is too large the rest is read and dropped, so that who sends it gets to read the answer: a connection that is closed
+/// while they are still writing is an error to them, whatever was answered.
 async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
-    to_bytes(body, max_bytes).await.map_err(|error| {
-        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        if source.contains("length limit") {
-            let detail = format!("the body has more than {max_bytes} bytes; send it in parts");
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail);
-            return problem.with("max_body_bytes", max_bytes);
+    let mut chunks = body.into_data_stream();
+    let (mut kept, mut read) = (BytesMut::new(), 0);
+    let deadline = tokio::time::Instant::now() + DROP_FOR;
+    while read <= max_bytes.saturating_add(DROPPED_BYTES) {
+        let next = if read <= max_bytes { Ok(chunks.next().await) } else { tokio::time::timeout_at(deadline, chunks.next()).await };
+        let chunk = match next {
+            Ok(Some(chunk)) => chunk.map_err(|error| Problem::body(format!("the body was not received whole: {error}")))?,
+            Ok(None) | Err(_) => break,
+        };
+        read += chunk.len();
+        match read <= max_bytes {
+            true => kept.extend_from_slice(&chunk),
+            false => kept = BytesMut::new(),
         }
-        Problem::body(format!("the body was not received whole: {error}"))
-    })
+    }
+    if read <= max_bytes {
+        return Ok(kept.freeze());
+    }
+    let detail = format!("the body has more than {max_bytes} bytes; send it in parts");
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail).with("max_body_bytes", max_bytes))
 }
 
 fn take_lines(state: &ApiState, intake: &Arc<Intake>, body: &[u8]) -> Result<Value, Problem> {

@@ -2,8 +2,13 @@
 
 use std::io::{self, IsTerminal, Stdout, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
+
+/// What is between two columns.
+const GAP: usize = 2;
+/// The least room that the last column is broken into lines in.
+const LAST_COLUMN: usize = 24;
 
 /// Where data goes. A closed pipe is an error like another, never a panic.
 pub struct Output {
@@ -38,19 +43,30 @@ impl Output {
         self.line(&value.to_string())
     }
 
-    /// Writes a table for people. Columns of numbers are aligned by their last digits.
+    /// Writes a table for people. Columns of numbers are aligned by their last digits, empty ones are left out.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        let shown: Vec<usize> = (0..header.len()).filter(|column| cells(&rows, *column).next().is_some()).collect();
+        let of_shown = |cells: &[String]| -> Vec<String> { shown.iter().filter_map(|column| cells.get(*column).cloned()).collect() };
+        let header = of_shown(&header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| of_shown(row)).collect();
+        let width =
+            |(column, name): (usize, &String)| cells(&rows, column).chain([name]).map(|cell| cell.chars().count()).max().unwrap_or(0) + GAP;
+        let before_last: usize = header.iter().enumerate().take(header.len().saturating_sub(1)).map(width).sum();
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(header.iter().copied());
-        if self.is_terminal {
+        table.load_preset(presets::NOTHING).set_header(header);
+        table.add_rows(&rows);
+        // Only what stands last is broken into lines, and only if there is room for it: words cut to pieces help nobody.
+        let is_arranged = self.is_terminal && table.width().is_some_and(|width| usize::from(width) >= before_last + LAST_COLUMN);
+        if is_arranged {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
-        let of_numbers: Vec<bool> = (0..header.len()).map(|column| is_of_numbers(&rows, column)).collect();
-        table.add_rows(rows);
-        for (column, of_numbers) in table.column_iter_mut().zip(of_numbers) {
-            column.set_padding((0, 2));
-            if of_numbers {
-                column.set_cell_alignment(CellAlignment::Right);
+        for (column, layout) in table.column_iter_mut().enumerate() {
+            layout.set_padding((0, GAP as u16));
+            if column + 1 < shown.len() && is_arranged {
+                layout.set_constraint(ColumnConstraint::ContentWidth);
+            }
+            if cells(&rows, column).all(|cell| cell.chars().all(|c| c.is_ascii_digit() || c == ' ')) {
+                layout.set_cell_alignment(CellAlignment::Right);
             }
         }
         let text = table.to_string();
@@ -70,9 +86,9 @@ impl Output {
     }
 }
 
-fn is_of_numbers(rows: &[Vec<String>], column: usize) -> bool {
-    let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
-    cells.peek().is_some() && cells.all(|cell| cell.chars().all(|c| c.is_ascii_digit() || c == ' '))
+/// The cells of a column that are not empty.
+fn cells(rows: &[Vec<String>], column: usize) -> impl Iterator<Item = &String> {
+    rows.iter().filter_map(move |row| row.get(column)).filter(|cell| !cell.is_empty())
 }
 
 /// Writes a line to stderr. There is no one left to tell when that fails.

@@ -247,6 +247,26 @@ fn old_records_are_removed_and_never_come_back() {
 }
 
 #[test]
+fn a_topic_with_limits_of_its_own_is_kept_by_them() {
+    let harness = one_partition(EmbeddedLogSettings { retention_ms: Some(10_000), ..quick() });
+    let log = harness.embedded();
+    for topic in ["shorter", "forever"] {
+        log.create_topic(topic, 1).unwrap();
+        log.append(topic, vec![NewRecord { key: None, value: "a".into() }]).unwrap();
+    }
+    harness.append(&["a"]);
+    log.set_retention("shorter", Retention { ms: Some(1_000), bytes: None });
+    log.set_retention("forever", Retention { ms: Some(0), bytes: None });
+    let starts = || ["shorter", TOPIC, "forever"].map(|topic| log.bounds(topic, ONLY).unwrap().start.0);
+    harness.clock.advance_ms(5_000);
+    log.maintain().unwrap();
+    assert_eq!(starts(), [1, 0, 0]);
+    harness.clock.advance_ms(10_000);
+    log.maintain().unwrap();
+    assert_eq!(starts(), [1, 1, 0]);
+}
+
+#[test]
 fn a_partition_that_takes_too_much_loses_its_oldest_but_never_its_newest_block() {
     let harness = one_partition(EmbeddedLogSettings { block_bytes: 1, retention_bytes: Some(300), ..quick() });
     for _ in 0..20 {
