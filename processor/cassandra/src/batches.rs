@@ -16,8 +16,6 @@ use crate::settings::CassandraSettings;
 use crate::tables::OpenTable;
 use crate::types::{Encoder, encoder};
 
-/// Cassandra has no room for the least of all numbers.
-const LEAST_TIMESTAMP: i64 = i64::MIN + 1;
 /// What a row takes in a batch beyond its values.
 const ROW_OVERHEAD: usize = 24;
 
@@ -102,7 +100,7 @@ impl<'a> Packer<'a> {
     }
 
     fn row(&self, row: usize, wire: &mut Vec<u8>) -> Result<(), StoreError> {
-        let written_at = self.rows.written_at.get(row).map_or(LEAST_TIMESTAMP, |written_at| (*written_at).max(LEAST_TIMESTAMP));
+        let written_at = self.rows.written_at.get(row).copied().unwrap_or_default();
         let shape = self.open.codec.shape();
         if self.rows.deleted.get(row).copied().unwrap_or(false) {
             put(wire, &written_at.to_be_bytes());

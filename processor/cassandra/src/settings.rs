@@ -12,6 +12,9 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::{Consistency, SerialConsistency as DriverSerialConsistency};
 use serde::{Deserialize, Serialize};
 
+/// A connection is asked for a sign of life this often, and given up if there is none for as long.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
 /// How many replicas answer for rows and progress. Reads and writes use the same, and any of these overlaps with itself: what was
 /// written is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +38,8 @@ pub enum SerialConsistency {
     Serial,
 }
 
-/// Encryption of the connections. The server's certificate must have been issued by the given authority; its host name is not
-/// compared, since nodes are found by address.
+/// Encryption of the connections. A node's certificate must have been issued by one of the authorities, for the IP address that it is reached at
+/// (`subjectAltName`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
@@ -201,8 +204,8 @@ impl CassandraSettings {
             .known_nodes(&self.contact_points)
             .connection_timeout(connect_timeout)
             .hostname_resolution_timeout(Some(connect_timeout))
-            .keepalive_interval(self.request_timeout())
-            .keepalive_timeout(self.request_timeout())
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE)
             .schema_agreement_timeout(Duration::from_millis(self.schema_timeout_ms))
             // Names and types are the store's own affair; of the schema the driver only needs to know how keyspaces are replicated.
             .fetch_schema_metadata(false)

@@ -21,7 +21,11 @@ impl RowWriter for CassandraStore {
     fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
         let open = self.table(table)?;
         open.codec.check(rows)?;
-        let Some(last) = rows.written_at.iter().max() else { return Ok(()) };
+        let (Some(first), Some(last)) = (rows.written_at.iter().min(), rows.written_at.iter().max()) else { return Ok(()) };
+        // Cassandra 5 accepts the deletion of a partition before 0, and then cannot read the file that it has written it to.
+        if *first < 0 {
+            return Err(StoreError::Broken(format!("a row of table {} is written at {first}; timestamps begin at 0", open.name)));
+        }
         open.writes_at(*last);
         let cluster = self.client.session.get_cluster_state();
         let packer = Packer::new(&open, rows, &self.settings, &cluster)?;
@@ -41,8 +45,10 @@ impl RowWriter for CassandraStore {
         self.say(table, epoch, progress)
     }
 
-    /// Nothing is left to do: a write returns when enough replicas have acknowledged it, and is as durable as the cluster's replication and its
-    /// commit logs make it.
+    /// Nothing is left to do: a write returns when enough replicas have acknowledged it, and CQL has no word for more. How much that is worth is up to
+    /// the cluster: with three replicas it outlives any one of them; with one replica and `commitlog_sync: periodic`, Cassandra's default, the last
+    /// tenth of a second is lost with the node's process, and up to ten seconds with its machine. A single node should have
+    /// `commitlog_sync: batch` or `group`.
     fn sync(&self) -> Result<(), StoreError> {
         Ok(())
     }

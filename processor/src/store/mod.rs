@@ -30,7 +30,7 @@ use crate::table::{Epoch, Table};
 pub struct RowBatch {
     /// The rows, with the columns of the table; of a deleted row only the key columns count.
     pub rows: RecordBatch,
-    /// The write timestamp of each row.
+    /// The write timestamp of each row, not below 0.
     pub written_at: Vec<i64>,
     /// Whether the row is to be deleted.
     pub deleted: Vec<bool>,

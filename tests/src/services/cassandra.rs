@@ -22,6 +22,8 @@ pub struct Cassandra {
 pub struct Options {
     /// Whether clients must say who they are. The first user is `cassandra`, with the same password.
     pub passwords: bool,
+    /// Whether it answers only when its commit log is on disk. Otherwise the last tenth of a second is lost when it is killed.
+    pub synced: bool,
     /// Whether clients must use TLS: a PKCS12 file with the node's key, and one with the authority of clients, both with this password.
     pub tls: Option<(PathBuf, PathBuf, String)>,
 }
@@ -80,7 +82,7 @@ impl Cassandra {
 
     /// Starts a node with options.
     pub fn start_with(options: Options) -> Cassandra {
-        let data = tempfile::tempdir().unwrap();
+        let data = data_folder();
         let (port, storage_port) = (free_port(), free_port());
         write_configuration(data.path(), port, storage_port, &options);
         let process = launch(data.path());
@@ -132,6 +134,19 @@ impl Cassandra {
     }
 }
 
+/// A folder that is removed with its node. One that tests share lives as long as their process and is left behind; the next one removes it.
+fn data_folder() -> TempDir {
+    const PREFIX: &str = "refold-cassandra-";
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir().unwrap()
+}
+
 fn write_configuration(data: &Path, port: u16, storage_port: u16, options: &Options) {
     let at = data.display();
     let authenticator = if options.passwords { "PasswordAuthenticator" } else { "AllowAllAuthenticator" };
@@ -143,12 +158,12 @@ fn write_configuration(data: &Path, port: u16, storage_port: u16, options: &Opti
             authorities.display()
         )
     });
+    let commit_log = if options.synced { "commitlog_sync: batch" } else { "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms" };
     let yaml = format!(
         "cluster_name: refold-test\n\
          num_tokens: 1\n\
          partitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
-         commitlog_sync: periodic\n\
-         commitlog_sync_period: 10000ms\n\
+         {commit_log}\n\
          commitlog_directory: {at}/commitlog\n\
          data_file_directories: [{at}/data]\n\
          saved_caches_directory: {at}/saved_caches\n\

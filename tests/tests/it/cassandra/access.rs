@@ -1,6 +1,6 @@
 //! Who may come in.
 
-use refold_cassandra::{CassandraSettings, CassandraStore};
+use refold_cassandra::{CassandraSettings, CassandraStore, TlsSettings};
 use refold_processor::store::{Registers, StoreError};
 use refold_tests::services::cassandra::{Cassandra, Options};
 
@@ -42,4 +42,48 @@ fn settings_that_cannot_work_are_refused_by_name() {
         let error = CassandraStore::connect(&settings).err().unwrap();
         assert!(matches!(&error, StoreError::Broken(text) if text.contains(named)), "{error}");
     }
+}
+
+/// Both sides show a certificate, and each refuses one of another authority.
+#[test]
+fn connections_are_encrypted_and_both_sides_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let run = |command: &str| {
+        let ran = std::process::Command::new("sh").args(["-ec", command]).current_dir(folder.path()).output().unwrap();
+        assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    for authority in ["ours", "theirs"] {
+        run(&format!(
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+        ));
+    }
+    let address = "127.0.0.1";
+    for (who, authority) in [("node", "ours"), ("client", "ours"), ("stranger", "theirs")] {
+        run(&format!(
+            "openssl req -newkey rsa:2048 -nodes -subj /CN={who} -addext subjectAltName=IP:{address} -keyout {who}.key -out {who}.csr"
+        ));
+        run(&format!(
+            "openssl x509 -req -in {who}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -copy_extensions copy -days 2 -out {who}.pem"
+        ));
+    }
+    run("openssl pkcs12 -export -in node.pem -inkey node.key -name node -passout pass:secret -out node.p12");
+    run("keytool -importcert -noprompt -alias ours -file ours.pem -storetype PKCS12 -keystore authorities.p12 -storepass secret");
+
+    let tls = Some((at("node.p12"), at("authorities.p12"), "secret".to_owned()));
+    let node = Cassandra::start_with(Options { tls, ..Options::default() });
+    let plain = CassandraSettings { connect_timeout_ms: 3_000, ..node.settings("access") };
+    let with = |ca: &str, who: Option<&str>| {
+        let certificate_file = who.map(|who| at(&format!("{who}.pem")));
+        let key_file = who.map(|who| at(&format!("{who}.key")));
+        let tls = Some(TlsSettings { ca_file: Some(at(ca)), certificate_file, key_file });
+        CassandraStore::connect(&CassandraSettings { tls, ..plain.clone() })
+    };
+    with("ours.pem", Some("client")).unwrap().compare_and_set("key", None, Some("value")).unwrap();
+    assert!(CassandraStore::connect(&plain).is_err(), "without encryption");
+    assert!(with("theirs.pem", Some("client")).is_err(), "a node of another authority");
+    assert!(with("ours.pem", Some("stranger")).is_err(), "a client of another authority");
+    assert!(with("ours.pem", None).is_err(), "a client without a certificate");
+    let missing = with("nowhere.pem", None).err().unwrap();
+    assert!(matches!(&missing, StoreError::Broken(text) if text.contains("nowhere.pem")), "{missing}");
 }

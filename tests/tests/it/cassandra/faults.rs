@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use refold_cassandra::{CassandraSettings, CassandraStore};
 use refold_processor::store::{Outcome, Registers, RowReader, RowWriter, StoreError};
 use refold_processor::table::Epoch;
-use refold_tests::services::cassandra::Cassandra;
+use refold_tests::services::cassandra::{Cassandra, Options};
 
 use super::{counts, progress, read, rows, whole};
 
@@ -45,7 +45,7 @@ fn a_cluster_that_is_not_there_is_away() {
 /// One node, through all of it: what freezes thaws, what dies comes back, and the session finds it again by itself.
 #[test]
 fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
-    let mut node = Cassandra::start();
+    let mut node = Cassandra::start_with(Options { synced: true, ..Options::default() });
     let store = CassandraStore::connect(&settings(&node)).unwrap();
     let table = counts("frozen");
     store.create_table(&table).unwrap();
@@ -82,9 +82,10 @@ fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
     let register = in_the_end("a register after thawing", || store.get("frozen")).unwrap();
     assert!((register.revision, register.value.as_str()) == (1, "one") || (register.revision, register.value.as_str()) == (2, "two"));
 
-    // A deletion before time zero is as good as any, also after it was replayed from the commit log.
-    store.write(&table, &rows(&table, &[("ada", 1, Some(1), -5), ("ada", 2, Some(1), -1)])).unwrap();
-    store.write(&table, &rows(&table, &[("ada", 1, None, -4), ("ada", 2, None, -4)])).unwrap();
+    // Deletions keep their place among upserts, also when they come back from the commit log.
+    store.write(&table, &rows(&table, &[("ada", 1, Some(1), 0), ("ada", 2, Some(1), 5)])).unwrap();
+    store.write(&table, &rows(&table, &[("ada", 1, None, 1), ("ada", 2, None, 1)])).unwrap();
+    assert!(matches!(store.write(&table, &rows(&table, &[("ada", 3, None, -1)])), Err(StoreError::Broken(_))));
     node.kill();
     let error = store.write(&table, &more).unwrap_err();
     assert!(error.is_retryable(), "{error}");

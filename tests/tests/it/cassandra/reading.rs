@@ -37,12 +37,12 @@ fn pages_over_several_clustering_columns_are_those_of_the_memory_adapter() {
             store.create_table(&table).unwrap();
             store.write(&table, &batch).unwrap();
         }
-        for (from, to) in [(None, None), (Some(1), None), (None, Some(2)), (Some(1), Some(2))] {
+        for (from, to) in [(None, None), (Some(1_i64), None), (None, Some(2_i64)), (Some(1), Some(2))] {
             for limit in [1, 2, 7, 30, 31] {
                 let all = PartitionRead {
                     partition: vec![ScalarValue::from(1_i64)],
                     from: from.map(ScalarValue::from),
-                    to: to.map(|to: i64| ScalarValue::from(to)),
+                    to: to.map(ScalarValue::from),
                     limit,
                     cursor: None,
                 };
@@ -55,15 +55,10 @@ fn pages_over_several_clustering_columns_are_those_of_the_memory_adapter() {
         }
         // A cursor that is used with other bounds than it was made with.
         let wide = PartitionRead { partition: vec![ScalarValue::from(1_i64)], from: None, to: None, limit: 12, cursor: None };
-        for (from, to) in [(Some(2), None), (None, Some(1)), (Some(1), Some(2)), (Some(0), Some(1))] {
+        for (from, to) in [(Some(2_i64), None), (None, Some(1_i64)), (Some(1), Some(2)), (Some(0), Some(1))] {
             let [ours, theirs] = [&store as &dyn RowReader, &memory].map(|store| {
                 let cursor = store.read(&table, &wide).unwrap().next;
-                let narrow = PartitionRead {
-                    from: from.map(ScalarValue::from),
-                    to: to.map(|to: i64| ScalarValue::from(to)),
-                    cursor,
-                    ..wide.clone()
-                };
+                let narrow = PartitionRead { from: from.map(ScalarValue::from), to: to.map(ScalarValue::from), cursor, ..wide.clone() };
                 store.read(&table, &narrow).unwrap().rows
             });
             assert_eq!(ours, theirs, "{orders:?} from {from:?} to {to:?}");
