@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use refold_processor::engine::error::EngineError;
@@ -25,7 +26,12 @@ pub struct Elsewhere {
     sources: Sources,
     planner: Planner,
     planned: Mutex<HashMap<String, Arc<View>>>,
+    /// What was found last, and when.
+    last: Mutex<(Option<Instant>, Vec<RunStatus>)>,
 }
+
+/// Statuses younger than this are answered again: each is a question to the catalogue, the store and the log.
+const FRESH_FOR: Duration = Duration::from_millis(500);
 
 impl Elsewhere {
     /// Versions of this catalogue, over these sources.
@@ -34,7 +40,7 @@ impl Elsewhere {
     /// When a source's schema is not valid.
     pub fn new(catalogue: Catalogue, rows: Arc<dyn RowReader>, log: Arc<dyn Log>, sources: Sources) -> Result<Elsewhere, ApiError> {
         let planner = Planner::new(&sources)?;
-        Ok(Elsewhere { catalogue, rows, log, sources, planner, planned: Mutex::default() })
+        Ok(Elsewhere { catalogue, rows, log, sources, planner, planned: Mutex::default(), last: Mutex::default() })
     }
 
     fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
@@ -88,10 +94,16 @@ impl Elsewhere {
 
 impl Running for Elsewhere {
     fn status(&self) -> Vec<RunStatus> {
-        self.statuses().unwrap_or_else(|error| {
-            tracing::warn!(%error, "how far versions are cannot be told now");
-            Vec::new()
-        })
+        // Whoever else asks meanwhile waits for the same answer.
+        let mut last = self.last.lock();
+        if last.0.is_none_or(|found| found.elapsed() >= FRESH_FOR) {
+            match self.statuses() {
+                Ok(statuses) => last.1 = statuses,
+                Err(error) => tracing::warn!(%error, "how far versions are cannot be told now"),
+            }
+            last.0 = Some(Instant::now());
+        }
+        last.1.clone()
     }
 
     fn look(&self) {

@@ -2,15 +2,19 @@
 //!
 //! Figures of versions are gathered anew at each scrape from what the worker says, so that a version that is gone leaves no figure behind.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use refold_processor::engine::status::RunStatus;
+use refold_processor::log::Bounds;
+use refold_processor::position::Partition;
 use refold_processor::table::Version;
 
 use crate::problem::Problem;
@@ -82,17 +86,77 @@ pub async fn measure(State(state): State<ApiState>, request: Request, next: Next
     response
 }
 
-/// `GET /metrics`
+/// `GET /metrics`. It answers whatever is away: then with what was seen last, and says so.
 pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> {
-    let text = blocking(move || {
+    let (runs, actives, ends) = tokio::join!(
+        look(&state.0.seen.runs, &state, |state| Ok(state.running())),
+        look(&state.0.seen.actives, &state, actives),
+        look(&state.0.seen.ends, &state, ends),
+    );
+    let families = || -> prometheus::Result<String> {
         let mut families = state.0.http.registry.gather();
-        families.extend(gathered(&state.running(), &actives(&state)?).map_err(unreadable)?.gather());
-        families.extend(ends(&state).map_err(unreadable)?.gather());
+        families.extend(gathered(&runs.last, &actives.last)?.gather());
+        families.extend(log_ends(&ends.last)?.gather());
+        families.extend(away(actives.is_away, ends.is_away)?.gather());
         families.sort_by(|left, right| left.name().cmp(right.name()));
-        TextEncoder::new().encode_to_string(&families).map_err(unreadable)
-    })
-    .await?;
+        TextEncoder::new().encode_to_string(&families)
+    };
+    let text = families().map_err(unreadable)?;
     Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response())
+}
+
+/// How long a scrape waits for what may be away: well below the time that Prometheus gives it.
+const LOOK_FOR: Duration = Duration::from_secs(2);
+
+/// What was last seen of something that may be away.
+#[derive(Clone, Default)]
+pub struct Look<T> {
+    last: T,
+    is_away: bool,
+}
+
+/// What was seen at the last scrape that saw it.
+#[derive(Default)]
+pub struct Seen {
+    runs: Arc<Mutex<Look<Vec<RunStatus>>>>,
+    actives: Arc<Mutex<Look<Vec<(String, Version)>>>>,
+    ends: Arc<Mutex<Look<Vec<End>>>>,
+}
+
+async fn look<T: Clone + Send + 'static>(
+    seen: &Arc<Mutex<Look<T>>>,
+    state: &ApiState,
+    find: impl Fn(&ApiState) -> Result<T, Problem> + Send + 'static,
+) -> Look<T> {
+    let (state, noted) = (state.clone(), seen.clone());
+    // It goes on when it takes too long, and notes what it finds for the next scrape.
+    let looking = blocking(move || {
+        let found = find(&state);
+        let mut noted = noted.lock();
+        noted.is_away = found.is_err();
+        if let Ok(found) = found {
+            noted.last = found;
+        }
+        Ok(noted.clone())
+    });
+    match tokio::time::timeout(LOOK_FOR, looking).await {
+        Ok(Ok(look)) => look,
+        _ => Look { is_away: true, ..seen.lock().clone() },
+    }
+}
+
+fn away(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let figures = [
+        ("refold_catalogue_away", "1 while the catalogue cannot be read; what comes from it is as it was seen last.", catalogue),
+        ("refold_log_away", "1 while the log cannot be asked; its ends are as they were seen last.", log),
+    ];
+    for (name, help, is_away) in figures {
+        let gauge = Gauge::with_opts(Opts::new(name, help))?;
+        gauge.set(if is_away { 1.0 } else { 0.0 });
+        registry.register(Box::new(gauge))?;
+    }
+    Ok(registry)
 }
 
 fn unreadable(error: prometheus::Error) -> Problem {
@@ -181,21 +245,39 @@ fn gathered(runs: &[RunStatus], actives: &[(String, Version)]) -> prometheus::Re
     Ok(registry)
 }
 
-fn ends(state: &ApiState) -> prometheus::Result<Registry> {
+/// Start and end of one partition of a source's log.
+#[derive(Clone)]
+struct End {
+    source: String,
+    topic: String,
+    partition: Partition,
+    bounds: Bounds,
+}
+
+fn ends(state: &ApiState) -> Result<Vec<End>, Problem> {
+    let log = &state.0.ports.log;
+    let mut ends = Vec::new();
+    for source in state.0.ports.sources.values() {
+        for partition in log.partitions(&source.topic)? {
+            let bounds = log.bounds(&source.topic, partition)?;
+            ends.push(End { source: source.name.clone(), topic: source.topic.clone(), partition, bounds });
+        }
+    }
+    Ok(ends)
+}
+
+fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let labels = ["source", "topic", "partition"];
     let start = IntGaugeVec::new(Opts::new("refold_log_start_offset", "The offset of the oldest record kept."), &labels)?;
     let end = IntGaugeVec::new(Opts::new("refold_log_end_offset", "The position of the next record to be appended."), &labels)?;
     registry.register(Box::new(start.clone()))?;
     registry.register(Box::new(end.clone()))?;
-    for source in state.0.ports.sources.values() {
-        for partition in state.0.ports.log.partitions(&source.topic).unwrap_or_default() {
-            let Ok(bounds) = state.0.ports.log.bounds(&source.topic, partition) else { continue };
-            let number = partition.to_string();
-            let labels = [source.name.as_str(), source.topic.as_str(), number.as_str()];
-            start.with_label_values(&labels).set(bounds.start.0 as i64);
-            end.with_label_values(&labels).set(bounds.end.0 as i64);
-        }
+    for found in ends {
+        let number = found.partition.to_string();
+        let labels = [found.source.as_str(), found.topic.as_str(), number.as_str()];
+        start.with_label_values(&labels).set(found.bounds.start.0 as i64);
+        end.with_label_values(&labels).set(found.bounds.end.0 as i64);
     }
     Ok(registry)
 }

@@ -19,7 +19,7 @@ use refold_processor::table::Version;
 use refold_processor::view::View;
 use tokio::sync::Semaphore;
 
-use crate::metrics::HttpMetrics;
+use crate::metrics::{HttpMetrics, Seen};
 use crate::problem::Problem;
 use crate::rates::Rates;
 use crate::versions::Planner;
@@ -146,6 +146,7 @@ pub(crate) struct Inner {
     pub intakes: BTreeMap<String, Arc<Intake>>,
     pub ingest: Arc<Semaphore>,
     pub http: HttpMetrics,
+    pub seen: Seen,
     pub rates: Rates,
     planner: Planner,
     planned: RwLock<HashMap<String, Arc<View>>>,
@@ -168,8 +169,8 @@ impl ApiState {
             intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder }));
         }
         let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
-        let (http, rates) = (HttpMetrics::new(), Rates::default());
-        Ok(ApiState(Arc::new(Inner { ports, settings, intakes, ingest, http, rates, planner, planned: RwLock::default() })))
+        let (http, seen, rates) = (HttpMetrics::new(), Seen::default(), Rates::default());
+        Ok(ApiState(Arc::new(Inner { ports, settings, intakes, ingest, http, seen, rates, planner, planned: RwLock::default() })))
     }
 
     /// The planned view of a version. Equal definitions are planned once.
