@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use refold_processor::clock::Clock;
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{Page, Wanted};
 use refold_processor::engine::status::RunStatus;
@@ -23,6 +24,7 @@ pub struct Elsewhere {
     catalogue: Catalogue,
     rows: Arc<dyn RowReader>,
     log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
     sources: Sources,
     planner: Planner,
     planned: Mutex<HashMap<String, Arc<View>>>,
@@ -38,9 +40,15 @@ impl Elsewhere {
     ///
     /// # Errors
     /// When a source's schema is not valid.
-    pub fn new(catalogue: Catalogue, rows: Arc<dyn RowReader>, log: Arc<dyn Log>, sources: Sources) -> Result<Elsewhere, ApiError> {
+    pub fn new(
+        catalogue: Catalogue,
+        rows: Arc<dyn RowReader>,
+        log: Arc<dyn Log>,
+        sources: Sources,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Elsewhere, ApiError> {
         let planner = Planner::new(&sources)?;
-        Ok(Elsewhere { catalogue, rows, log, sources, planner, planned: Mutex::default(), last: Mutex::default() })
+        Ok(Elsewhere { catalogue, rows, log, clock, sources, planner, planned: Mutex::default(), last: Mutex::default() })
     }
 
     fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
@@ -48,7 +56,11 @@ impl Elsewhere {
         for view in self.catalogue.views()? {
             for record in self.catalogue.versions(&view)? {
                 let is_run = !matches!(record.state, VersionState::Dropped | VersionState::Failed { .. });
-                let is_owned = is_run && self.catalogue.ownership(&view, record.version)?.is_some_and(|owner| !owner.released);
+                let is_owned = is_run
+                    && self
+                        .catalogue
+                        .ownership(&view, record.version)?
+                        .is_some_and(|owner| !owner.released && owner.lease_until_ms > self.clock.now_ms());
                 statuses.extend(is_owned.then(|| self.status_of(&record)).flatten());
             }
         }
@@ -62,7 +74,7 @@ impl Elsewhere {
         let progress = self.rows.progress(&table).ok()??;
         let topic = &self.sources.get(&view.source)?.topic;
         let mut ends = BTreeMap::new();
-        for (partition, _) in progress.visible.iter() {
+        for partition in self.log.partitions(topic).ok()? {
             ends.insert(partition, self.log.bounds(topic, partition).ok()?.end);
         }
         let behind = ends.iter().map(|(partition, end)| end.0.saturating_sub(progress.visible.position(*partition).0));

@@ -17,7 +17,7 @@ use refold_processor::view::View;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{Said, command, run};
+use crate::command::{Said, command, ended_within, run, signal};
 use crate::program::{Program, free_port, get, root};
 use crate::services::cassandra::Cassandra;
 use crate::services::kafka::Kafka;
@@ -59,8 +59,9 @@ impl Deployment {
     }
 
     /// Starts to collect a source.
-    pub fn start_collecting(&self, spec: &str) -> Child {
-        command(&self.collect_arguments(spec)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    pub fn start_collecting(&self, spec: &str) -> Collector {
+        let child = command(&self.collect_arguments(spec)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Collector(Some(child))
     }
 
     fn collect_arguments<'a>(&'a self, spec: &'a str) -> Vec<&'a str> {
@@ -160,6 +161,28 @@ impl Deployment {
             first.get_or_insert(progress);
         }
         first.unwrap()
+    }
+}
+
+/// A running collector, ended with this value.
+pub struct Collector(Option<Child>);
+
+impl Collector {
+    /// Asks it to stop, which it does cleanly.
+    #[track_caller]
+    pub fn stop(mut self, within: Duration) {
+        let child = self.0.take().unwrap();
+        signal(&child, "-TERM");
+        ended_within(child, within).ends(0);
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

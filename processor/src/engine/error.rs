@@ -4,6 +4,7 @@ use datafusion::arrow::error::ArrowError;
 
 use crate::decode::DecodeError;
 use crate::log::LogError;
+use crate::position::{Offset, Partition};
 use crate::state::StateError;
 use crate::store::StoreError;
 use crate::store::catalogue::CatalogueError;
@@ -49,6 +50,24 @@ pub enum EngineError {
         /// What this release would write.
         expected: String,
     },
+    /// The log starts behind the position of the state that is here, but another's state was further.
+    #[error(
+        "the state here is at {position} of {topic}/{partition} and the log starts at {log_start}; the process that ran the version before \
+         has gone past it: start that one again, with its data folder, or replay the view into a new version"
+    )]
+    Behind {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// Where this state is.
+        position: Offset,
+        /// The offset of the oldest record.
+        log_start: Offset,
+    },
+    /// What was to be written is another's by now.
+    #[error("the version was taken over")]
+    Lost,
     /// Write timestamps have no room for another owner.
     #[error("version has had {0} owners, the most there can be: replay the view into a new version")]
     EpochsExhausted(u32),

@@ -2,6 +2,7 @@
 //!
 //! One thread serves some of the partitions of a source. Per partition everything is in log order; between partitions there is none.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -91,13 +92,16 @@ struct Served {
 /// Serves `consumers` until told to stop, until none is left, or until the log fails for good.
 pub fn run(settings: &FeedSettings, consumers: Vec<Consumer>) {
     let senders: Vec<Sender<Message>> = consumers.iter().map(|consumer| consumer.sender.clone()).collect();
-    if let Err(error) = serve(settings, consumers) {
-        tracing::error!(source = settings.source.name, %error, "reading the log failed");
-        let text = error.to_string();
-        for sender in senders {
-            // A consumer that is gone needs no news.
-            let _ = sender.send(Message::Failed(EngineError::Internal(text.clone())));
-        }
+    let served = std::panic::catch_unwind(AssertUnwindSafe(|| serve(settings, consumers)));
+    let text = match served {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the thread that reads the log panicked".to_owned(),
+    };
+    tracing::error!(source = settings.source.name, error = text, "reading the log failed");
+    for sender in senders {
+        // A consumer that is gone needs no news.
+        let _ = sender.send(Message::Failed(EngineError::Internal(text.clone())));
     }
 }
 
@@ -165,9 +169,15 @@ fn pass(settings: &FeedSettings, decoder: &mut Decoder, reading: &mut Reading, s
     let chunk = Arc::new(Chunk { from, records, decoded });
     let mut index = 0;
     while let Some(consumer) = served.get_mut(index) {
-        match consumer.take(&chunk)? {
-            true => index += 1,
-            false => drop(served.swap_remove(index)),
+        match consumer.take(&chunk) {
+            Ok(true) => index += 1,
+            Ok(false) => drop(served.swap_remove(index)),
+            // What one view cannot do is no reason for the others to stop.
+            Err(error) => {
+                let failed = served.swap_remove(index);
+                tracing::error!(view = failed.consumer.view.name, %error, "a view cannot be mapped");
+                let _ = failed.consumer.sender.send(Message::Failed(error));
+            }
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ pub mod faults;
 pub mod feed;
 pub mod fold;
 pub mod layout;
+mod lease;
 pub mod map;
 pub mod meta;
 pub mod outbox;

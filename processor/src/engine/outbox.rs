@@ -89,7 +89,14 @@ impl Outbox {
         if self.must_drain {
             return;
         }
-        if self.queued_rows + count > self.max_rows {
+        // Commits that change no row would else be queued without end while the store is away.
+        if count == 0
+            && let Some(last) = self.queue.back_mut().and_then(Arc::get_mut)
+        {
+            last.progress = progress;
+            return;
+        }
+        if self.queued_rows + count > self.max_rows || self.queue.len() >= MOST_COMMITS {
             self.queue.clear();
             self.queued_rows = 0;
             self.must_drain = true;
@@ -193,7 +200,7 @@ impl Outbox {
     pub fn progress(&self) -> Progress {
         let offered = (self.latest.visible.clone(), self.latest.watermark_us);
         let (writing, writing_watermark_us) = match &self.read_at {
-            Some(read_at) if read_at.0.sum() > offered.0.sum() => read_at.clone(),
+            Some(read_at) if (read_at.0.sum(), read_at.1) > (offered.0.sum(), offered.1) => read_at.clone(),
             _ => offered,
         };
         Progress { writing, writing_watermark_us, ..self.visible.clone() }
@@ -209,6 +216,9 @@ impl Outbox {
         self.queued_rows
     }
 }
+
+/// Commits of a row or two take more memory than the rows.
+const MOST_COMMITS: usize = 2_000;
 
 fn acknowledge(rows: &DirtyRows) -> Acknowledged {
     let mut keys = super::shard::KeyArena::default();

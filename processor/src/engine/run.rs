@@ -51,6 +51,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// The memory that this version's groups may take before they are committed, bytes: its share of what there is for all.
     pub overlay_bytes: Arc<AtomicUsize>,
+    /// Set when another has taken the version.
+    pub lost: Arc<AtomicBool>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
@@ -117,7 +119,11 @@ impl Runner {
             }
             self.advance()?;
         }
-        self.commit()
+        self.commit()?;
+        match self.shared.stop.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(EngineError::Internal("what reads the log for it has ended".into())),
+        }
     }
 
     fn commit_interval(&self) -> Duration {
@@ -228,6 +234,9 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
     let mut backoff = Backoff::default();
     let mut stopping: Option<std::time::Instant> = None;
     loop {
+        if shared.lost.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if shared.stop.load(Ordering::Relaxed) {
             let since = *stopping.get_or_insert_with(std::time::Instant::now);
             if since.elapsed() > drain_for || (shared.outbox.lock().is_empty() && shared.outbox.lock().unsynced_rows() == 0) {
@@ -249,6 +258,7 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
                 shared.status.lock().store_error = Some(error.to_string());
                 backoff.wait(&shared.stop);
             }
+            Err(EngineError::Lost) => return Ok(()),
             Err(error) => return Err(error),
         }
     }

@@ -1,6 +1,7 @@
 //! Carries out what the outbox says: rows → view store, step by step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -39,6 +40,8 @@ pub struct Writer {
     pub announced: Option<(Cut, Option<i64>)>,
     /// Rows of windows that begin before this time were given back.
     pub reclaimed_to_us: Option<i64>,
+    /// Set when another has taken the version.
+    pub lost: Arc<AtomicBool>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
@@ -94,6 +97,9 @@ impl Writer {
                     Sweeper { view: &view, layout: &layout, state: state.as_ref(), epoch: self.epoch, max_rows: self.rows_per_write };
                 sweeper.run(&sweep, &mut |rows: RowBatch| {
                     count += rows.rows.num_rows();
+                    if self.lost.load(Ordering::Relaxed) {
+                        return Err(EngineError::Lost);
+                    }
                     self.announce_read()?;
                     self.store.write(&self.table, &rows).map_err(EngineError::from)
                 })?;
@@ -105,7 +111,7 @@ impl Writer {
         };
         self.faults.reach(Step::Tell);
         self.tell()?;
-        self.reclaim()?;
+        self.reclaim();
         // Under steady load there is no pause to sync in.
         if self.outbox.lock().unsynced_rows() > UNSYNCED_ROWS * self.rows_per_write {
             self.sync()?;
@@ -132,15 +138,17 @@ impl Writer {
     }
 
     /// Gives back the space of rows that are past the view's `keep`, each time that a good part of them is.
-    fn reclaim(&mut self) -> Result<(), EngineError> {
-        let (Some(window), Some(keep_us)) = (self.view.window, self.view.options.keep_us) else { return Ok(()) };
-        let Some(horizon_us) = self.outbox.lock().progress().horizon_us else { return Ok(()) };
+    fn reclaim(&mut self) {
+        let (Some(window), Some(keep_us)) = (self.view.window, self.view.options.keep_us) else { return };
+        let Some(horizon_us) = self.outbox.lock().progress().horizon_us else { return };
         let step_us = (keep_us / RECLAIMS_PER_KEEP).max(window.slide_us);
         if self.reclaimed_to_us.is_none_or(|reclaimed_to_us| horizon_us >= reclaimed_to_us.saturating_add(step_us)) {
-            self.store.reclaim(&self.table, window.column, horizon_us)?;
+            // Readers do not see these rows in any case, so nothing waits for it.
+            if let Err(error) = self.store.reclaim(&self.table, window.column, horizon_us) {
+                tracing::warn!(table = self.table.name(), %error, "the space of rows past keep is not given back; trying again later");
+            }
             self.reclaimed_to_us = Some(horizon_us);
         }
-        Ok(())
     }
 
     fn tell(&self) -> Result<(), EngineError> {

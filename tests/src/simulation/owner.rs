@@ -83,6 +83,7 @@ impl Owner {
             rows_per_write: 7,
             announced: None,
             reclaimed_to_us: None,
+            lost: Arc::default(),
             faults: Arc::default(),
         };
         let mut readers = BTreeMap::new();

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_processor::store::RowReader;
-use refold_tests::command::{ended_within, refold};
+use refold_tests::command::refold;
 use refold_tests::deployment::{Deployment, table};
 use refold_tests::program::{Program, get, root};
 use refold_tests::scale;
-use refold_tests::services::cassandra::Cassandra;
+use refold_tests::services::cassandra::{Cassandra, Options};
 use refold_tests::services::kafka::Kafka;
 
 /// A number from what a worker measures.
@@ -18,6 +18,11 @@ fn metric(program: &Program, name: &str) -> f64 {
     let text = ureq::get(format!("{}/metrics", program.url)).call().unwrap().body_mut().read_to_string().unwrap();
     let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     values.sum()
+}
+
+/// A single node that can be killed without losing what it acknowledged.
+fn durable() -> Cassandra {
+    Cassandra::start_with(Options { synced: true, ..Options::default() })
 }
 
 fn real_posts() -> Option<String> {
@@ -67,7 +72,7 @@ fn encoded(text: &str) -> String {
 
 #[test]
 fn kills_and_services_that_restart_neither_lose_nor_double() {
-    let (mut kafka, mut cassandra) = (Kafka::start(), Cassandra::start());
+    let (mut kafka, mut cassandra) = (Kafka::start(), durable());
     let deployment = Deployment::new(&kafka, &cassandra, "kills");
     deployment.collect("generate:1?seed=5&backlog=1h&backlog_rate=20&count=60000", &[]).ends(0);
     let collector = deployment.start_collecting("generate:2000?seed=6");
@@ -111,8 +116,7 @@ fn kills_and_services_that_restart_neither_lose_nor_double() {
     }
     let mut worker = deployment.process("worker", &["--lease-ms", "2000"]);
     assert!(worker.wait_until_up(), "{}", deployment.last_words("worker"));
-    refold_tests::command::signal(&collector, "-TERM");
-    ended_within(collector, Duration::from_secs(150)).ends(0);
+    collector.stop(Duration::from_secs(150));
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     let progress = deployment.compare(&kafka, &cassandra);
     assert!(progress.applied > 60_000, "{progress:?}");
@@ -140,8 +144,7 @@ fn a_frozen_worker_that_was_replaced_changes_nothing_when_it_thaws() {
         std::thread::sleep(Duration::from_secs(3));
         std::mem::swap(&mut first, &mut second);
     }
-    refold_tests::command::signal(&collector, "-TERM");
-    ended_within(collector, Duration::from_secs(60)).ends(0);
+    collector.stop(Duration::from_secs(60));
     deployment.wait_until_current(&kafka, &cassandra, &mut first);
     deployment.compare(&kafka, &cassandra);
     let states = get(&format!("{}/v1/admin/status", first.url)).unwrap().to_string();
@@ -151,7 +154,7 @@ fn a_frozen_worker_that_was_replaced_changes_nothing_when_it_thaws() {
 
 #[test]
 fn while_the_store_is_away_events_are_folded_and_each_changed_row_is_written_about_once_after() {
-    let (kafka, mut cassandra) = (Kafka::start(), Cassandra::start());
+    let (kafka, mut cassandra) = (Kafka::start(), durable());
     let deployment = Deployment::new(&kafka, &cassandra, "away");
     deployment.collect("generate:1?seed=9&backlog=30m&backlog_rate=20&count=30000", &[]).ends(0);
     let mut worker = deployment.process("worker", &["--queued-rows", "2000"]);

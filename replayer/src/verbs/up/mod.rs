@@ -135,7 +135,7 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
         Some(locked) => locked.worker.clone(),
         None => {
             let Parts { intake, store, catalogue, .. } = &parts;
-            Arc::new(Elsewhere::new(catalogue.clone(), store.clone(), intake.log.clone(), intake.sources.clone())?)
+            Arc::new(Elsewhere::new(catalogue.clone(), store.clone(), intake.log.clone(), intake.sources.clone(), parts.clock.clone())?)
         }
     };
     let api = Api::start(&parts, settings, running, listener, happened.clone())?;

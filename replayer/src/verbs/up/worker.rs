@@ -47,14 +47,18 @@ fn lock(data: &Path) -> Result<std::fs::File> {
 /// The name of the owner: it stays with the state, so that a restart can take at once what a crash left behind.
 fn owner(data: &Path) -> Result<String> {
     let path = data.join(OWNER_FILE);
-    if let Ok(name) = std::fs::read_to_string(&path) {
-        return Ok(name.trim().to_owned());
+    if let Some(name) = std::fs::read_to_string(&path).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) {
+        return Ok(name);
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("refold");
     // Two folders on one machine are two owners.
     let name = format!("{host}-{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
-    std::fs::write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
+    // Whole or not at all: two owners must not share half a name.
+    let whole = data.join(format!("{OWNER_FILE}.new"));
+    std::fs::write(&whole, &name)
+        .and_then(|()| std::fs::rename(&whole, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(name)
 }
 
