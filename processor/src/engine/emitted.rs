@@ -1,8 +1,8 @@
 //! The rows of assembled windows that readers may see: what a new evaluation of a window is compared with, so that
 //! only rows that changed are written, and rows that are no more are deleted.
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
+use datafusion::arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{filter_record_batch, not, take_record_batch};
 
 use super::assemble::Window;
 use super::dirty::DirtyRows;
@@ -17,6 +17,8 @@ pub struct Wanted {
     rows: RecordBatch,
     keys: KeyArena,
     others: KeyArena,
+    /// The keys of groups that are to have no row (HAVING).
+    excluded: KeyArena,
 }
 
 /// How the rows of a window differ from those that readers may see.
@@ -35,16 +37,26 @@ pub fn window_key(start_us: i64) -> [u8; 8] {
 
 /// Evaluates a window.
 pub fn rows_of(view: &View, layout: &Layout, window: &Window) -> Result<Wanted, EngineError> {
-    let rows = match view.ranking {
-        Some(_) => view.rank(&window.groups, &window.states)?,
-        None => kept_rows(view, &window.groups, &window.states)?,
+    let (rows, not_kept) = match view.ranking {
+        Some(_) => (view.rank(&window.groups, &window.states)?, None),
+        None => {
+            let rows = view.rows(&window.groups, &window.states)?;
+            let not_kept = filter_record_batch(&rows.rows, &not(&rows.kept)?)?;
+            (filter_record_batch(&rows.rows, &rows.kept)?, Some(not_kept))
+        }
     };
     let has_key: BooleanArray = (0..rows.num_rows()).map(|row| Some(layout.rows.has_key(&rows, row))).collect();
     let rows = match has_key.false_count() {
         0 => rows,
         _ => filter_record_batch(&rows, &has_key)?,
     };
-    let mut wanted = Wanted { keys: KeyArena::default(), others: KeyArena::default(), rows };
+    let mut wanted = Wanted { keys: KeyArena::default(), others: KeyArena::default(), excluded: KeyArena::default(), rows };
+    if let Some(not_kept) = not_kept {
+        let has_key: BooleanArray = (0..not_kept.num_rows()).map(|row| Some(layout.rows.has_key(&not_kept, row))).collect();
+        for key in layout.rows.encode_keys(&filter_record_batch(&not_kept, &has_key)?)?.iter() {
+            wanted.excluded.push(key.data());
+        }
+    }
     for key in layout.rows.encode_keys(&wanted.rows)?.iter() {
         wanted.keys.push(key.data());
     }
@@ -54,13 +66,8 @@ pub fn rows_of(view: &View, layout: &Layout, window: &Window) -> Result<Wanted, 
     Ok(wanted)
 }
 
-fn kept_rows(view: &View, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch, EngineError> {
-    let rows = view.rows(groups, states)?;
-    Ok(filter_record_batch(&rows.rows, &rows.kept)?)
-}
-
-/// Compares a window's rows with those emitted before. With `all`, rows that seem unchanged count as changed too: another owner
-/// may have written something else.
+/// Compares a window's rows with those emitted before. With `all`, rows that seem unchanged count as changed too, and groups
+/// without a row are deleted: another owner may have written something else.
 pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: bool) -> Result<Changed, EngineError> {
     let prefix = window_key(start_us);
     let end = window_key(start_us.saturating_add(1));
@@ -70,7 +77,8 @@ pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: boo
         true
     })?;
     let mut indices = Vec::new();
-    let mut upserts = Wanted { rows: wanted.rows.slice(0, 0), keys: KeyArena::default(), others: KeyArena::default() };
+    let mut upserts =
+        Wanted { rows: wanted.rows.slice(0, 0), keys: KeyArena::default(), others: KeyArena::default(), excluded: KeyArena::default() };
     for (index, (key, other)) in wanted.keys.iter().zip(wanted.others.iter()).enumerate() {
         if emitted.remove(key).is_none_or(|before| before != other) || all {
             indices.push(index as u32);
@@ -81,7 +89,11 @@ pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: boo
     upserts.rows = take_record_batch(&wanted.rows, &UInt32Array::from(indices))?;
     // What is left was emitted and is no more; in key order, so that equal states make equal batches.
     let mut gone: Vec<Vec<u8>> = emitted.into_keys().collect();
+    if all {
+        gone.extend(wanted.excluded.iter().map(<[u8]>::to_vec));
+    }
     gone.sort_unstable();
+    gone.dedup();
     let mut deleted = KeyArena::default();
     for key in &gone {
         deleted.push(key);

@@ -244,6 +244,7 @@ impl Fold {
         self.present_prefixes.extend(prefixes(&self.layout, touched_panes.difference(&self.present))?);
         self.present.extend(touched_panes.iter().copied());
         self.mark_pending(&mut next, &touched_panes);
+        next.pending_doubtful = !next.pending.is_empty() && (next.pending_doubtful || is_behind);
         self.drop_panes(&mut batch, &mut next, now_ms)?;
         for rows in &rows {
             dirty::put(&mut batch, &self.layout.rows, rows)?;
@@ -257,7 +258,7 @@ impl Fold {
                 assembler.forget(*pane);
             }
         }
-        rows.extend(self.emit_pending(is_behind)?);
+        rows.extend(self.emit_pending()?);
         Ok(Committed { cut: self.meta.cut.clone(), rows })
     }
 
@@ -405,10 +406,11 @@ impl Fold {
     }
 
     /// Turns pending windows into dirty rows, computed from committed state.
-    fn emit_pending(&mut self, is_behind: bool) -> Result<Vec<DirtyRows>, EngineError> {
+    fn emit_pending(&mut self) -> Result<Vec<DirtyRows>, EngineError> {
         let mut emitted = Vec::new();
         let (Some(assembler), Some(window)) = (&mut self.assembler, self.view.window) else { return Ok(emitted) };
         let sum = self.meta.cut.sum();
+        let is_doubtful = self.meta.pending_doubtful;
         while !self.meta.pending.is_empty() {
             let mut batch = Batch::default();
             let mut rows = Vec::new();
@@ -416,7 +418,7 @@ impl Fold {
                 let panes = self.present.range(start..start.saturating_add(window.size_us)).copied();
                 let assembled = assembler.assemble(start, panes, self.state.as_ref())?;
                 let wanted = emitted::rows_of(&self.view, &self.layout, &assembled)?;
-                let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_behind)?;
+                let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_doubtful)?;
                 changed.put_emitted(&mut batch);
                 rows.extend(changed.into_dirty(&self.layout, sum)?);
                 if batch.len() > EMITTED_PER_BATCH {
@@ -426,12 +428,14 @@ impl Fold {
             for rows in &rows {
                 dirty::put(&mut batch, &self.layout.rows, rows)?;
             }
+            self.meta.pending_doubtful &= !self.meta.pending.is_empty();
             self.meta.put(&mut batch)?;
             // Not synced: if this batch is lost, its windows are still pending in the one before.
             self.state.commit(&batch, false)?;
             emitted.extend(rows);
         }
         self.next.pending.clear();
+        self.next.pending_doubtful = false;
         Ok(emitted)
     }
 

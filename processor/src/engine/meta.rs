@@ -47,6 +47,9 @@ pub struct Meta {
     pub dropped_to_us: Option<i64>,
     /// Windows whose rows have changed and are not yet among the dirty rows (rankings and hopping windows).
     pub pending: BTreeSet<i64>,
+    /// Whether a former owner may have written rows of the pending windows that this state does not know.
+    #[serde(default)]
+    pub pending_doubtful: bool,
     /// The window that ends next and whose rows are written although it is open (hopping windows).
     pub next_window_us: Option<i64>,
 }

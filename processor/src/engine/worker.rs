@@ -164,7 +164,7 @@ pub struct Worker {
 impl Worker {
     /// A worker that does not run anything yet.
     pub fn new(ports: Ports, settings: WorkerSettings) -> Arc<Worker> {
-        let memory = RocksMemory::new(settings.memory_bytes / 8 * 3);
+        let memory = RocksMemory::new(settings.memory_bytes / 4);
         let overlay_bytes = Arc::new(AtomicUsize::new(settings.run.overlay_bytes));
         let leases = Arc::new(Leases::new(ports.catalogue.clone(), &settings.owner, settings.lease_ms));
         Arc::new(Worker {

@@ -23,8 +23,9 @@ impl RocksMemory {
     /// disk again.
     pub fn new(bytes: usize) -> Self {
         let cache = Cache::new_lru_cache(bytes);
-        // What is in write buffers counts as used in the cache, so that there is one limit.
-        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, false, cache.clone());
+        // What is in write buffers counts as used in the cache, so that there is one limit; who writes waits
+        // where flushing does not keep up.
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, true, cache.clone());
         RocksMemory { cache, buffers, write_buffer_bytes: (bytes / 8).clamp(1 << 20, 64 << 20) }
     }
 }

@@ -138,10 +138,10 @@ impl View {
     }
 
     /// The rows of groups, for views that do not rank. `groups` are as [`View::groups`] but with the window's start in place of the
-    /// pane's, `states` as [`View::states`], a row for each group.
+    /// pane's, `states` as [`View::states`], a row for each group. A group whose expressions fail, for instance by a division by zero, is not kept.
     ///
     /// # Errors
-    /// When an expression of SELECT or HAVING fails, for instance by a division by zero.
+    /// When the columns do not fit the view.
     pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows, ViewError> {
         self.compiled.rows(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
     }
@@ -150,7 +150,7 @@ impl View {
     /// and the rank.
     ///
     /// # Errors
-    /// When the view does not rank, or an expression fails.
+    /// When the view does not rank, or the columns do not fit it.
     pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch, ViewError> {
         self.compiled.rank(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
     }

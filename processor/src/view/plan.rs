@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -48,6 +49,8 @@ pub(super) struct Compiled {
     pub source_schema: SchemaRef,
     /// For people: what stands above the aggregate.
     pub described: Vec<String>,
+    /// Whether it was said that an expression fails for some groups.
+    pub failure_was_said: AtomicBool,
 }
 
 /// Plans a view on a stack of its own, so that no text can exhaust the caller's.
@@ -134,6 +137,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         groups: Arc::new(Schema::new(group_fields)),
         states,
         compiled: Arc::new(Compiled {
+            failure_was_said: AtomicBool::new(false),
             file: file.to_owned(),
             below: below.plan,
             session: state,

@@ -1,12 +1,13 @@
 //! From groups and their states to rows.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array,
 };
 use datafusion::arrow::compute::{
-    SortColumn, SortOptions, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take, take_record_batch,
+    SortColumn, SortOptions, filter, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take, take_record_batch,
 };
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
@@ -49,8 +50,71 @@ pub(super) struct Ranker {
 }
 
 impl Compiled {
-    /// Rows of groups, for views that do not rank.
+    /// Rows of groups, for views that do not rank. A group whose expressions fail, for instance by a division by zero, is excluded.
     pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
+        let error = match self.all_rows(groups, states) {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        let sound = self.sound(groups, states, error)?;
+        let (kept_groups, kept_states) = (only(groups, &sound)?, only(states, &sound)?);
+        let evaluated = self.all_rows(&kept_groups, &kept_states)?;
+        let (mut next, mut kept) = (0, Vec::with_capacity(sound.len()));
+        let places: UInt32Array = sound
+            .values()
+            .iter()
+            .map(|is_sound| {
+                kept.push(is_sound && evaluated.kept.value(next as usize));
+                is_sound.then(|| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        // The key columns are those of the groups, which no expression that fails is part of.
+        let results = self.results(groups, states)?;
+        let mut columns = Vec::new();
+        for ((column, output), key) in evaluated.rows.columns().iter().zip(&self.rows.outputs).zip(&self.rows.keys) {
+            columns.push(match (*key, evaluated.rows.num_rows()) {
+                (true, _) => output.evaluate(&results)?.into_array(results.num_rows())?,
+                (false, 0) => new_null_array(column.data_type(), results.num_rows()),
+                (false, _) => take(column, &places, None)?,
+            });
+        }
+        Ok(Rows { rows: self.batch_of(columns, results.num_rows())?, kept: BooleanArray::from(kept) })
+    }
+
+    /// Which groups have no expression that fails. `error` is what all of them together failed with.
+    fn sound(&self, groups: &[ArrayRef], states: &[ArrayRef], error: DataFusionError) -> Result<BooleanArray> {
+        let count = groups.first().map_or(0, |group| group.len());
+        if !self.failure_was_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(view = self.file, %error, "an expression of the view fails for some groups: they have no row");
+        }
+        let mut sound = vec![true; count];
+        let mut doubtful = vec![(0, count)];
+        while let Some((start, end)) = doubtful.pop() {
+            let part = |columns: &[ArrayRef]| columns.iter().map(|column| column.slice(start, end - start)).collect::<Vec<_>>();
+            if start == end || self.try_rows(&part(groups), &part(states)).is_ok() {
+                continue;
+            }
+            if end - start == 1 {
+                sound.get_mut(start).into_iter().for_each(|group| *group = false);
+                continue;
+            }
+            let middle = usize::midpoint(start, end);
+            doubtful.extend([(start, middle), (middle, end)]);
+        }
+        Ok(BooleanArray::from(sound))
+    }
+
+    fn try_rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<()> {
+        match &self.rows.ranker {
+            Some(ranker) => self.ranked(ranker, groups, states).map(drop),
+            None => self.all_rows(groups, states).map(drop),
+        }
+    }
+
+    fn all_rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
         let results = self.results(groups, states)?;
         let count = results.num_rows();
         let Some(kept) = self.kept(&results)? else {
@@ -82,11 +146,21 @@ impl Compiled {
         Ok(Rows { rows: self.batch_of(columns, count)?, kept })
     }
 
-    /// The first k of the groups of one window.
+    /// The first k of the groups of one window. A group whose expressions fail is not ranked.
     pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let Some(ranker) = &self.rows.ranker else {
             return Err(DataFusionError::Execution("the view has no ranking".into()));
         };
+        match self.ranked(ranker, groups, states) {
+            Ok(ranked) => Ok(ranked),
+            Err(error) => {
+                let sound = self.sound(groups, states, error)?;
+                self.ranked(ranker, &only(groups, &sound)?, &only(states, &sound)?)
+            }
+        }
+    }
+
+    fn ranked(&self, ranker: &Ranker, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let mut results = self.results(groups, states)?;
         if let Some(kept) = self.kept(&results)? {
             results = filter_record_batch(&results, &kept)?;
@@ -165,4 +239,8 @@ impl Compiled {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.rows.columns), columns, &options)?)
     }
+}
+
+fn only(columns: &[ArrayRef], sound: &BooleanArray) -> Result<Vec<ArrayRef>> {
+    Ok(columns.iter().map(|column| filter(column, sound)).collect::<Result<_, _>>()?)
 }

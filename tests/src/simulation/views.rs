@@ -8,7 +8,7 @@ use refold_processor::view::View;
 
 use super::events;
 
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "CREATE MATERIALIZED VIEW counts WITH (partition_key = 'key', clustering = 'slot DESC') AS
      SELECT key, tumble(at, INTERVAL '10 seconds') AS slot, count(*) AS n, sum(amount) AS total FROM events GROUP BY key, slot",
     "CREATE MATERIALIZED VIEW counts_on_time WITH (partition_key = 'key', clustering = 'slot', accept_late = '12 seconds') AS
@@ -23,6 +23,10 @@ const VIEWS: [&str; 7] = [
     "CREATE MATERIALIZED VIEW sliding WITH (partition_key = 'key', clustering = 'slot', accept_late = '20 seconds') AS
      SELECT slot, key, count(*) AS n, min(amount) AS least, max(amount) AS most
      FROM (SELECT unnest(hop(at, INTERVAL '4 seconds', INTERVAL '10 seconds')) AS slot, key, amount FROM events) GROUP BY slot, key",
+    "CREATE MATERIALIZED VIEW seldom WITH (partition_key = 'key', clustering = 'slot', accept_late = '20 seconds') AS
+     SELECT slot, key, count(*) AS n
+     FROM (SELECT unnest(hop(at, INTERVAL '4 seconds', INTERVAL '10 seconds')) AS slot, key, amount FROM events)
+     GROUP BY slot, key HAVING count(*) <= 2",
     "CREATE MATERIALIZED VIEW totals WITH (partition_key = 'key', unbounded = true) AS
      SELECT key, count(*) AS n, sum(amount) AS total FROM events GROUP BY key",
     "CREATE MATERIALIZED VIEW top_slots WITH (partition_key = 'slot', clustering = 'rank', accept_late = '1 minute') AS

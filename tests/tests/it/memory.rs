@@ -109,7 +109,7 @@ fn total(rows: &[RecordBatch], column: &str) -> i64 {
 fn state_ten_times_the_memory_is_folded_within_it() {
     let application = Application::load(&root().join("tests/applications/sessions"), "clicks");
     let memory_mb = 64;
-    let (sessions, name_length) = scale::pick((1_550_000, 300), (6_000_000, 140));
+    let (sessions, name_length) = scale::pick((1_750_000, 300), (6_000_000, 140));
     // The same work with hardly any state tells what reading and decoding take.
     let few = Clicks { sessions: 1_000, clicks: 300_000, name_length };
     let few_data = tempfile::tempdir().unwrap();

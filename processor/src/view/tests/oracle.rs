@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
-use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
 use rand::Rng;
 
-use super::harness::{HASHTAG_COUNTS, HASHTAG_TRENDS, orders, planned, rng, run, text_of, tweets};
+use super::harness::{HASHTAG_COUNTS, HASHTAG_TRENDS, orders, planned, rng, run, text_of, time_type, tweets};
 
 fn is_its_batch(sql: &str) {
     let view = planned(sql);
@@ -130,6 +130,31 @@ fn rows_that_having_excludes_keep_their_key_and_nothing_else() {
     let rows = view.rows(&groups, &states).unwrap();
     assert_eq!(rows.kept, BooleanArray::from(vec![false, true, false]));
     assert_eq!(text_of(&[rows.rows]), ["a | NULL | NULL", "b | 6 | 2", "c | NULL | NULL"]);
+}
+
+#[test]
+fn a_group_whose_expression_fails_has_no_row_and_the_others_have_theirs() {
+    let view = planned(
+        "CREATE MATERIALIZED VIEW busy WITH (partition_key = 'shop', unbounded = true) AS
+         SELECT shop, count(*) AS orders, 10 / (count(*) - 1) AS inverse FROM orders GROUP BY shop",
+    );
+    let groups: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec!["a", "b", "c", "d"]))];
+    let states: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 6, 1, 3]))];
+    let rows = view.rows(&groups, &states).unwrap();
+    assert_eq!(rows.kept, BooleanArray::from(vec![false, true, false, true]));
+    assert_eq!(text_of(&[rows.rows]), ["a | NULL | NULL", "b | 6 | 2", "c | NULL | NULL", "d | 3 | 5"]);
+
+    let ranked = planned(
+        "CREATE MATERIALIZED VIEW best WITH (partition_key = 'slot', clustering = 'place') AS
+         SELECT tumble(ordered_at, INTERVAL '30 minutes') AS slot, shop, 10 / (count(*) - 1) AS inverse,
+                row_number() OVER (PARTITION BY tumble(ordered_at, INTERVAL '30 minutes') ORDER BY 10 / (count(*) - 1) DESC, shop) AS place
+         FROM orders GROUP BY slot, shop QUALIFY place <= 2",
+    );
+    let slots: ArrayRef = cast(&Int64Array::from(vec![0; 4]), &time_type()).unwrap();
+    let by_name = |name: &str| if name == "shop" { groups[0].clone() } else { slots.clone() };
+    let of_window: Vec<ArrayRef> = ranked.groups.fields().iter().map(|field| by_name(field.name())).collect();
+    let best = ranked.rank(&of_window, &states).unwrap();
+    assert_eq!(best.num_rows(), 2, "the groups that fail are not ranked: {best:?}");
 }
 
 #[test]
