@@ -211,11 +211,9 @@ fn documents(state: &ApiState, record: &VersionRecord, events: &[Quarantined], s
     Ok(documents)
 }
 
-/// The events of those that decode, in their order.
+/// The events of those that decode, in their order; of none while their schemas cannot be asked for.
 fn decoded(state: &ApiState, intake: &Intake, events: &[&Quarantined]) -> Result<Vec<Option<Value>>, Problem> {
-    let undecodable = |error: DecodeError| {
-        if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) }
-    };
+    let undecodable = |error: DecodeError| Problem::internal(error.to_string());
     let schema = arrow_schema(&intake.source.schema_json).map_err(undecodable)?;
     let columns: Vec<usize> = (0..schema.fields().len()).collect();
     let mut decoder = Decoder::new(&intake.source, &columns, state.0.ports.schemas.clone()).map_err(undecodable)?;
@@ -228,8 +226,13 @@ fn decoded(state: &ApiState, intake: &Intake, events: &[&Quarantined]) -> Result
     }
     let end = Offset(events.len() as u64);
     let run = Records { partition: Partition(0), spans, payload: payload.into(), next: end, end };
-    let decoded = decoder.decode(&run).map_err(undecodable)?;
     let mut values = vec![None; events.len()];
+    let decoded = match decoder.decode(&run) {
+        Ok(decoded) => decoded,
+        // What is refused can be looked at while schemas are away: as it came.
+        Err(error) if error.is_retryable() => return Ok(values),
+        Err(error) => return Err(undecodable(error)),
+    };
     for (origin, row) in decoded.origins.iter().zip(json::rows(&decoded.events)) {
         if let Some(value) = values.get_mut(origin.offset.0 as usize) {
             *value = Some(row);

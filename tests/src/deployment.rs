@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
-use refold_processor::decode::StaticSchemas;
+use refold_processor::decode::{SchemaLookup, StaticSchemas};
 use refold_processor::engine::codec::as_micros;
 use refold_processor::engine::map::Rules;
 use refold_processor::log::Log;
@@ -37,9 +37,15 @@ pub struct Deployment {
 impl Deployment {
     /// The sample application under this name.
     pub fn new(kafka: &Kafka, cassandra: &Cassandra, name: &str) -> Deployment {
+        Deployment::with(kafka, cassandra, name, |_| {})
+    }
+
+    /// The sample application under this name, with its declarations changed.
+    pub fn with(kafka: &Kafka, cassandra: &Cassandra, name: &str, change: impl FnOnce(&Path)) -> Deployment {
         let folder = tempfile::tempdir().unwrap();
         let schemas = folder.path().join("schemas");
         copy(&root().join("schemas"), &schemas);
+        change(&schemas);
         let declared = std::fs::read_to_string(schemas.join("sources.toml")).unwrap();
         std::fs::write(schemas.join("sources.toml"), declared.replace("\"tweet_feed\"", &format!("\"tweet_feed_{name}\""))).unwrap();
         let application = Application::load(&schemas, "tweets");
@@ -139,10 +145,15 @@ impl Deployment {
     /// Compares the rows of all views with the batch over the log, and the counts with what was read. Answers the progress of the first view.
     #[track_caller]
     pub fn compare(&self, kafka: &Kafka, cassandra: &Cassandra) -> Progress {
-        let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
         let mut schemas = StaticSchemas::default();
         schemas.add(&self.application.source.schema_json).unwrap();
-        let schemas = Arc::new(schemas);
+        self.compare_with(kafka, cassandra, Arc::new(schemas))
+    }
+
+    /// The same, where writers' schemas are found elsewhere.
+    #[track_caller]
+    pub fn compare_with(&self, kafka: &Kafka, cassandra: &Cassandra, schemas: Arc<dyn SchemaLookup>) -> Progress {
+        let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
         let mut first = None;
         for view in &self.application.views {
             let rules = Rules::new(view, &self.application.source);

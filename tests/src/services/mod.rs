@@ -2,6 +2,7 @@
 
 pub mod cassandra;
 pub mod kafka;
+pub mod kcat;
 pub mod registry;
 
 use std::fs::File;

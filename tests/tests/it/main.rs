@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod admin;
+mod bad_records;
 mod cassandra;
 mod cli;
 mod deployed;
