@@ -15,7 +15,7 @@ use super::emitted;
 use super::error::EngineError;
 use super::layout::Layout;
 use super::map::{Before, ChunkMapper, Mapped, Rules, state_end_us};
-use super::meta::Meta;
+use super::meta::{Doubt, Meta};
 use super::quarantined::Quarantined;
 use super::shard::{KeyArena, Shard, Touched};
 use super::sweep::Sweep;
@@ -105,6 +105,11 @@ impl Fold {
         // A former owner saw these windows closed: they stay so, or their rows would wait to be corrected.
         next.watermark_us = next.watermark_us.max(told.writing_watermark_us);
         next.doubtful |= !meta.complete && told.writing.sum() > 0;
+        // While it was being built, this state did not write what a former owner wrote at the same cuts.
+        let wrote_less = !meta.complete && told.writing.sum() > 0;
+        if assembler.is_some() && (wrote_less || !meta.cut.reaches(&told.writing)) {
+            next.doubt = Some(Doubt { until: told.writing.clone(), ..Doubt::default() });
+        }
         Ok(Fold {
             view,
             layout,
@@ -244,7 +249,12 @@ impl Fold {
         self.present_prefixes.extend(prefixes(&self.layout, touched_panes.difference(&self.present))?);
         self.present.extend(touched_panes.iter().copied());
         self.mark_pending(&mut next, &touched_panes);
-        next.pending_doubtful = !next.pending.is_empty() && (next.pending_doubtful || is_behind);
+        if let Some(doubt) = &mut next.doubt
+            && doubt.end_us.is_none()
+            && next.cut.reaches(&doubt.until)
+        {
+            doubt.end_us = next.times.values().filter_map(|time| time.max_us).max();
+        }
         self.drop_panes(&mut batch, &mut next, now_ms)?;
         for rows in &rows {
             dirty::put(&mut batch, &self.layout.rows, rows)?;
@@ -410,7 +420,6 @@ impl Fold {
         let mut emitted = Vec::new();
         let (Some(assembler), Some(window)) = (&mut self.assembler, self.view.window) else { return Ok(emitted) };
         let sum = self.meta.cut.sum();
-        let is_doubtful = self.meta.pending_doubtful;
         while !self.meta.pending.is_empty() {
             let mut batch = Batch::default();
             let mut rows = Vec::new();
@@ -418,8 +427,12 @@ impl Fold {
                 let panes = self.present.range(start..start.saturating_add(window.size_us)).copied();
                 let assembled = assembler.assemble(start, panes, self.state.as_ref())?;
                 let wanted = emitted::rows_of(&self.view, &self.layout, &assembled)?;
+                let is_doubtful = self.meta.doubt.as_ref().is_some_and(|doubt| doubt.covers(start));
                 let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_doubtful)?;
                 changed.put_emitted(&mut batch);
+                if let Some(doubt) = self.meta.doubt.as_mut().filter(|doubt| is_doubtful && doubt.end_us.is_some()) {
+                    doubt.settled.insert(start);
+                }
                 rows.extend(changed.into_dirty(&self.layout, sum)?);
                 if batch.len() > EMITTED_PER_BATCH {
                     break;
@@ -428,14 +441,13 @@ impl Fold {
             for rows in &rows {
                 dirty::put(&mut batch, &self.layout.rows, rows)?;
             }
-            self.meta.pending_doubtful &= !self.meta.pending.is_empty();
             self.meta.put(&mut batch)?;
             // Not synced: if this batch is lost, its windows are still pending in the one before.
             self.state.commit(&batch, false)?;
             emitted.extend(rows);
         }
         self.next.pending.clear();
-        self.next.pending_doubtful = false;
+        self.next.doubt.clone_from(&self.meta.doubt);
         Ok(emitted)
     }
 

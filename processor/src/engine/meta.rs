@@ -47,11 +47,29 @@ pub struct Meta {
     pub dropped_to_us: Option<i64>,
     /// Windows whose rows have changed and are not yet among the dirty rows (rankings and hopping windows).
     pub pending: BTreeSet<i64>,
-    /// Whether a former owner may have written rows of the pending windows that this state does not know.
+    /// What a former owner may have written that this state does not know of (rankings and hopping windows).
     #[serde(default)]
-    pub pending_doubtful: bool,
+    pub doubt: Option<Doubt>,
     /// The window that ends next and whose rows are written although it is open (hopping windows).
     pub next_window_us: Option<i64>,
+}
+
+/// A former owner was ahead of this state: of each window that it can have written, all rows are written and deleted again once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Rows of cuts up to here may be in the view store.
+    pub until: Cut,
+    /// Windows that begin after this time are none of its; `None`: `until` is not reached yet.
+    pub end_us: Option<i64>,
+    /// The windows that have been written since `until` was reached.
+    pub settled: BTreeSet<i64>,
+}
+
+impl Doubt {
+    /// Whether rows of the window that begins at `start_us` may be in the store that this state does not know of.
+    pub fn covers(&self, start_us: i64) -> bool {
+        self.end_us.is_none_or(|end_us| start_us <= end_us) && !self.settled.contains(&start_us)
+    }
 }
 
 impl Meta {

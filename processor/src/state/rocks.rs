@@ -30,6 +30,9 @@ impl RocksMemory {
     }
 }
 
+/// Enough for a disk to read in one go; the default is for machines with much more memory.
+const COMPACTION_READ_AHEAD_BYTES: usize = 256 << 10;
+
 /// State in RocksDB.
 pub struct RocksState {
     db: DBWithThreadMode<MultiThreaded>,
@@ -48,6 +51,8 @@ impl RocksState {
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(4 * memory.write_buffer_bytes as u64);
         options.set_bytes_per_sync(1 << 20);
+        // For each file of a compaction.
+        options.set_compaction_readahead_size(COMPACTION_READ_AHEAD_BYTES);
         options.set_write_buffer_manager(&memory.buffers);
         let families = Space::ALL.map(|space| ColumnFamilyDescriptor::new(space.name(), family_options(space, memory)));
         let db = DBWithThreadMode::open_cf_descriptors(&options, path, families).map_err(|error| {

@@ -75,7 +75,8 @@ impl Kcat {
 
     /// All records of a topic, partition by partition.
     pub fn read(&self, topic: &str) -> Vec<Found> {
-        let output = Command::new("kcat").args(["-C", "-b", &self.brokers, "-t", topic, "-o", "beginning", "-e", "-q", "-J"]).output().unwrap();
+        let output =
+            Command::new("kcat").args(["-C", "-b", &self.brokers, "-t", topic, "-o", "beginning", "-e", "-q", "-J"]).output().unwrap();
         let output = done(output);
         let mut found: Vec<Found> = output
             .lines()

@@ -280,7 +280,8 @@ fn an_id_that_the_registry_does_not_know_is_quarantined_and_a_registry_that_is_a
     let (kafka, cassandra, mut registry) = (Kafka::start(), Cassandra::start(), SchemaRegistry::started());
     let deployment = Deployment::with(&kafka, &cassandra, "registered", declare);
     let source = &deployment.application.source;
-    let newer = source.schema_json.replacen("\"fields\": [", "\"fields\": [{\"name\": \"language\", \"type\": \"string\", \"default\": \"\"},", 1);
+    let newer =
+        source.schema_json.replacen("\"fields\": [", "\"fields\": [{\"name\": \"language\", \"type\": \"string\", \"default\": \"\"},", 1);
     assert_ne!(newer, source.schema_json);
     // A registry that is new numbers from 1: registered in this order, schemas keep their ids.
     let register = |registry: &SchemaRegistry| {

@@ -44,6 +44,8 @@ fn database_options(settings: &EmbeddedStoreSettings) -> Options {
     options.set_atomic_flush(true);
     options.set_max_background_jobs(settings.background_jobs);
     options.set_bytes_per_sync(1 << 20);
+    // For each file of a compaction.
+    options.set_compaction_readahead_size(256 << 10);
     options.set_wal_bytes_per_sync(1 << 20);
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(8 << 20);
