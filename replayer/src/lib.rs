@@ -24,6 +24,10 @@ use crate::verbs::{check, collect, completions, history, quarantine, replay, sta
 
 pub use crate::settings::table::SETTINGS;
 
+/// Memory that is given up goes back to the system, also that of RocksDB and of the Kafka client. Here, so that benchmarks have it too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs what the arguments of the process say.
 pub fn main() -> ExitCode {
     let refold = Refold::parse();

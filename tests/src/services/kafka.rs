@@ -123,6 +123,11 @@ num.io.threads=4
         self.process.as_mut().unwrap()
     }
 
+    /// The id of its process.
+    pub fn process_id(&mut self) -> String {
+        self.process().id().to_owned()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process().kill();

@@ -66,6 +66,11 @@ impl Process {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.pid
+    }
+
     /// Processor time that it has used so far.
     pub fn processor_time(&self) -> Duration {
         processor_time(&self.pid)
