@@ -4,7 +4,7 @@
 //! `EVENTS=…` sets the number of posts, over 6 hours of event time and 3 partitions. `ONLY=read,nothing,cassandra,plain` leaves parts out. Each part
 //! runs in a process of its own, so that processor time and peak memory are its own; broker, database and all parts share the machine.
 //! The first replay into Cassandra finds a Java that has compiled nothing yet; it is repeated, and then left running for the live part.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod figures;
 mod live;
