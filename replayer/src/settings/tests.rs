@@ -58,6 +58,7 @@ fn every_default_is_valid_and_every_number_of_time_or_size_has_its_unit_in_its_n
         "caught-up-lag-events",
         "queued-rows",
         "rows-per-write",
+        "kafka-replication",
         "ingest-requests",
         "rows-default",
         "rows-max",
