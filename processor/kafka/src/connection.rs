@@ -23,8 +23,6 @@ pub struct Connection {
     client: ThreadedProducer<Listener>,
     /// How many partitions the topics have that were asked about.
     known: Mutex<HashMap<String, u32>>,
-    /// Topics that were there once, and since when brokers do not know them.
-    missed: Mutex<HashMap<String, Option<Instant>>>,
 }
 
 /// How long librdkafka is left alone with a question: it does not stop by itself when it is refused.
@@ -41,7 +39,7 @@ impl Connection {
         }
         let listener = Listener::default();
         let client = settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
-        Ok(Connection { settings, listener, client, known: Mutex::default(), missed: Mutex::default() })
+        Ok(Connection { settings, listener, client, known: Mutex::default() })
     }
 
     /// What brokers complained about.
@@ -95,24 +93,10 @@ impl Connection {
             }
         });
         match &asked {
-            Ok(partitions) => {
-                self.known.lock().insert(topic.to_owned(), *partitions);
-                self.missed.lock().insert(topic.to_owned(), None);
-            }
-            Err(LogError::UnknownTopic(_)) if self.is_missed_lately(topic) => {
-                return Err(LogError::Away(format!("topic {topic} was there, and the broker does not know it now")));
-            }
+            Ok(partitions) => drop(self.known.lock().insert(topic.to_owned(), *partitions)),
             Err(_) => self.forget(topic),
         }
         asked
-    }
-
-    /// Whether a topic that was there is missing since a short time only: brokers that start may not know all topics yet.
-    fn is_missed_lately(&self, topic: &str) -> bool {
-        match self.missed.lock().get_mut(topic) {
-            None => false,
-            Some(since) => since.get_or_insert_with(Instant::now).elapsed() < self.settings.request_timeout() / 2,
-        }
     }
 
     /// How many partitions a topic has, as it was when it was last asked for.
