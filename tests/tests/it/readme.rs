@@ -118,6 +118,10 @@ fn check(page: &str, typed: &Typed, folder: &Path, url: &str) {
     }
     let mut shell = Command::new("bash");
     shell.args(["-euo", "pipefail", "-c", &typed.commands]).current_dir(folder).stdin(Stdio::null());
+    // Settings of the tests are none of the program's.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REFOLD_")) {
+        shell.env_remove(name);
+    }
     let said = run(shell.env("CURL_HOME", text(folder)).env("REFOLD_SERVER", url).env("USER", "reader"));
     assert_eq!(said.status, Some(0), "{page}: {}{said:#?}", typed.commands);
     let printed = format!("{}\n{}", said.out, said.err);
