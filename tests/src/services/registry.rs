@@ -55,6 +55,16 @@ impl SchemaRegistry {
         self.process = None;
     }
 
+    /// It answers nothing until [`SchemaRegistry::thaw`], and forgets nothing.
+    pub fn freeze(&self) {
+        assert!(self.process.as_ref().is_some_and(|process| process.signal("-STOP")), "the registry does not run");
+    }
+
+    /// It goes on where it was.
+    pub fn thaw(&self) {
+        assert!(self.process.as_ref().is_some_and(|process| process.signal("-CONT")), "the registry does not run");
+    }
+
     /// Where its API in Confluent's protocol is.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
