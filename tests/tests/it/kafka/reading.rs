@@ -51,10 +51,7 @@ fn transactions_are_read_to_the_end_of_the_log() {
     // The markers have offsets too: five of records and a marker, twice, and so on.
     let end = Offset(3 + 3 + 2 + 1 + 2);
     // The coordinator writes the last marker after it has answered.
-    let deadline = Instant::now() + SOON;
-    while log.bounds(topic, ONLY).unwrap().end != end {
-        assert!(Instant::now() < deadline, "the log ends at {:?}", log.bounds(topic, ONLY));
-    }
+    until("the last marker is written", || log.bounds(topic, ONLY).unwrap().end == end);
     let mut reader = log.reader(topic, &at(0)).unwrap();
     assert_eq!(read_to_end(reader.as_mut(), 0), (vec!["a".into(), "b".into(), "c".into(), "d".into()], end.0));
 
