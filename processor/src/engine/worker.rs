@@ -502,6 +502,7 @@ impl Worker {
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
             announced: None,
+            sweeping: None,
             reclaimed_to_us: None,
             lost: lease.lost.clone(),
             faults: self.settings.faults.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
 use super::dirty;
@@ -11,7 +12,7 @@ use super::faults::{Faults, Step};
 use super::layout::Layout;
 use super::meta::Meta;
 use super::outbox::{Outbox, Work};
-use super::sweep::Sweeper;
+use super::sweep::{Reached, Sweep, Sweeper};
 use crate::position::Cut;
 use crate::state::StateReader;
 use crate::store::{RowBatch, RowWriter};
@@ -38,6 +39,8 @@ pub struct Writer {
     pub rows_per_write: usize,
     /// The cut and the watermark that were announced last, before rows of theirs were written.
     pub announced: Option<(Cut, Option<i64>)>,
+    /// How far the sweep that was begun is.
+    pub sweeping: Option<(Sweep, Reached)>,
     /// Rows of windows that begin before this time were given back.
     pub reclaimed_to_us: Option<i64>,
     /// Set when another has taken the version.
@@ -91,21 +94,11 @@ impl Writer {
                 rows.len()
             }
             Work::Sweep(sweep) => {
-                let mut count = 0;
-                let (view, layout, state) = (self.view.clone(), self.layout.clone(), self.state.clone());
-                let sweeper =
-                    Sweeper { view: &view, layout: &layout, state: state.as_ref(), epoch: self.epoch, max_rows: self.rows_per_write };
-                sweeper.run(&sweep, &mut |rows: RowBatch| {
-                    count += rows.rows.num_rows();
-                    if self.lost.load(Ordering::Relaxed) {
-                        return Err(EngineError::Lost);
-                    }
-                    self.announce_read()?;
-                    self.store.write(&self.table, &rows).map_err(EngineError::from)
-                })?;
+                let count = self.sweep(&sweep)?;
                 // A sweep is forgotten as soon as it is noted, so its rows must be durable first.
                 self.store.sync()?;
                 self.outbox.lock().swept();
+                self.sweeping = None;
                 count
             }
         };
@@ -117,6 +110,39 @@ impl Writer {
             self.sync()?;
         }
         Ok(Stepped::Wrote(rows))
+    }
+
+    /// Writes the rows of a sweep, the next ones being read meanwhile. After an error it goes on where it was.
+    fn sweep(&mut self, sweep: &Sweep) -> Result<usize, EngineError> {
+        let reached = self.sweeping.take().filter(|(begun, _)| begun == sweep).map(|(_, reached)| reached).unwrap_or_default();
+        self.sweeping = Some((sweep.clone(), reached.clone()));
+        let (view, layout, state) = (self.view.clone(), self.layout.clone(), self.state.clone());
+        let sweeper = Sweeper { view: &view, layout: &layout, state: state.as_ref(), epoch: self.epoch, max_rows: self.rows_per_write };
+        let (sender, batches) = crossbeam_channel::bounded(1);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                sweeper.run(sweep, reached, &mut |rows, reached| sender.send((rows, reached)).map_err(|_| EngineError::Lost))
+            });
+            let written = self.write_swept(sweep, batches);
+            let read = reading.join().unwrap_or_else(|_| Err(EngineError::Internal("the thread that reads a sweep panicked".into())));
+            // When nothing more is written, reading ends too: why is then known here.
+            let count = written?;
+            read.map(|()| count)
+        })
+    }
+
+    fn write_swept(&mut self, sweep: &Sweep, batches: Receiver<(RowBatch, Reached)>) -> Result<usize, EngineError> {
+        let mut count = 0;
+        for (rows, reached) in batches {
+            if self.lost.load(Ordering::Relaxed) {
+                return Err(EngineError::Lost);
+            }
+            self.announce_read()?;
+            self.store.write(&self.table, &rows)?;
+            count += rows.rows.num_rows();
+            self.sweeping = Some((sweep.clone(), reached));
+        }
+        Ok(count)
     }
 
     /// Says up to which cut rows may be in the store, before any of them is.

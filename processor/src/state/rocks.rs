@@ -116,7 +116,6 @@ impl StateReader for RocksState {
         if let Some(to) = to {
             options.set_iterate_upper_bound(to.to_vec());
         }
-        options.set_readahead_size(1 << 20);
         let family = self.family(space)?;
         for pair in self.db.iterator_cf_opt(&family, options, IteratorMode::From(from, Direction::Forward)) {
             let (key, value) = pair.map_err(|error| self.failed(error.to_string()))?;

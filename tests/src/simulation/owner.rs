@@ -82,6 +82,7 @@ impl Owner {
             outbox: Arc::new(Mutex::new(outbox)),
             rows_per_write: 7,
             announced: None,
+            sweeping: None,
             reclaimed_to_us: None,
             lost: Arc::default(),
             faults: Arc::default(),
