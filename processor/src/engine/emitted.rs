@@ -1,6 +1,8 @@
 //! The rows of assembled windows that readers may see: what a new evaluation of a window is compared with, so that
 //! only rows that changed are written, and rows that are no more are deleted.
 
+use std::collections::{HashMap, HashSet};
+
 use datafusion::arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{filter_record_batch, not, take_record_batch};
 
@@ -17,7 +19,7 @@ pub struct Wanted {
     rows: RecordBatch,
     keys: KeyArena,
     others: KeyArena,
-    /// The keys of groups that are to have no row (HAVING).
+    /// If the window is in doubt: the keys of rows that it may have had while it had fewer events, and is not to have.
     excluded: KeyArena,
 }
 
@@ -35,43 +37,51 @@ pub fn window_key(start_us: i64) -> [u8; 8] {
     ((start_us as u64) ^ (1 << 63)).to_be_bytes()
 }
 
-/// Evaluates a window.
-pub fn rows_of(view: &View, layout: &Layout, window: &Window) -> Result<Wanted, EngineError> {
-    let (rows, not_kept) = match view.ranking {
-        Some(_) => (view.rank(&window.groups, &window.states)?, None),
+/// Evaluates a window. If it is in doubt, what else it may have had is worked out too.
+pub fn rows_of(view: &View, layout: &Layout, window: &Window, doubtful: bool) -> Result<Wanted, EngineError> {
+    let (rows, excluded) = match view.ranking {
+        Some(_) => {
+            let excluded = doubtful.then(|| view.possible_ranks(&window.groups, &window.states)).transpose()?;
+            (view.rank(&window.groups, &window.states)?, excluded)
+        }
         None => {
             let rows = view.rows(&window.groups, &window.states)?;
-            let not_kept = filter_record_batch(&rows.rows, &not(&rows.kept)?)?;
-            (filter_record_batch(&rows.rows, &rows.kept)?, Some(not_kept))
+            let excluded = doubtful.then(|| filter_record_batch(&rows.rows, &not(&rows.kept)?)).transpose()?;
+            (filter_record_batch(&rows.rows, &rows.kept)?, excluded)
         }
     };
-    let has_key: BooleanArray = (0..rows.num_rows()).map(|row| Some(layout.rows.has_key(&rows, row))).collect();
-    let rows = match has_key.false_count() {
-        0 => rows,
-        _ => filter_record_batch(&rows, &has_key)?,
-    };
-    let mut wanted = Wanted { keys: KeyArena::default(), others: KeyArena::default(), excluded: KeyArena::default(), rows };
-    if let Some(not_kept) = not_kept {
-        let has_key: BooleanArray = (0..not_kept.num_rows()).map(|row| Some(layout.rows.has_key(&not_kept, row))).collect();
-        for key in layout.rows.encode_keys(&filter_record_batch(&not_kept, &has_key)?)?.iter() {
-            wanted.excluded.push(key.data());
+    let rows = with_keys(layout, rows)?;
+    let (mut keys, mut others, mut unwanted) = (KeyArena::default(), KeyArena::default(), KeyArena::default());
+    for key in layout.rows.encode_keys(&rows)?.iter() {
+        keys.push(key.data());
+    }
+    for other in layout.rows.encode_others(&rows)?.iter() {
+        others.push(other.data());
+    }
+    if let Some(excluded) = excluded {
+        let wanted: HashSet<&[u8]> = keys.iter().collect();
+        for key in layout.rows.encode_keys(&with_keys(layout, excluded)?)?.iter().filter(|key| !wanted.contains(key.data())) {
+            unwanted.push(key.data());
         }
     }
-    for key in layout.rows.encode_keys(&wanted.rows)?.iter() {
-        wanted.keys.push(key.data());
-    }
-    for other in layout.rows.encode_others(&wanted.rows)?.iter() {
-        wanted.others.push(other.data());
-    }
-    Ok(wanted)
+    Ok(Wanted { rows, keys, others, excluded: unwanted })
 }
 
-/// Compares a window's rows with those emitted before. With `all`, rows that seem unchanged count as changed too, and groups
-/// without a row are deleted: another owner may have written something else.
+/// The rows that have a key: no NULL in it.
+fn with_keys(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, EngineError> {
+    let has_key: BooleanArray = (0..rows.num_rows()).map(|row| Some(layout.rows.has_key(&rows, row))).collect();
+    Ok(match has_key.false_count() {
+        0 => rows,
+        _ => filter_record_batch(&rows, &has_key)?,
+    })
+}
+
+/// Compares a window's rows with those emitted before. With `all`, rows that seem unchanged count as changed too, and what the window
+/// may have had besides is deleted: another owner may have written something else.
 pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: bool) -> Result<Changed, EngineError> {
     let prefix = window_key(start_us);
     let end = window_key(start_us.saturating_add(1));
-    let mut emitted = std::collections::HashMap::new();
+    let mut emitted = HashMap::new();
     state.scan(Space::Emitted, &prefix, Some(&end), &mut |key, value| {
         emitted.insert(key.get(prefix.len()..).unwrap_or_default().to_vec(), value.to_vec());
         true

@@ -107,7 +107,9 @@ impl Fold {
         next.doubtful |= !meta.complete && told.writing.sum() > 0;
         // While it was being built, this state did not write what a former owner wrote at the same cuts.
         let wrote_less = !meta.complete && told.writing.sum() > 0;
-        if assembler.is_some() && (wrote_less || !meta.cut.reaches(&told.writing)) {
+        // And at these very positions it may have worked out windows that are still to be worked out here, with more events by then.
+        let is_pending = !meta.pending.is_empty() && told.writing.sum() > 0;
+        if assembler.is_some() && (wrote_less || is_pending || !meta.cut.reaches(&told.writing)) {
             next.doubt = Some(Doubt { until: told.writing.clone(), ..Doubt::default() });
         }
         Ok(Fold {
@@ -426,8 +428,8 @@ impl Fold {
             while let Some(start) = self.meta.pending.pop_first() {
                 let panes = self.present.range(start..start.saturating_add(window.size_us)).copied();
                 let assembled = assembler.assemble(start, panes, self.state.as_ref())?;
-                let wanted = emitted::rows_of(&self.view, &self.layout, &assembled)?;
                 let is_doubtful = self.meta.doubt.as_ref().is_some_and(|doubt| doubt.covers(start));
+                let wanted = emitted::rows_of(&self.view, &self.layout, &assembled, is_doubtful)?;
                 let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_doubtful)?;
                 changed.put_emitted(&mut batch);
                 if let Some(doubt) = self.meta.doubt.as_mut().filter(|doubt| is_doubtful && doubt.end_us.is_some()) {

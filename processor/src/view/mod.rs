@@ -155,6 +155,14 @@ impl View {
         self.compiled.rank(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
     }
 
+    /// As many rows of a ranking as one window can ever have had with these groups or fewer, whatever HAVING kept then. Only their keys mean anything.
+    ///
+    /// # Errors
+    /// When the view does not rank, or columns do not have the types that the view declares.
+    pub fn possible_ranks(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch, ViewError> {
+        self.compiled.possible_ranks(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
     /// The oracle: the view's SELECT as it stands, run as one batch over whole events, with every window of `hop()` spelled out.
     ///
     /// # Errors

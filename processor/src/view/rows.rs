@@ -49,6 +49,15 @@ pub(super) struct Ranker {
     pub input: SchemaRef,
 }
 
+/// Which groups take part in a ranking.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entrants {
+    /// Those that HAVING keeps.
+    Kept,
+    /// All.
+    All,
+}
+
 impl Compiled {
     /// Rows of groups, for views that do not rank. A group whose expressions fail, for instance by a division by zero, is excluded.
     pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
@@ -109,7 +118,7 @@ impl Compiled {
 
     fn try_rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<()> {
         match &self.rows.ranker {
-            Some(ranker) => self.ranked(ranker, groups, states).map(drop),
+            Some(ranker) => self.ranked(ranker, Entrants::Kept, groups, states).map(drop),
             None => self.all_rows(groups, states).map(drop),
         }
     }
@@ -151,18 +160,32 @@ impl Compiled {
         let Some(ranker) = &self.rows.ranker else {
             return Err(DataFusionError::Execution("the view has no ranking".into()));
         };
-        match self.ranked(ranker, groups, states) {
+        self.ranked_if_sound(ranker, Entrants::Kept, groups, states)
+    }
+
+    /// As many ranks as the groups of one window can ever have had, when HAVING excluded fewer of them; only the keys of the rows mean anything.
+    pub fn possible_ranks(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
+        let Some(ranker) = &self.rows.ranker else {
+            return Err(DataFusionError::Execution("the view has no ranking".into()));
+        };
+        self.ranked_if_sound(ranker, Entrants::All, groups, states)
+    }
+
+    fn ranked_if_sound(&self, ranker: &Ranker, entrants: Entrants, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
+        match self.ranked(ranker, entrants, groups, states) {
             Ok(ranked) => Ok(ranked),
             Err(error) => {
                 let sound = self.sound(groups, states, error)?;
-                self.ranked(ranker, &only(groups, &sound)?, &only(states, &sound)?)
+                self.ranked(ranker, entrants, &only(groups, &sound)?, &only(states, &sound)?)
             }
         }
     }
 
-    fn ranked(&self, ranker: &Ranker, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
+    fn ranked(&self, ranker: &Ranker, entrants: Entrants, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let mut results = self.results(groups, states)?;
-        if let Some(kept) = self.kept(&results)? {
+        if entrants == Entrants::Kept
+            && let Some(kept) = self.kept(&results)?
+        {
             results = filter_record_batch(&results, &kept)?;
         }
         let count = results.num_rows();

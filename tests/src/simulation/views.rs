@@ -8,7 +8,7 @@ use refold_processor::view::View;
 
 use super::events;
 
-const VIEWS: [&str; 8] = [
+const VIEWS: [&str; 9] = [
     "CREATE MATERIALIZED VIEW counts WITH (partition_key = 'key', clustering = 'slot DESC') AS
      SELECT key, tumble(at, INTERVAL '10 seconds') AS slot, count(*) AS n, sum(amount) AS total FROM events GROUP BY key, slot",
     "CREATE MATERIALIZED VIEW counts_on_time WITH (partition_key = 'key', clustering = 'slot', accept_late = '12 seconds') AS
@@ -32,6 +32,10 @@ const VIEWS: [&str; 8] = [
     "CREATE MATERIALIZED VIEW top_slots WITH (partition_key = 'slot', clustering = 'rank', accept_late = '1 minute') AS
      SELECT slot, key, sum(amount) AS total, row_number() OVER (PARTITION BY slot ORDER BY sum(amount), key) AS rank
      FROM (SELECT tumble(at, INTERVAL '10 seconds') AS slot, key, amount FROM events) GROUP BY slot, key QUALIFY rank <= 2",
+    "CREATE MATERIALIZED VIEW top_seldom WITH (partition_key = 'slot', clustering = 'rank', accept_late = '20 seconds') AS
+     SELECT slot, key, count(*) AS n, row_number() OVER (PARTITION BY slot ORDER BY count(*) DESC, key) AS rank
+     FROM (SELECT tumble(at, INTERVAL '10 seconds') AS slot, key, amount FROM events)
+     GROUP BY slot, key HAVING count(*) <= 2 QUALIFY rank <= 4",
 ];
 
 /// All views, planned once.
