@@ -118,6 +118,10 @@ impl Running for Elsewhere {
         last.1.clone()
     }
 
+    fn is_here(&self) -> bool {
+        false
+    }
+
     fn look(&self) {
         // Workers look at the catalogue again and again.
     }

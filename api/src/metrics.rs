@@ -2,6 +2,8 @@
 //!
 //! Figures of versions are gathered anew at each scrape from what the worker says, so that a version that is gone leaves no figure behind.
 
+mod versions;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,14 +13,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::log::Bounds;
 use refold_processor::position::Partition;
-use refold_processor::table::Version;
 
 use crate::problem::Problem;
 use crate::state::{ApiState, blocking};
+use versions::Catalogued;
 
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -88,16 +90,16 @@ pub async fn measure(State(state): State<ApiState>, request: Request, next: Next
 
 /// `GET /metrics`. It answers whatever is away: then with what was seen last, and says so.
 pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> {
-    let (runs, actives, ends) = tokio::join!(
-        look(&state.0.seen.runs, &state, |state| Ok(state.running())),
-        look(&state.0.seen.actives, &state, actives),
+    let (runs, catalogued, ends) = tokio::join!(
+        look(&state.0.seen.runs, &state, |state| Ok(running_here(state))),
+        look(&state.0.seen.catalogued, &state, versions::catalogued),
         look(&state.0.seen.ends, &state, ends),
     );
     let families = || -> prometheus::Result<String> {
         let mut families = state.0.http.registry.gather();
-        families.extend(gathered(&runs.last, &actives.last)?.gather());
+        families.extend(versions::gathered(&runs.last, &catalogued.last, state.0.ports.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
-        families.extend(away(actives.is_away, ends.is_away)?.gather());
+        families.extend(away(catalogued.is_away, ends.is_away)?.gather());
         families.sort_by(|left, right| left.name().cmp(right.name()));
         TextEncoder::new().encode_to_string(&families)
     };
@@ -119,7 +121,7 @@ pub struct Look<T> {
 #[derive(Default)]
 pub struct Seen {
     runs: Arc<Mutex<Look<Vec<RunStatus>>>>,
-    actives: Arc<Mutex<Look<Vec<(String, Version)>>>>,
+    catalogued: Arc<Mutex<Look<Vec<Catalogued>>>>,
     ends: Arc<Mutex<Look<Vec<End>>>>,
 }
 
@@ -163,86 +165,9 @@ fn unreadable(error: prometheus::Error) -> Problem {
     Problem::internal(format!("metrics cannot be gathered: {error}"))
 }
 
-fn actives(state: &ApiState) -> Result<Vec<(String, Version)>, Problem> {
-    let catalogue = &state.0.ports.catalogue;
-    let mut actives = Vec::new();
-    for view in catalogue.views()? {
-        if let Some(active) = catalogue.active(&view)? {
-            actives.push((view, active.version));
-        }
-    }
-    Ok(actives)
-}
-
-/// A counter or gauge by view and version: name, help, value.
-type Figure<N> = (&'static str, &'static str, fn(&RunStatus) -> N);
-
-const COUNTERS: [Figure<u64>; 4] = [
-    ("refold_events_read_total", "Events read: applied and quarantined.", |run| run.read),
-    ("refold_events_applied_total", "Events folded into state.", |run| run.applied),
-    ("refold_commits_total", "Commits since the version was started in this process.", |run| run.commits),
-    ("refold_rows_written_total", "Rows written to the view store since the version was started in this process.", |run| run.rows_written),
-];
-
-const GAUGES: [Figure<i64>; 6] = [
-    ("refold_lag_events", "Events between the committed positions and the ends of the log.", |run| run.lag as i64),
-    ("refold_queued_rows", "Rows in memory that wait to be written.", |run| run.queued_rows as i64),
-    ("refold_version_live", "1 when rows are written at every commit, 0 while the version is being built.", |run| i64::from(run.live)),
-    ("refold_version_failed", "1 when the version stopped for good.", |run| i64::from(run.failed.is_some())),
-    ("refold_source_away", "1 while events wait because the log or the schemas are away.", |run| i64::from(run.source_error.is_some())),
-    ("refold_store_refusing", "1 while rows wait because the view store refuses them.", |run| i64::from(run.store_error.is_some())),
-];
-
-const TIMES: [Figure<Option<i64>>; 2] = [
-    ("refold_watermark_seconds", "Event time of the watermark, seconds since the Unix epoch.", |run| run.watermark_us),
-    ("refold_event_time_seconds", "The largest event time folded in, seconds since the Unix epoch.", |run| run.event_time_us),
-];
-
-fn gathered(runs: &[RunStatus], actives: &[(String, Version)]) -> prometheus::Result<Registry> {
-    let registry = Registry::new();
-    let labels = ["view", "version"];
-    let versioned: Vec<(&RunStatus, String)> =
-        runs.iter().filter_map(|run| run.version.map(|version| (run, version.0.to_string()))).collect();
-    for (name, help, value) in COUNTERS {
-        let counter = IntCounterVec::new(Opts::new(name, help), &labels)?;
-        registry.register(Box::new(counter.clone()))?;
-        versioned.iter().for_each(|(run, version)| counter.with_label_values(&[run.view.as_str(), version]).inc_by(value(run)));
-    }
-    for (name, help, value) in GAUGES {
-        let gauge = IntGaugeVec::new(Opts::new(name, help), &labels)?;
-        registry.register(Box::new(gauge.clone()))?;
-        versioned.iter().for_each(|(run, version)| gauge.with_label_values(&[run.view.as_str(), version]).set(value(run)));
-    }
-    for (name, help, value) in TIMES {
-        let gauge = GaugeVec::new(Opts::new(name, help), &labels)?;
-        registry.register(Box::new(gauge.clone()))?;
-        for (run, version) in &versioned {
-            if let Some(time_us) = value(run) {
-                gauge.with_label_values(&[run.view.as_str(), version]).set(time_us as f64 / 1e6);
-            }
-        }
-    }
-    let quarantined =
-        IntCounterVec::new(Opts::new("refold_events_quarantined_total", "Events quarantined, by reason."), &["view", "version", "reason"])?;
-    let position =
-        IntGaugeVec::new(Opts::new("refold_position", "The committed position of each partition."), &["view", "version", "partition"])?;
-    let active = IntGaugeVec::new(Opts::new("refold_active_version", "The version that readers are sent to."), &["view"])?;
-    registry.register(Box::new(quarantined.clone()))?;
-    registry.register(Box::new(position.clone()))?;
-    registry.register(Box::new(active.clone()))?;
-    for (run, version) in &versioned {
-        for (reason, count) in &run.quarantined {
-            quarantined.with_label_values(&[run.view.as_str(), version, reason]).inc_by(*count);
-        }
-        for (partition, offset) in run.positions.iter() {
-            position.with_label_values(&[run.view.as_str(), version, &partition.to_string()]).set(offset.0 as i64);
-        }
-    }
-    actives.iter().for_each(|(view, version)| active.with_label_values(&[view.as_str()]).set(i64::from(version.0)));
-    let up = Gauge::with_opts(Opts::new("refold_versions_running", "Versions that run in this process."))?;
-    up.set(versioned.len() as f64);
-    registry.register(Box::new(up))?;
-    Ok(registry)
+/// What runs in other processes is theirs to say: told twice, sums would be wrong.
+fn running_here(state: &ApiState) -> Vec<RunStatus> {
+    if state.0.ports.running.is_here() { state.running() } else { Vec::new() }
 }
 
 /// Start and end of one partition of a source's log.

@@ -24,10 +24,15 @@ use crate::problem::Problem;
 use crate::rates::Rates;
 use crate::versions::Planner;
 
-/// The versions that run in this process.
+/// The versions that run in this process, or in others.
 pub trait Running: Send + Sync {
     /// How far each of them is.
     fn status(&self) -> Vec<RunStatus>;
+
+    /// Whether they run in this process; otherwise this is what others tell of theirs.
+    fn is_here(&self) -> bool {
+        true
+    }
 
     /// The catalogue has changed: look at it now.
     fn look(&self);

@@ -21,6 +21,7 @@ pub mod run;
 pub mod shard;
 pub mod status;
 pub mod sweep;
+pub mod timing;
 pub mod watermark;
 pub mod worker;
 pub mod writer;

@@ -211,6 +211,11 @@ impl Outbox {
         self.queue.is_empty() && self.drain.is_none() && !self.must_drain && self.sweep.is_none()
     }
 
+    /// Events that are committed and whose rows are not all known to be written.
+    pub fn unwritten_events(&self) -> u64 {
+        self.latest.visible.sum().saturating_sub(self.visible.visible.sum())
+    }
+
     /// Rows waiting in memory.
     pub fn queued_rows(&self) -> usize {
         self.queued_rows

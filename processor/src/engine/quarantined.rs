@@ -158,6 +158,11 @@ impl Lent {
         held.as_ref().map(|state| read(state.as_ref(), wanted)).transpose()
     }
 
+    /// The size of the state, bytes; 0 when it is closed.
+    pub fn size(&self) -> u64 {
+        self.0.read().as_ref().map_or(0, |state| state.size())
+    }
+
     /// Ends the loan.
     pub fn close(&self) {
         *self.0.write() = None;

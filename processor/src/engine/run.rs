@@ -14,7 +14,8 @@ use super::feed::{Backoff, Message};
 use super::fold::Fold;
 use super::meta::Meta;
 use super::outbox::Outbox;
-use super::status::RunStatus;
+use super::status::{RunStatus, timed};
+use super::timing::TimedStep;
 use super::writer::{Stepped, Writer};
 use crate::clock::Clock;
 use crate::position::{Offset, Partition};
@@ -152,7 +153,9 @@ impl Runner {
                 Ok(())
             }
             Message::Waiting(why) => {
-                self.shared.status.lock().source_error = why;
+                let mut status = self.shared.status.lock();
+                status.read_retries += u64::from(why.is_some());
+                status.source_error = why;
                 Ok(())
             }
             Message::Failed(error) => Err(error),
@@ -176,13 +179,21 @@ impl Runner {
         }
         self.shared.faults.reach(Step::Commit);
         let durable = self.fold.is_live();
-        let committed = self.fold.commit(&acknowledged, durable, self.shared.clock.now_ms())?;
+        let now_ms = self.shared.clock.now_ms();
+        let committed = timed(&self.shared.status, TimedStep::Commit, || self.fold.commit(&acknowledged, durable, now_ms))?;
         self.shared.faults.reach(Step::Offer);
         let meta = self.fold.meta();
         let progress = progress(meta, self.fold.view().options.keep_us);
         self.shared.dropped_to_us.store(meta.dropped_to_us.unwrap_or(i64::MIN), Ordering::Relaxed);
-        self.shared.outbox.lock().offer(committed.rows, progress);
-        self.shared.status.lock().committed(meta, &self.ends);
+        let unwritten_events = {
+            let mut outbox = self.shared.outbox.lock();
+            outbox.offer(committed.rows, progress);
+            outbox.unwritten_events()
+        };
+        let mut status = self.shared.status.lock();
+        status.committed(meta, &self.ends);
+        status.unwritten_events = unwritten_events;
+        drop(status);
         self.wake_writer();
         Ok(())
     }
@@ -246,16 +257,23 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
         match writer.step() {
             Ok(Stepped::Wrote(rows)) => {
                 backoff = Backoff::default();
-                let queued_rows = shared.outbox.lock().queued_rows();
+                let (queued_rows, unwritten_events) = {
+                    let outbox = shared.outbox.lock();
+                    (outbox.queued_rows(), outbox.unwritten_events())
+                };
                 let mut status = shared.status.lock();
                 status.store_error = None;
                 status.rows_written += rows as u64;
                 status.queued_rows = queued_rows;
+                status.unwritten_events = unwritten_events;
             }
             Ok(Stepped::Nothing) => wait(shared),
             Err(error) if error.is_retryable() => {
                 tracing::warn!(table = writer.table.name(), %error, "rows wait for the view store");
-                shared.status.lock().store_error = Some(error.to_string());
+                let mut status = shared.status.lock();
+                status.store_error = Some(error.to_string());
+                status.write_retries += 1;
+                drop(status);
                 backoff.wait(&shared.stop);
             }
             Err(EngineError::Lost) => return Ok(()),

@@ -1,10 +1,13 @@
 //! How far a running version is, for `status`, metrics and readiness.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::meta::Meta;
+use super::timing::{TimedStep, Timings};
 use crate::position::{Cut, Offset, Partition};
 use crate::table::Version;
 
@@ -41,6 +44,24 @@ pub struct RunStatus {
     pub queued_rows: usize,
     /// Rows written since the version was started here.
     pub rows_written: u64,
+    /// Events folded in whose rows are not all known to be in the view store.
+    #[serde(default)]
+    pub unwritten_events: u64,
+    /// The largest event time folded in from each partition, microseconds since the Unix epoch.
+    #[serde(default)]
+    pub event_times_us: BTreeMap<Partition, i64>,
+    /// Reads of the log that failed and were tried again, since the version was started here.
+    #[serde(default)]
+    pub read_retries: u64,
+    /// Writes that failed and were tried again, since the version was started here.
+    #[serde(default)]
+    pub write_retries: u64,
+    /// The size of the version's state on disk and in write buffers, bytes.
+    #[serde(default)]
+    pub state_bytes: u64,
+    /// How long its steps took here.
+    #[serde(skip)]
+    pub timings: Timings,
     /// Why events are not being read at the moment: the log or the schemas are away.
     #[serde(default)]
     pub source_error: Option<String>,
@@ -57,11 +78,21 @@ impl RunStatus {
         self.ends = ends.clone();
         self.lag = ends.iter().map(|(partition, end)| end.0.saturating_sub(meta.cut.position(*partition).0)).sum();
         self.watermark_us = meta.watermark_us;
-        self.event_time_us = meta.times.values().filter_map(|time| time.max_us).max();
+        self.event_times_us = meta.times.iter().filter_map(|(partition, time)| Some((*partition, time.max_us?))).collect();
+        self.event_time_us = self.event_times_us.values().copied().max();
         self.live = meta.complete;
         self.read = meta.read;
         self.applied = meta.applied;
         self.quarantined = meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();
         self.commits += 1;
     }
+}
+
+/// Does a step and notes how long it took, if it succeeded.
+#[allow(clippy::disallowed_methods, reason = "measured for people, and reaches no row")]
+pub fn timed<T, E>(status: &Mutex<RunStatus>, step: TimedStep, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let begun = Instant::now();
+    let done = work()?;
+    status.lock().timings.note(step, begun.elapsed());
+    Ok(done)
 }

@@ -222,7 +222,8 @@ impl Worker {
     /// How far each running version is, and why others that should run here do not.
     pub fn status(&self) -> Vec<RunStatus> {
         let running = self.running.lock();
-        let mut statuses: Vec<RunStatus> = running.values().map(|running| running.status.lock().clone()).collect();
+        let status = |running: &Running| RunStatus { state_bytes: running.lent.size(), ..running.status.lock().clone() };
+        let mut statuses: Vec<RunStatus> = running.values().map(status).collect();
         for ((view, version), unable) in self.unable.lock().iter().filter(|(key, _)| !running.contains_key(*key)) {
             let failed = Some(format!("it cannot be run here: {}", unable.error));
             statuses.push(RunStatus { view: view.clone(), version: Some(*version), failed, ..RunStatus::default() });
@@ -505,6 +506,7 @@ impl Worker {
             sweeping: None,
             reclaimed_to_us: None,
             lost: lease.lost.clone(),
+            status: status.clone(),
             faults: self.settings.faults.clone(),
         };
         let live = fold.is_live();

@@ -12,7 +12,9 @@ use super::faults::{Faults, Step};
 use super::layout::Layout;
 use super::meta::Meta;
 use super::outbox::{Outbox, Work};
+use super::status::{RunStatus, timed};
 use super::sweep::{Reached, Sweep, Sweeper};
+use super::timing::TimedStep;
 use crate::position::Cut;
 use crate::state::StateReader;
 use crate::store::{RowBatch, RowWriter};
@@ -45,6 +47,8 @@ pub struct Writer {
     pub reclaimed_to_us: Option<i64>,
     /// Set when another has taken the version.
     pub lost: Arc<AtomicBool>,
+    /// How long its steps take.
+    pub status: Arc<Mutex<RunStatus>>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
@@ -77,7 +81,7 @@ impl Writer {
                 self.announce()?;
                 let mut count = 0;
                 for rows in queued.rows.iter().filter(|rows| !rows.is_empty()) {
-                    self.store.write(&self.table, &rows.to_batch(self.epoch)?)?;
+                    self.write(&rows.to_batch(self.epoch)?)?;
                     count += rows.len();
                 }
                 self.faults.reach(Step::Acknowledge);
@@ -88,7 +92,7 @@ impl Writer {
                 let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), self.rows_per_write)?;
                 if !rows.is_empty() {
                     self.announce_read()?;
-                    self.store.write(&self.table, &rows.to_batch(self.epoch)?)?;
+                    self.write(&rows.to_batch(self.epoch)?)?;
                 }
                 self.outbox.lock().drained(&rows);
                 rows.len()
@@ -96,7 +100,7 @@ impl Writer {
             Work::Sweep(sweep) => {
                 let count = self.sweep(&sweep)?;
                 // A sweep is forgotten as soon as it is noted, so its rows must be durable first.
-                self.store.sync()?;
+                self.sync_store()?;
                 self.outbox.lock().swept();
                 self.sweeping = None;
                 count
@@ -138,7 +142,7 @@ impl Writer {
                 return Err(EngineError::Lost);
             }
             self.announce_read()?;
-            self.store.write(&self.table, &rows)?;
+            self.write(&rows)?;
             count += rows.rows.num_rows();
             self.sweeping = Some((sweep.clone(), reached));
         }
@@ -179,14 +183,22 @@ impl Writer {
 
     fn tell(&self) -> Result<(), EngineError> {
         let progress = self.outbox.lock().progress();
-        Ok(self.store.tell(&self.table, self.epoch, &progress)?)
+        Ok(timed(&self.status, TimedStep::Tell, || self.store.tell(&self.table, self.epoch, &progress))?)
+    }
+
+    fn write(&self, rows: &RowBatch) -> Result<(), EngineError> {
+        Ok(timed(&self.status, TimedStep::Write, || self.store.write(&self.table, rows))?)
+    }
+
+    fn sync_store(&self) -> Result<(), EngineError> {
+        Ok(timed(&self.status, TimedStep::Sync, || self.store.sync())?)
     }
 
     fn sync(&self) -> Result<Stepped, EngineError> {
         if self.outbox.lock().unsynced_rows() == 0 {
             return Ok(Stepped::Nothing);
         }
-        self.store.sync()?;
+        self.sync_store()?;
         // Only this thread writes: what is noted as written now was so before the sync.
         self.outbox.lock().synced();
         Ok(Stepped::Wrote(0))

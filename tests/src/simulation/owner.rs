@@ -85,6 +85,7 @@ impl Owner {
             sweeping: None,
             reclaimed_to_us: None,
             lost: Arc::default(),
+            status: Arc::default(),
             faults: Arc::default(),
         };
         let mut readers = BTreeMap::new();
