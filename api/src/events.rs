@@ -15,11 +15,11 @@ use bytes::BytesMut;
 use futures::StreamExt;
 use refold_collector::encode_ndjson;
 use refold_processor::decode::Decoder;
+use refold_processor::json;
 use refold_processor::log::{NewRecord, RecordSpan, Records};
 use refold_processor::position::{Cut, Offset, Partition};
 use serde_json::{Value, json};
 
-use crate::json;
 use crate::problem::Problem;
 use crate::records;
 use crate::state::{ApiState, Intake, blocking};

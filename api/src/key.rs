@@ -7,17 +7,8 @@ use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::scalar::ScalarValue;
+use refold_processor::json::per_second;
 use std::sync::Arc;
-
-/// How many of `unit` a second has.
-pub(crate) fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    }
-}
 
 /// The value that `text` is for a column of this type; `Err` says what it should look like.
 pub fn parse(text: &str, data_type: &DataType) -> Result<ScalarValue, String> {

@@ -7,8 +7,8 @@ mod elsewhere;
 mod events;
 mod guard;
 mod health;
-pub mod json;
 mod key;
+mod live;
 mod metrics;
 mod page;
 mod problem;
@@ -61,6 +61,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/views", get(views::list))
         .route("/v1/views/{view}", get(views::one))
         .route("/v1/views/{view}/rows", get(rows::read))
+        .route("/v1/views/{view}/live", get(live::follow))
         .route("/v1/sources/{source}/events", post(events::post))
         .merge(admin)
         .method_not_allowed_fallback(no_such_method)
@@ -89,6 +90,12 @@ pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future
             let _ = tokio::task::spawn_blocking(move || sampled.running()).await;
         }
     });
+    let closing = state.clone();
+    let shutdown = async move {
+        shutdown.await;
+        // Streams have no end of their own that could be waited for.
+        closing.close_streams();
+    };
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(shutdown).await;
     sampler.abort();
     served

@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::log::Bounds;
 use refold_processor::position::Partition;
@@ -34,6 +34,7 @@ pub struct HttpMetrics {
     requests: Option<HistogramVec>,
     taken: Option<IntCounterVec>,
     refused: Option<IntCounterVec>,
+    streams: Option<IntGauge>,
 }
 
 impl HttpMetrics {
@@ -46,7 +47,15 @@ impl HttpMetrics {
         let counter = |name: &str, help: &str| added(&registry, IntCounterVec::new(Opts::new(name, help), &["source"]));
         let taken = counter("refold_http_events_taken_total", "Events posted and appended to the log.");
         let refused = counter("refold_http_events_refused_total", "Posted lines that were no events.");
-        HttpMetrics { registry, requests, taken, refused }
+        let streams = added(&registry, IntGauge::new("refold_http_live_streams", "Streams of changes that are open."));
+        HttpMetrics { registry, requests, taken, refused, streams }
+    }
+
+    /// Counts one more stream, or one fewer.
+    pub fn streams(&self, more: i64) {
+        if let Some(streams) = &self.streams {
+            streams.add(more);
+        }
     }
 
     /// Counts a body of events.
@@ -167,7 +176,17 @@ fn unreadable(error: prometheus::Error) -> Problem {
 
 /// What runs in other processes is theirs to say: told twice, sums would be wrong.
 fn running_here(state: &ApiState) -> Vec<RunStatus> {
-    if state.0.ports.running.is_here() { state.running() } else { Vec::new() }
+    let running = &state.0.ports.running;
+    if !running.is_here() {
+        return Vec::new();
+    }
+    let sizes = running.state_sizes();
+    let mut runs = state.running();
+    for run in &mut runs {
+        let size = run.version.and_then(|version| sizes.get(&(run.view.clone(), version)));
+        run.state_bytes = size.copied().unwrap_or(run.state_bytes);
+    }
+    runs
 }
 
 /// Start and end of one partition of a source's log.

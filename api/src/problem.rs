@@ -72,7 +72,12 @@ impl Problem {
         self
     }
 
-    /// What is wrong, for people.
+    /// Whether it is no fault of the request: later the same one may be answered.
+    pub fn is_servers(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    /// What happened, for people.
     pub fn detail(&self) -> &str {
         &self.detail
     }

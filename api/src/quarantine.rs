@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use refold_processor::decode::{DecodeError, Decoder, arrow_schema};
 use refold_processor::engine::quarantined::{Page, Quarantined, Wanted};
+use refold_processor::json;
 use refold_processor::log::{RecordSpan, Records};
 use refold_processor::position::{Offset, Partition};
 use refold_processor::quarantine::Reason;
@@ -17,7 +18,6 @@ use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
 use serde_json::{Value, json};
 
-use crate::json;
 use crate::problem::Problem;
 use crate::rows::{parse_version, record_of};
 use crate::state::{ApiState, Intake, blocking};

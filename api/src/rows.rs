@@ -1,5 +1,7 @@
 //! `GET /v1/views/{view}/rows`: rows of one partition of one version.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -11,13 +13,13 @@ use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::scalar::ScalarValue;
+use refold_processor::json;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::store::{PartitionRead, RowReader, StoreError};
 use refold_processor::table::{Table, TableShape, Version};
 use refold_processor::view::View;
 use serde_json::{Value, json};
 
-use crate::json;
 use crate::key::{describe, parse};
 use crate::problem::Problem;
 use crate::state::{ApiState, blocking};
@@ -105,6 +107,23 @@ fn asked(parameters: &[(String, String)]) -> Result<Asked<'_>, Problem> {
 }
 
 fn answer(state: &ApiState, view: &str, parameters: &[(String, String)]) -> Result<Value, Problem> {
+    page(state, &target(state, view, parameters)?)
+}
+
+/// What is read, of which version.
+pub(crate) struct Target {
+    /// The version.
+    pub record: VersionRecord,
+    /// Its view.
+    pub planned: Arc<View>,
+    /// Its table.
+    pub table: Table,
+    /// The part of the table.
+    pub read: PartitionRead,
+}
+
+/// What the reader wants, of the version that this moment's pointer or the reader names.
+pub(crate) fn target(state: &ApiState, view: &str, parameters: &[(String, String)]) -> Result<Target, Problem> {
     let asked = asked(parameters)?;
     let versions = versions_of(state, view)?;
     let record = resolve(state, view, &versions, asked.cursor.as_ref().map(|cursor| cursor.version).or(asked.version))?;
@@ -115,21 +134,28 @@ fn answer(state: &ApiState, view: &str, parameters: &[(String, String)]) -> Resu
     if limit > settings.rows_max {
         return Err(Problem::parameter(format!("parameter limit: {limit} is more than {}; read on with next_cursor", settings.rows_max)));
     }
-    let mut read = partition_read(&planned.shape, &asked, limit)?;
+    let read = partition_read(&planned.shape, &asked, limit)?;
+    Ok(Target { record: record.clone(), planned, table, read })
+}
+
+/// A page of rows, with how far they are.
+pub(crate) fn page(state: &ApiState, target: &Target) -> Result<Value, Problem> {
+    let Target { record, planned, table, .. } = target;
+    let mut read = target.read.clone();
     let rows = state.0.ports.rows.as_ref();
     // Before the rows, so that they are at least as new as the positions say.
-    let progress = rows.progress(&table).map_err(|error| not_there(error, record))?.unwrap_or_default();
+    let progress = rows.progress(table).map_err(|error| not_there(error, record))?.unwrap_or_default();
     if let Some(horizon_us) = progress.horizon_us {
-        raise_from(&mut read, &planned, horizon_us);
+        raise_from(&mut read, planned, horizon_us);
     }
-    let page = read_page(rows, &table, &read, record)?;
+    let page = read_page(rows, table, &read, record)?;
     let batch = match (progress.horizon_us, planned.window) {
         (Some(horizon_us), Some(window)) => kept(&page.rows, window.column, horizon_us)?,
         _ => page.rows,
     };
     let next = page.next.map(|at| Cursor { version: record.version, at }.text());
     Ok(json!({
-        "view": view,
+        "view": record.view,
         "version": record.version.0,
         "positions": json::cut(&progress.visible),
         "watermark": json::micros(progress.watermark_us),
@@ -269,8 +295,6 @@ fn kept(rows: &RecordBatch, column: usize, horizon_us: i64) -> Result<RecordBatc
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-    use std::sync::Arc;
 
     use datafusion::arrow::array::TimestampMillisecondArray;
     use datafusion::arrow::datatypes::Schema;

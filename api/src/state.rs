@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use refold_collector::{CollectError, Encoder};
+use refold_processor::changes::ChangeFeed;
 use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
 use refold_processor::engine::error::EngineError;
@@ -17,8 +18,9 @@ use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::{Catalogue, VersionRecord};
 use refold_processor::table::Version;
 use refold_processor::view::View;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use crate::live::Pointers;
 use crate::metrics::{HttpMetrics, Seen};
 use crate::problem::Problem;
 use crate::rates::Rates;
@@ -37,6 +39,11 @@ pub trait Running: Send + Sync {
     /// The catalogue has changed: look at it now.
     fn look(&self);
 
+    /// The sizes of their states, bytes, of those that run in this process.
+    fn state_sizes(&self) -> BTreeMap<(String, Version), u64> {
+        BTreeMap::new()
+    }
+
     /// Quarantined events of one of them; `None` when it is not one of them.
     ///
     /// # Errors
@@ -51,6 +58,10 @@ impl Running for Worker {
 
     fn look(&self) {
         Worker::look(self);
+    }
+
+    fn state_sizes(&self) -> BTreeMap<(String, Version), u64> {
+        Worker::state_sizes(self)
     }
 
     fn quarantined(&self, view: &str, version: Version, wanted: &Wanted) -> Result<Option<Page>, EngineError> {
@@ -74,6 +85,8 @@ pub struct Ports {
     pub catalogue: Catalogue,
     /// Rows.
     pub rows: Arc<dyn RowReader>,
+    /// What changes in rows.
+    pub changes: Arc<dyn ChangeFeed>,
     /// Where events go.
     pub log: Arc<dyn Log>,
     /// Writer schemas.
@@ -153,6 +166,8 @@ pub(crate) struct Inner {
     pub http: HttpMetrics,
     pub seen: Seen,
     pub rates: Rates,
+    pub pointers: Pointers,
+    pub closing: watch::Sender<bool>,
     planner: Planner,
     planned: RwLock<HashMap<String, Arc<View>>>,
 }
@@ -174,8 +189,19 @@ impl ApiState {
             intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder }));
         }
         let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
-        let (http, seen, rates) = (HttpMetrics::new(), Seen::default(), Rates::default());
-        Ok(ApiState(Arc::new(Inner { ports, settings, intakes, ingest, http, seen, rates, planner, planned: RwLock::default() })))
+        Ok(ApiState(Arc::new(Inner {
+            ports,
+            settings,
+            intakes,
+            ingest,
+            http: HttpMetrics::new(),
+            seen: Seen::default(),
+            rates: Rates::default(),
+            pointers: Pointers::default(),
+            closing: watch::Sender::new(false),
+            planner,
+            planned: RwLock::default(),
+        })))
     }
 
     /// The planned view of a version. Equal definitions are planned once.
@@ -190,6 +216,11 @@ impl ApiState {
         let view = Arc::new(view);
         self.0.planned.write().insert(record.digest.clone(), view.clone());
         Ok(view)
+    }
+
+    /// Ends the streams of changes: nobody is to be served any more.
+    pub(crate) fn close_streams(&self) {
+        self.0.closing.send_replace(true);
     }
 
     /// Plans a definition that is new here.

@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use datafusion::arrow::compute::cast;
+use futures::StreamExt;
 use parking_lot::Mutex;
+use refold_processor::changes::{ChangeFeed, LocalFeed};
 use refold_processor::clock::ManualClock;
 use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::error::EngineError;
@@ -78,6 +81,8 @@ struct World {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
     told: Arc<Told>,
+    changes: Arc<LocalFeed>,
+    state: ApiState,
     planner: Planner,
 }
 
@@ -111,10 +116,12 @@ fn world(settings: ApiSettings) -> World {
     let mut schemas = StaticSchemas::default();
     schemas.add_with_id(1, &tweets().schema_json).unwrap();
     let told = Arc::new(Told::default());
+    let changes = Arc::new(LocalFeed::default());
     let planner = Planner::new(&sources).unwrap();
     let ports = Ports {
         catalogue: catalogue.clone(),
         rows: store.clone(),
+        changes: changes.clone(),
         log: log.clone(),
         schemas: Arc::new(schemas),
         sources,
@@ -123,7 +130,8 @@ fn world(settings: ApiSettings) -> World {
         definitions: Arc::new(Declared),
         clock,
     };
-    World { router: router(ApiState::new(ports, settings).unwrap()), catalogue, store, log, told, planner }
+    let state = ApiState::new(ports, settings).unwrap();
+    World { router: router(state.clone()), catalogue, store, log, told, changes, state, planner }
 }
 
 fn open() -> ApiSettings {
@@ -534,6 +542,60 @@ async fn what_is_refused_before_a_route_sees_it_is_a_problem_document_too() {
         );
         assert!(document["detail"].as_str().unwrap().contains(in_detail), "{path}: {document}");
     }
+}
+
+/// The next event of a stream, by name.
+async fn event(body: &mut BodyDataStream) -> (String, Value) {
+    let bytes = tokio::time::timeout(Duration::from_secs(20), body.next()).await.expect("no event").expect("the end").unwrap();
+    let text = std::str::from_utf8(&bytes).unwrap().to_owned();
+    let (name, data) = text.trim_end().split_once('\n').unwrap();
+    (name.trim_start_matches("event: ").to_owned(), serde_json::from_str(data.trim_start_matches("data: ")).unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_holds_back_what_may_be_older_than_its_snapshot() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[10, 20], &Progress { writing: at([9, 9]).writing, ..at([5, 7]) });
+    world.serve(version);
+    let view = world.planner.plan(COUNTS, "test").unwrap();
+    let table = Table { view: "counts".into(), version, shape: view.shape.clone() };
+    let (status, refused) = world.get("/v1/views/counts/live?username=ann").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "nothing publishes yet: {refused}");
+    world.changes.create(&table, None).unwrap();
+    let request = Request::get("/v1/views/counts/live?username=ann").body(Body::empty()).unwrap();
+    let response = world.router.clone().oneshot(request).await.unwrap();
+    assert_eq!((response.status(), &response.headers()[header::CONTENT_TYPE]), (StatusCode::OK, &"text/event-stream".parse().unwrap()));
+    let mut stream = response.into_body().into_data_stream();
+    let (name, snapshot) = event(&mut stream).await;
+    assert_eq!((name.as_str(), &snapshot["rows"][0]["posts"]), ("snapshot", &json!(20)));
+
+    let publish = |user: &str, posts: i64, epoch: i64, offsets: [u64; 2], deleted: bool| {
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(vec![user])),
+            Arc::new(TimestampMillisecondArray::from(vec![0]).with_timezone("+00:00")),
+            Arc::new(Int64Array::from(vec![posts])),
+        ];
+        let columns = columns.iter().zip(view.shape.columns.fields()).map(|(column, field)| cast(column, field.data_type()).unwrap());
+        let rows = RecordBatch::try_new(view.shape.columns.clone(), columns.collect()).unwrap();
+        let written_at = vec![(epoch << 47) + (offsets[0] + offsets[1]) as i64];
+        world.changes.publish(&table, &[RowBatch { rows, written_at, deleted: vec![deleted] }], &at(offsets)).unwrap();
+    };
+    publish("ann", 11, 2, [6, 7], false);
+    publish("ann", 12, 2, [8, 9], false);
+    publish("bob", 1, 2, [9, 9], false);
+    let (name, change) = event(&mut stream).await;
+    let row = |posts: i64| json!({ "username": "ann", "slot": "1970-01-01T00:00:00Z", "posts": posts });
+    assert_eq!((name.as_str(), &change["rows"]), ("change", &json!([row(12)])), "the newest, when everything shown is published");
+    assert_eq!((&change["positions"], &change["version"]), (&json!({ "0": 9, "1": 9 }), &json!(version.0)));
+    publish("ann", 5, 1, [10, 9], false);
+    publish("ann", 0, 2, [11, 9], true);
+    let (_, change) = event(&mut stream).await;
+    let gone = json!([{ "username": "ann", "slot": "1970-01-01T00:00:00Z" }]);
+    assert_eq!((&change["rows"], &change["deleted"]), (&json!([]), &gone), "and nothing of an owner that was replaced");
+    let (_, _, metrics) = world.answer(Request::get("/metrics").body(Body::empty()).unwrap()).await;
+    assert!(metrics.as_str().unwrap().contains("refold_http_live_streams 1"));
+    world.state.close_streams();
+    assert!(stream.next().await.is_none(), "nobody is served any more");
 }
 
 #[tokio::test]

@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use datafusion::arrow::datatypes::Field;
 use refold_processor::engine::status::RunStatus;
+use refold_processor::json::{cut, micros, millis};
 use refold_processor::store::Progress;
 use refold_processor::store::catalogue::{ActivePointer, VersionRecord, VersionState};
 use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{View, WindowSpec};
 use serde_json::{Map, Value, json};
 
-use crate::json::{cut, micros, millis};
 use crate::problem::Problem;
 use crate::state::{ApiState, blocking};
 

@@ -1,12 +1,14 @@
 //! The engine of Refold: materialized views as folds over a log.
 //!
 //! Data flows one way: [`log`] → [`decode`] → [`view`] → [`state`] → [`store`]. Stages do not import each other, only
-//! [`engine`] sees them all. [`position`], [`table`],
-//! [`quarantine`], [`clock`] and [`source`] are the words they share.
+//! [`engine`] sees them all, and publishes to [`changes`] what it wrote. [`position`],
+//! [`table`], [`json`], [`quarantine`], [`clock`] and [`source`] are the words they share.
 
+pub mod changes;
 pub mod clock;
 pub mod decode;
 pub mod engine;
+pub mod json;
 pub mod log;
 pub mod position;
 pub mod quarantine;

@@ -43,6 +43,11 @@ pub struct TableShape {
 }
 
 impl TableShape {
+    /// The columns that name a row: the partition key, then the clustering columns.
+    pub fn key_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        self.partition_key.iter().copied().chain(self.clustering.iter().map(|(column, _)| *column))
+    }
+
     /// Equal for equal shapes, on every machine: the names and types of the columns, and the key. 16 hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         let columns = self.columns.fields().iter().map(|field| format!("{:?} {} {}", field.name(), field.data_type(), field.is_nullable()));

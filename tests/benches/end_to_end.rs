@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::scalar::ScalarValue;
 use refold_collector::{Encoder, Pull, Spec, Stop, SystemTimer};
+use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::{Decoder, StaticSchemas};
 use refold_processor::engine::feed::columns;
@@ -173,6 +174,7 @@ impl Site {
         let ports = Ports {
             log: log.clone(),
             store: store.clone(),
+            changes: Arc::new(LocalFeed::default()),
             catalogue,
             schemas: schemas(source),
             sources: BTreeMap::from([(source.name.clone(), source.clone())]),

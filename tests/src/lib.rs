@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod deployment;
+pub mod events;
 pub mod http;
 pub mod program;
 pub mod scale;

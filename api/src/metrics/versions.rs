@@ -76,11 +76,12 @@ pub fn gathered(runs: &[RunStatus], catalogued: &[Catalogued], now_ms: i64) -> p
     let states = IntGaugeVec::new(Opts::new("refold_versions", "Versions in the catalogue, by state."), &["view", "state"])?;
     registry.register(Box::new(active.clone()))?;
     registry.register(Box::new(states.clone()))?;
-    for Catalogued { view, active: is_active, states: counts } in catalogued {
-        if let Some(version) = is_active {
-            active.with_label_values(&[view.as_str()]).set(i64::from(version.0));
+    for found in catalogued {
+        let view = found.view.as_str();
+        if let Some(version) = found.active {
+            active.with_label_values(&[view]).set(i64::from(version.0));
         }
-        counts.iter().for_each(|(state, count)| states.with_label_values(&[view.as_str(), state]).set(*count));
+        found.states.iter().for_each(|(state, count)| states.with_label_values(&[view, state]).set(*count));
     }
     let up = Gauge::with_opts(Opts::new("refold_versions_running", "Versions that run in this process."))?;
     up.set(versioned.len() as f64);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ThreadedProducer};
 use refold_processor::log::{LogError, NewRecord};
 use refold_processor::position::{Offset, Partition};
@@ -20,6 +20,23 @@ pub struct Appender {
     /// Made when it is first needed: whoever only reads may not be allowed to append.
     producer: Mutex<Option<Arc<ThreadedProducer<Listener>>>>,
     listener: Listener,
+}
+
+/// A record that goes out.
+#[derive(Default)]
+pub struct Outgoing<'a> {
+    /// Decides the partition.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None`: a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers.
+    pub headers: Option<OwnedHeaders>,
+}
+
+impl<'a> From<&'a NewRecord> for Outgoing<'a> {
+    fn from(record: &'a NewRecord) -> Self {
+        Outgoing { key: record.key.as_deref(), value: Some(record.value.as_ref()), headers: None }
+    }
 }
 
 /// The records of one append.
@@ -74,17 +91,23 @@ impl Ticket {
 
 impl Appender {
     /// Appends records to a topic that is there.
-    pub fn append(&self, connection: &Connection, topic: &str, records: &[NewRecord]) -> Result<Vec<(Partition, Offset)>, LogError> {
+    pub fn append<'a>(
+        &self,
+        connection: &Connection,
+        topic: &str,
+        records: impl ExactSizeIterator<Item = Outgoing<'a>>,
+    ) -> Result<Vec<(Partition, Offset)>, LogError> {
         let producer = self.producer(connection)?;
-        let state = State { places: vec![None; records.len()], left: records.len(), failed: None };
+        let count = records.len();
+        let state = State { places: vec![None; count], left: count, failed: None };
         let pending = Arc::new(Pending { state: Mutex::new(state), settled: Condvar::new() });
         let until = Instant::now() + connection.settings.delivery_timeout();
-        for (index, record) in records.iter().enumerate() {
+        for (index, record) in records.enumerate() {
             if let Err(code) = send(&producer, topic, record, &pending, index, until) {
                 let mut state = pending.state.lock();
                 state.failed = state.failed.or(Some(code));
                 // Those before it are on their way: they are waited for, so that what comes next comes behind them.
-                state.left -= records.len() - index;
+                state.left -= count - index;
                 break;
             }
         }
@@ -139,14 +162,14 @@ impl Appender {
 fn send(
     producer: &ThreadedProducer<Listener>,
     topic: &str,
-    record: &NewRecord,
+    record: Outgoing<'_>,
     pending: &Arc<Pending>,
     index: usize,
     until: Instant,
 ) -> Result<(), RDKafkaErrorCode> {
     let ticket = Box::new(Ticket { pending: pending.clone(), index });
-    let mut next = BaseRecord::with_opaque_to(topic, ticket).payload(record.value.as_ref());
-    next.key = record.key.as_deref();
+    let mut next = BaseRecord::with_opaque_to(topic, ticket);
+    (next.key, next.payload, next.headers) = (record.key, record.value, record.headers);
     loop {
         match producer.send::<[u8], [u8]>(next) {
             Ok(()) => return Ok(()),

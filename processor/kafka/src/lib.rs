@@ -1,18 +1,21 @@
-//! The log port on Kafka, and writers' schemas from its schema registry.
+//! The log port and the change feed port on Kafka, and writers' schemas from its schema registry.
 //!
 //! Positions are Refold's own: readers belong to no consumer group, and nothing is committed to Kafka. Readers see what is committed only
 //! (`read_committed`), so the end of a partition is its last stable offset.
 
 mod append;
+mod changes;
 mod connection;
 mod errors;
 mod heard;
 mod log;
 mod queue;
 mod reader;
+mod topics;
 pub mod registry;
 pub mod settings;
 
+pub use self::changes::KafkaFeed;
 pub use self::log::KafkaLog;
 pub use self::registry::{Registry, RegistryError, RegistrySettings};
 pub use self::settings::{Compression, KafkaSettings};

@@ -1,20 +1,16 @@
 //! The log port, on a Kafka cluster.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::error::RDKafkaErrorCode;
 use refold_processor::log::{Bounds, Log, LogError, LogReader, NewRecord, check_topic};
 use refold_processor::position::{Cut, Offset, Partition};
 
-use crate::append::Appender;
+use crate::append::{Appender, Outgoing};
+use crate::changes::KafkaFeed;
 use crate::connection::Connection;
-use crate::errors::{failed, not_made};
-use crate::heard::Listener;
 use crate::reader::KafkaReader;
 use crate::settings::KafkaSettings;
+use crate::topics;
 
 /// The topics of a Kafka cluster.
 ///
@@ -35,37 +31,9 @@ impl KafkaLog {
         Ok(KafkaLog { connection: Arc::new(Connection::open(settings)?), appender: Appender::default() })
     }
 
-    fn create(&self, topic: &str, partitions: u32) -> Result<(), LogError> {
-        let settings = &self.connection.settings;
-        let doing = format!("creating topic {topic}");
-        let partitions = i32::try_from(partitions).map_err(|_| LogError::Broken(format!("{partitions} partitions are too many")))?;
-        let listener = Listener::default();
-        let admin: AdminClient<Listener> = settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
-        // Without a number of copies the cluster's default is asked for.
-        let replication = TopicReplication::Fixed(settings.replication_factor.map_or(-1, i32::from));
-        let new = NewTopic::new(topic, partitions, replication).set("message.timestamp.type", "LogAppendTime");
-        let timeout = Some(settings.request_timeout());
-        let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);
-        let code = match block_on(admin.create_topics([&new], &options)) {
-            Ok(results) => results.into_iter().find_map(|result| result.err().map(|(_, code)| code)),
-            Err(error) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-        };
-        match code {
-            None | Some(RDKafkaErrorCode::TopicAlreadyExists) => self.wait_until_led(topic),
-            Some(code) => Err(failed(code, &doing, None, &listener.heard)),
-        }
-    }
-
-    /// Other brokers learn of a new topic a little later than the one that made it.
-    fn wait_until_led(&self, topic: &str) -> Result<(), LogError> {
-        let until = Instant::now() + self.connection.settings.request_timeout();
-        while !self.connection.is_led(topic)? {
-            if Instant::now() >= until {
-                return Err(LogError::Away(format!("topic {topic} was created, but has partitions without a leader")));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        Ok(())
+    /// The change feed on the same cluster.
+    pub fn feed(&self) -> KafkaFeed {
+        KafkaFeed::new(self.connection.clone())
     }
 }
 
@@ -74,7 +42,9 @@ impl Log for KafkaLog {
         check_topic(topic, partitions)?;
         match self.connection.partitions(topic) {
             Ok(_) => Ok(()),
-            Err(LogError::UnknownTopic(_)) => self.create(topic, partitions),
+            Err(LogError::UnknownTopic(_)) => {
+                topics::create(&self.connection, topic, partitions, &[("message.timestamp.type", "LogAppendTime")])
+            }
             Err(error) => Err(error),
         }
     }
@@ -103,7 +73,7 @@ impl Log for KafkaLog {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        self.appender.append(&self.connection, topic, &records)
+        self.appender.append(&self.connection, topic, records.iter().map(Outgoing::from))
     }
 
     fn reader(&self, topic: &str, from: &Cut) -> Result<Box<dyn LogReader>, LogError> {

@@ -35,6 +35,11 @@ pub fn write_timestamp(epoch: Epoch, sum: u64) -> Result<i64, EngineError> {
     Ok((i64::from(epoch.0) << SUM_BITS) | sum as i64)
 }
 
+/// The owner that a row with this write timestamp is of.
+pub fn epoch_of(written_at: i64) -> Epoch {
+    Epoch((written_at >> SUM_BITS) as u32)
+}
+
 /// Puts rows among the dirty ones.
 pub fn put(batch: &mut Batch, layout: &RowLayout, dirty: &DirtyRows) -> Result<(), EngineError> {
     let others = layout.encode_others(&dirty.rows)?;

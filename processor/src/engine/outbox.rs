@@ -56,6 +56,8 @@ pub struct Outbox {
     /// A cut that rows were read at, ahead of what was offered: its commit was made, and is about to be offered.
     read_at: Option<(Cut, Option<i64>)>,
     visible: Progress,
+    /// Whether readers were sent to the table under a former owner already.
+    was_live: bool,
 }
 
 impl Outbox {
@@ -76,6 +78,7 @@ impl Outbox {
             written: Vec::new(),
             acknowledged: Vec::new(),
             hold_until: told.writing.clone(),
+            was_live: told.live,
             visible: told,
             latest: committed,
             read_at: None,
@@ -203,7 +206,13 @@ impl Outbox {
             Some(read_at) if (read_at.0.sum(), read_at.1) > (offered.0.sum(), offered.1) => read_at.clone(),
             _ => offered,
         };
-        Progress { writing, writing_watermark_us, ..self.visible.clone() }
+        // An owner that catches up has the readers of the one before.
+        Progress { writing, writing_watermark_us, live: self.visible.live || self.was_live, ..self.visible.clone() }
+    }
+
+    /// Whether the table may have readers, who want to know what changes.
+    pub fn has_readers(&self) -> bool {
+        self.was_live || self.latest.live
     }
 
     /// Whether everything committed is written.

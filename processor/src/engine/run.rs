@@ -185,15 +185,8 @@ impl Runner {
         let meta = self.fold.meta();
         let progress = progress(meta, self.fold.view().options.keep_us);
         self.shared.dropped_to_us.store(meta.dropped_to_us.unwrap_or(i64::MIN), Ordering::Relaxed);
-        let unwritten_events = {
-            let mut outbox = self.shared.outbox.lock();
-            outbox.offer(committed.rows, progress);
-            outbox.unwritten_events()
-        };
-        let mut status = self.shared.status.lock();
-        status.committed(meta, &self.ends);
-        status.unwritten_events = unwritten_events;
-        drop(status);
+        self.shared.outbox.lock().offer(committed.rows, progress);
+        self.shared.status.lock().committed(meta, &self.ends);
         self.wake_writer();
         Ok(())
     }
@@ -257,19 +250,13 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
         match writer.step() {
             Ok(Stepped::Wrote(rows)) => {
                 backoff = Backoff::default();
-                let (queued_rows, unwritten_events) = {
-                    let outbox = shared.outbox.lock();
-                    (outbox.queued_rows(), outbox.unwritten_events())
-                };
                 let mut status = shared.status.lock();
                 status.store_error = None;
                 status.rows_written += rows as u64;
-                status.queued_rows = queued_rows;
-                status.unwritten_events = unwritten_events;
             }
             Ok(Stepped::Nothing) => wait(shared),
             Err(error) if error.is_retryable() => {
-                tracing::warn!(table = writer.table.name(), %error, "rows wait for the view store");
+                tracing::warn!(table = writer.table.name(), %error, "rows wait");
                 let mut status = shared.status.lock();
                 status.store_error = Some(error.to_string());
                 status.write_retries += 1;

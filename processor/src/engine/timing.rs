@@ -12,6 +12,8 @@ pub enum TimedStep {
     Commit,
     /// Rows to the view store.
     Write,
+    /// Changes to whoever follows the table.
+    Publish,
     /// Written rows made durable there.
     Sync,
     /// Readers told.
@@ -20,13 +22,14 @@ pub enum TimedStep {
 
 impl TimedStep {
     /// All of them, in the order in which they follow each other.
-    pub const ALL: [TimedStep; 4] = [TimedStep::Commit, TimedStep::Write, TimedStep::Sync, TimedStep::Tell];
+    pub const ALL: [TimedStep; 5] = [TimedStep::Commit, TimedStep::Write, TimedStep::Publish, TimedStep::Sync, TimedStep::Tell];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             TimedStep::Commit => "commit",
             TimedStep::Write => "write",
+            TimedStep::Publish => "publish",
             TimedStep::Sync => "sync",
             TimedStep::Tell => "tell",
         }

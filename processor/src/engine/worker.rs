@@ -1,10 +1,12 @@
 //! Runs what the catalogue wants run, in this process: opens versions, connects them to feeds, keeps their leases, and stops what is
 //! dropped, lost or failed.
 
+mod opening;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,25 +15,22 @@ use parking_lot::{Condvar, Mutex};
 use super::error::EngineError;
 use super::faults::Faults;
 use super::feed::{self, Consumer, FeedSettings};
-use super::fold::{Fold, FoldSettings, Told};
 use super::lease::{Lease, Leases};
-use super::map::Rules;
 use super::outbox::Outbox;
 use super::quarantined::{Lent, Page, Wanted};
-use super::run::{self, RunSettings, Runner, Shared, progress};
+use super::run::RunSettings;
 use super::status::RunStatus;
 use super::watermark::Quiet;
-use super::writer::Writer;
+use crate::changes::ChangeFeed;
 use crate::clock::Clock;
-use crate::decode::{SchemaLookup, arrow_schema};
+use crate::decode::SchemaLookup;
 use crate::log::Log;
-use crate::position::{Cut, Partition};
+use crate::position::Partition;
 use crate::source::{Source, Sources};
-use crate::state::rocks::{RocksMemory, RocksState};
-use crate::store::catalogue::{Catalogue, Take, VersionRecord, VersionState};
-use crate::store::{Progress, Store};
+use crate::state::rocks::RocksMemory;
+use crate::store::catalogue::{Catalogue, VersionRecord, VersionState};
+use crate::store::Store;
 use crate::table::{Table, Version};
-use crate::view::View;
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -40,6 +39,8 @@ pub struct Ports {
     pub log: Arc<dyn Log>,
     /// The view store, with the catalogue in it.
     pub store: Arc<dyn Store>,
+    /// Who follows tables hears of what changes in them there.
+    pub changes: Arc<dyn ChangeFeed>,
     /// The catalogue.
     pub catalogue: Catalogue,
     /// Writer schemas.
@@ -117,15 +118,20 @@ struct Running {
     stop: Arc<AtomicBool>,
     stop_writing: Arc<AtomicBool>,
     status: Arc<Mutex<RunStatus>>,
+    outbox: Arc<Mutex<Outbox>>,
     lent: Lent,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A version, planned, with what it reads from.
-struct Planned {
-    view: Arc<View>,
-    source: Source,
-    partitions: Vec<Partition>,
+impl Running {
+    /// How far it is.
+    fn told(&self) -> RunStatus {
+        let (queued_rows, unwritten_events) = {
+            let outbox = self.outbox.lock();
+            (outbox.queued_rows(), outbox.unwritten_events())
+        };
+        RunStatus { queued_rows, unwritten_events, ..self.status.lock().clone() }
+    }
 }
 
 /// Why a version does not run here for now, and how many looks at the catalogue to wait before it is tried again.
@@ -222,13 +228,19 @@ impl Worker {
     /// How far each running version is, and why others that should run here do not.
     pub fn status(&self) -> Vec<RunStatus> {
         let running = self.running.lock();
-        let status = |running: &Running| RunStatus { state_bytes: running.lent.size(), ..running.status.lock().clone() };
-        let mut statuses: Vec<RunStatus> = running.values().map(status).collect();
+        let mut statuses: Vec<RunStatus> = running.values().map(Running::told).collect();
         for ((view, version), unable) in self.unable.lock().iter().filter(|(key, _)| !running.contains_key(*key)) {
             let failed = Some(format!("it cannot be run here: {}", unable.error));
             statuses.push(RunStatus { view: view.clone(), version: Some(*version), failed, ..RunStatus::default() });
         }
         statuses
+    }
+
+    /// The sizes of the states here, on disk and in write buffers, bytes.
+    pub fn state_sizes(&self) -> BTreeMap<(String, Version), u64> {
+        let lent: Vec<(Key, Lent)> = self.running.lock().iter().map(|(key, running)| (key.clone(), running.lent.clone())).collect();
+        // Without the lock, as below.
+        lent.into_iter().map(|(key, lent)| (key, lent.size())).collect()
     }
 
     /// Quarantined events of a version; `None` when it does not run here.
@@ -353,7 +365,8 @@ impl Worker {
         let Some(running) = self.running.lock().remove(key) else { return };
         self.share_memory();
         running.stop.store(true, Ordering::Relaxed);
-        let (leases, store, state) = (self.leases.clone(), self.ports.store.clone(), self.state_dir(&key.0, key.1));
+        let (leases, store, changes) = (self.leases.clone(), self.ports.store.clone(), self.ports.changes.clone());
+        let state = self.state_dir(&key.0, key.1);
         let finish = move || {
             let (table, lease) = (running.table.clone(), running.lease.clone());
             finish(running);
@@ -361,6 +374,9 @@ impl Worker {
             if dropped {
                 if let Err(error) = store.drop_table(&table) {
                     tracing::warn!(table = table.name(), %error, "the table of a dropped version is left behind");
+                }
+                if let Err(error) = changes.remove(&table) {
+                    tracing::warn!(table = table.name(), %error, "the change feed of a dropped version is left behind");
                 }
                 if let Err(error) = std::fs::remove_dir_all(&state) {
                     tracing::warn!(state = %state.display(), %error, "the state of a dropped version is left behind");
@@ -375,156 +391,6 @@ impl Worker {
 
     fn state_dir(&self, view: &str, version: Version) -> PathBuf {
         self.settings.state_dir.join(view).join(version.to_string())
-    }
-
-    /// Takes a version and starts its threads; `None` when it cannot be run here now.
-    fn open(&self, key: &Key, record: &VersionRecord) -> Result<Option<Opened>, EngineError> {
-        let catalogue = &self.ports.catalogue;
-        let before = catalogue.ownership(&record.view, record.version)?;
-        let now_ms = self.ports.clock.now_ms();
-        if before.as_ref().is_some_and(|held| !held.released && held.owner != self.settings.owner && held.lease_until_ms > now_ms) {
-            return Ok(None);
-        }
-        // All that can go wrong without it comes before the version is taken from whoever else could run it.
-        let planned = match self.plan(record) {
-            Ok(planned) => Some(planned),
-            // One that nobody ever ran cannot be run anywhere, as far as anybody knows.
-            Err(error) if before.is_some() || error.is_retryable() => {
-                self.note_unable(key, &error);
-                return Ok(None);
-            }
-            Err(error) => {
-                self.fail(record, &error.to_string())?;
-                None
-            }
-        };
-        let Some(planned) = planned else { return Ok(None) };
-        let epoch = match catalogue.take(&record.view, record.version, &self.settings.owner, self.settings.lease_ms)? {
-            Take::Taken(epoch) => epoch,
-            Take::HeldBy { owner, .. } => {
-                tracing::debug!(view = record.view, version = %record.version, owner, "version is run elsewhere");
-                return Ok(None);
-            }
-        };
-        let lease = Arc::new(Lease { view: record.view.clone(), version: record.version, epoch, lost: Arc::default() });
-        self.leases.hold(lease.clone());
-        match self.start(record, planned, lease.clone()) {
-            Ok(opened) => {
-                self.unable.lock().remove(key);
-                Ok(Some(opened))
-            }
-            Err(error) => {
-                self.leases.release(&lease);
-                self.note_unable(key, &error);
-                Ok(None)
-            }
-        }
-    }
-
-    fn note_unable(&self, key: &Key, error: &EngineError) {
-        tracing::warn!(view = key.0, version = %key.1, %error, "version cannot be run here; trying again");
-        let looks = if error.is_retryable() { LOOKS_UNTIL_RETRY } else { LOOKS_UNTIL_ANOTHER_TRY };
-        self.unable.lock().insert(key.clone(), Unable { error: error.to_string(), looks });
-    }
-
-    fn plan(&self, record: &VersionRecord) -> Result<Planned, EngineError> {
-        let Ports { log, sources, .. } = &self.ports;
-        let schemas = sources
-            .iter()
-            .map(|(name, source)| Ok((name.clone(), arrow_schema(&source.schema_json)?)))
-            .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
-        let view = Arc::new(View::plan(&record.sql, &record.view, &schemas)?);
-        let Some(source) = sources.get(&view.source).cloned() else {
-            return Err(EngineError::Internal(format!("source {} of view {} is not declared any more", view.source, view.name)));
-        };
-        check_window(&view, &source)?;
-        log.create_topic(&source.topic, source.partitions)?;
-        let partitions = log.partitions(&source.topic)?;
-        Ok(Planned { view, source, partitions })
-    }
-
-    /// Whether the log still has what this state needs next. If it does not, but another's state was further, that one can go on.
-    fn check_readable(&self, source: &Source, cut: &Cut, told: &Progress, partitions: &[Partition]) -> Result<(), EngineError> {
-        for partition in partitions {
-            let (position, start) = (cut.position(*partition), self.ports.log.bounds(&source.topic, *partition)?.start);
-            if position < start && told.visible.position(*partition) >= start {
-                return Err(EngineError::Behind { topic: source.topic.clone(), partition: *partition, position, log_start: start });
-            }
-        }
-        Ok(())
-    }
-
-    fn start(&self, record: &VersionRecord, planned: Planned, lease: Arc<Lease>) -> Result<Opened, EngineError> {
-        let Ports { store, clock, .. } = &self.ports;
-        let Planned { view, source, partitions } = planned;
-        let epoch = lease.epoch;
-        let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
-        store.create_table(&table)?;
-        let state = RocksState::open(&self.state_dir(&record.view, record.version), &self.memory)?;
-        let rules = Rules::new(&view, &source);
-        let fold_settings = FoldSettings {
-            shards: self.settings.shards,
-            rules: rules.clone(),
-            lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
-            quiet: self.settings.quiet,
-            pane_cache_bytes: self.settings.memory_bytes / 8,
-            max_quarantined_bytes: MAX_QUARANTINED_BYTES,
-        };
-        let before = store.fence(&table, epoch)?;
-        let told = Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: clock.now_ms() };
-        let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, &told)?;
-        self.check_readable(&source, &fold.meta().cut, &before, &partitions)?;
-        let committed = progress(fold.meta(), view.options.keep_us);
-        let status = Arc::new(Mutex::new(RunStatus { view: view.name.clone(), version: Some(record.version), ..RunStatus::default() }));
-        status.lock().committed(fold.meta(), &BTreeMap::new());
-        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, before, committed)));
-        let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
-        let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
-        let shared = |stop: &Arc<AtomicBool>| Shared {
-            outbox: outbox.clone(),
-            wake: wake.clone(),
-            stop: stop.clone(),
-            dropped_to_us: dropped_to_us.clone(),
-            status: status.clone(),
-            clock: clock.clone(),
-            overlay_bytes: self.overlay_bytes.clone(),
-            lost: lease.lost.clone(),
-            faults: self.settings.faults.clone(),
-        };
-        let lent = Lent::new(state.clone());
-        let mut writer = Writer {
-            view: view.clone(),
-            layout: fold.layout().clone(),
-            state,
-            store: store.clone(),
-            table: table.clone(),
-            epoch,
-            outbox: outbox.clone(),
-            rows_per_write: self.settings.rows_per_write,
-            announced: None,
-            sweeping: None,
-            reclaimed_to_us: None,
-            lost: lease.lost.clone(),
-            status: status.clone(),
-            faults: self.settings.faults.clone(),
-        };
-        let live = fold.is_live();
-        let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
-        let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
-        let mut runner = Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new() };
-        let write_shared = shared(&stop_writing);
-        let name = format!("{}-{}", view.name, record.version);
-        let failed = status.clone();
-        let fold_thread = spawn(&format!("fold-{name}"), move || note_failure(&failed, || runner.run()))?;
-        let failed = status.clone();
-        let write_thread =
-            spawn(&format!("write-{name}"), move || note_failure(&failed, || run::write(&mut writer, &write_shared, DRAIN_AT_STOP)))?;
-        let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
-        let threads = vec![fold_thread, write_thread];
-        let (record, topic, partitions) = (record.clone(), source.topic.clone(), partitions.len());
-        let running = Running { record, table, lease, topic, partitions, stop, stop_writing, status, lent, threads };
-        Ok(Opened { running, source, consumer, live })
     }
 
     /// Starts feeds: versions that are live share one read of the log, each that is being built has its own.
@@ -576,18 +442,6 @@ impl Worker {
             self.feeds.lock().push(handle);
         }
         Ok(())
-    }
-}
-
-/// Lateness and watermarks are about the source's event time, so windows must be too.
-fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {
-    let schema = arrow_schema(&source.schema_json)?;
-    let column = view.window_source_column.map(|column| schema.field(column).name().as_str());
-    match column {
-        Some(column) if column != source.event_time => {
-            Err(EngineError::OtherTime { view: view.name.clone(), column: column.to_owned(), event_time: source.event_time.clone() })
-        }
-        _ => Ok(()),
     }
 }
 

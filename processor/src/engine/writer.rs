@@ -1,4 +1,4 @@
-//! Carries out what the outbox says: rows → view store, step by step.
+//! Carries out what the outbox says: rows → view store → change feed, step by step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,10 @@ use super::outbox::{Outbox, Work};
 use super::status::{RunStatus, timed};
 use super::sweep::{Reached, Sweep, Sweeper};
 use super::timing::TimedStep;
+use crate::changes::ChangeFeed;
 use crate::position::Cut;
 use crate::state::StateReader;
-use crate::store::{RowBatch, RowWriter};
+use crate::store::{Progress, RowBatch, RowWriter};
 use crate::table::{Epoch, Table};
 use crate::view::View;
 
@@ -31,6 +32,8 @@ pub struct Writer {
     pub state: Arc<dyn StateReader>,
     /// Where rows go.
     pub store: Arc<dyn RowWriter>,
+    /// Who follows the table hears of them there.
+    pub changes: Arc<dyn ChangeFeed>,
     /// The version's table.
     pub table: Table,
     /// The owner's epoch.
@@ -79,22 +82,32 @@ impl Writer {
             Work::Nothing => return self.sync(),
             Work::Rows(queued) => {
                 self.announce()?;
-                let mut count = 0;
+                let mut written = Vec::with_capacity(queued.rows.len());
                 for rows in queued.rows.iter().filter(|rows| !rows.is_empty()) {
-                    self.write(&rows.to_batch(self.epoch)?)?;
-                    count += rows.len();
+                    let batch = rows.to_batch(self.epoch)?;
+                    self.write(&batch)?;
+                    written.push(batch);
                 }
+                // What is announced may be ahead of these rows, never behind.
+                let writing = self.outbox.lock().progress().writing;
+                self.publish(&written, &Progress { writing, ..queued.progress.clone() })?;
                 self.faults.reach(Step::Acknowledge);
                 self.outbox.lock().wrote(&queued);
-                count
+                written.iter().map(|batch| batch.rows.num_rows()).sum()
             }
             Work::Drain(after) => {
                 let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), self.rows_per_write)?;
-                if !rows.is_empty() {
+                if rows.is_empty() {
+                    self.outbox.lock().drained(&rows);
+                    // This is for followers who wait for positions; should it fail, later ones do as well.
+                    self.publish_progress(&[])?;
+                } else {
                     self.announce_read()?;
-                    self.write(&rows.to_batch(self.epoch)?)?;
+                    let batch = rows.to_batch(self.epoch)?;
+                    self.write(&batch)?;
+                    self.publish_progress(&[batch])?;
+                    self.outbox.lock().drained(&rows);
                 }
-                self.outbox.lock().drained(&rows);
                 rows.len()
             }
             Work::Sweep(sweep) => {
@@ -144,6 +157,7 @@ impl Writer {
             self.announce_read()?;
             self.write(&rows)?;
             count += rows.rows.num_rows();
+            self.publish_progress(&[rows])?;
             self.sweeping = Some((sweep.clone(), reached));
         }
         Ok(count)
@@ -188,6 +202,19 @@ impl Writer {
 
     fn write(&self, rows: &RowBatch) -> Result<(), EngineError> {
         Ok(timed(&self.status, TimedStep::Write, || self.store.write(&self.table, rows))?)
+    }
+
+    /// Publishes written rows, as far as readers are told now.
+    fn publish_progress(&self, rows: &[RowBatch]) -> Result<(), EngineError> {
+        let progress = self.outbox.lock().progress();
+        self.publish(rows, &progress)
+    }
+
+    fn publish(&self, rows: &[RowBatch], progress: &Progress) -> Result<(), EngineError> {
+        if !self.outbox.lock().has_readers() {
+            return Ok(());
+        }
+        Ok(timed(&self.status, TimedStep::Publish, || self.changes.publish(&self.table, rows, progress))?)
     }
 
     fn sync_store(&self) -> Result<(), EngineError> {

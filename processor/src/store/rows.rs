@@ -150,8 +150,7 @@ impl RowCodec {
         let partition_fields: Vec<SortField> = shape.partition_key.iter().map(|index| field(*index, Order::Asc)).collect();
         let mut key_fields = partition_fields.clone();
         key_fields.extend(shape.clustering.iter().map(|(index, order)| field(*index, *order)));
-        let mut key_columns = shape.partition_key.clone();
-        key_columns.extend(shape.clustering.iter().map(|(index, _)| *index));
+        let key_columns: Vec<usize> = shape.key_columns().collect();
         let value_columns: Vec<usize> = (0..shape.columns.fields().len()).filter(|index| !key_columns.contains(index)).collect();
         let value_fields = value_columns.iter().map(|index| field(*index, Order::Asc)).collect();
         let converter = |fields| RowConverter::new(fields).map_err(|error| broken(table, &error));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use refold_collector::Encoder;
+use refold_processor::changes::{ChangeFeed, LocalFeed};
 use refold_processor::clock::{Clock, SystemClock};
 use refold_processor::decode::{SchemaFolder, SchemaLookup, derived_id};
 use refold_processor::log::Log;
@@ -31,6 +32,8 @@ const MOST_BUFFERED_BYTES: usize = 64 << 20;
 pub struct Intake {
     /// The log.
     pub log: Arc<dyn Log>,
+    /// What changes in rows, for whoever follows them.
+    pub changes: Arc<dyn ChangeFeed>,
     /// The same log, when it is the embedded one, which this process has to maintain.
     pub embedded_log: Option<Arc<EmbeddedLog>>,
     /// The declared sources. Their topics exist.
@@ -59,7 +62,7 @@ impl Parts {
         let sources = declared(&settings.schemas)?;
         let folder = SchemaFolder::open(&settings.schemas.join("events"))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (log, embedded_log) = open_log(settings, &clock)?;
+        let (log, changes, embedded_log) = open_log(settings, &clock)?;
         let store = open_store(settings)?;
         let catalogue = Catalogue::new(store.clone(), clock.clone());
         create_topics(log.as_ref(), embedded_log.as_deref(), &sources)?;
@@ -71,7 +74,7 @@ impl Parts {
         let (schemas, registered) = asked_schemas(settings, &sources, known)?;
         // The catalogue's numbers are this embedded log's own; in Kafka others may use the same ones for other schemas.
         let schema_ids = if embedded_log.is_some() { catalogued } else { registered };
-        Ok(Parts { intake: Intake { log, embedded_log, sources, schema_ids }, store, catalogue, schemas, clock })
+        Ok(Parts { intake: Intake { log, changes, embedded_log, sources, schema_ids }, store, catalogue, schemas, clock })
     }
 }
 
@@ -84,11 +87,11 @@ impl Intake {
         }
         let sources = declared(&settings.schemas)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (log, embedded_log) = open_log(settings, &clock)?;
+        let (log, changes, embedded_log) = open_log(settings, &clock)?;
         create_topics(log.as_ref(), embedded_log.as_deref(), &sources)?;
         let folder: Arc<dyn SchemaLookup> = Arc::new(SchemaFolder::open(&settings.schemas.join("events"))?);
         let (_, schema_ids) = asked_schemas(settings, &sources, folder)?;
-        Ok(Intake { log, embedded_log, sources, schema_ids })
+        Ok(Intake { log, changes, embedded_log, sources, schema_ids })
     }
 
     /// The encoder of a source.
@@ -97,9 +100,16 @@ impl Intake {
     }
 }
 
-fn open_log(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Log>, Option<Arc<EmbeddedLog>>)> {
+type Opened = (Arc<dyn Log>, Arc<dyn ChangeFeed>, Option<Arc<EmbeddedLog>>);
+
+fn open_log(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Opened> {
     if let Some(brokers) = &settings.kafka {
-        return Ok((Arc::new(services::kafka(brokers, settings)?), None));
+        let log = services::kafka(brokers, settings)?;
+        let changes: Arc<dyn ChangeFeed> = match settings.change_feed {
+            true => Arc::new(log.feed()),
+            false => Arc::new(LocalFeed::default()),
+        };
+        return Ok((Arc::new(log), changes, None));
     }
     make_data_folder(settings)?;
     let data = &settings.data;
@@ -113,7 +123,7 @@ fn open_log(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Log>
     let log = EmbeddedLog::open(&data.join("log"), log_settings, clock.clone())
         .with_context(|| format!("the log in {} cannot be opened", data.display()))?;
     let log = Arc::new(log);
-    Ok((log.clone(), Some(log)))
+    Ok((log.clone(), Arc::new(LocalFeed::default()), Some(log)))
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>> {

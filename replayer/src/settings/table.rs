@@ -239,6 +239,13 @@ pub const SETTINGS: &[Setting] = &[
         LOG,
         "Copies of each partition of topics that are created; 0: the cluster's default",
     ),
+    tuning(
+        "change-feed",
+        Kind::Switch,
+        "true",
+        API,
+        "Over Kafka, changed rows go to a compacted topic for each version, where refold serve and others follow them",
+    ),
     tuning("fault", Kind::Text, "", ENGINE, "For tests: ends the process, as kill -9 would, at a step of the engine, STEP:N"),
 ];
 

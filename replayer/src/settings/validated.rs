@@ -20,6 +20,7 @@ pub struct Settings {
     pub kafka_config: Option<PathBuf>,
     pub kafka_compression: String,
     pub kafka_replication: Option<u16>,
+    pub change_feed: bool,
     pub registry: Option<String>,
     /// User and password.
     pub registry_auth: Option<(String, String)>,
@@ -79,6 +80,7 @@ impl Settings {
             kafka_config: reader.optional("kafka-config")?.map(PathBuf::from),
             kafka_compression: reader.text("kafka-compression")?,
             kafka_replication: Some(reader.number("kafka-replication")? as u16).filter(|copies| *copies > 0),
+            change_feed: reader.switch("change-feed")?,
             registry: reader.optional("registry")?,
             registry_auth: reader.pair("registry-auth")?,
             cassandra: reader.list("cassandra")?,

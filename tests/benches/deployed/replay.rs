@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use refold_cassandra::{CassandraSettings, CassandraStore};
+use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::run::RunSettings;
@@ -101,7 +102,8 @@ fn replay(site: &Site, store: Arc<dyn Store>, what: &str) -> Running {
     let mut schemas = StaticSchemas::default();
     schemas.add_with_id(1, &source.schema_json).unwrap();
     let sources = BTreeMap::from([(source.name.clone(), source.clone())]);
-    let ports = Ports { log: log.clone(), store, catalogue, schemas: Arc::new(schemas), sources, clock };
+    let changes = Arc::new(LocalFeed::default());
+    let ports = Ports { log: log.clone(), store, changes, catalogue, schemas: Arc::new(schemas), sources, clock };
     let state = tempfile::tempdir().unwrap();
     let figures = Figures::start(site);
     let worker = Worker::new(ports, settings(&state));

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use refold_kafka::{KafkaLog, KafkaSettings};
@@ -180,6 +180,13 @@ num.io.threads=4
     /// Deletes topics; those that are not there stay so.
     pub fn delete_topics(&self, topics: &[&str]) {
         block_on(self.admin().delete_topics(topics, &options())).unwrap();
+    }
+
+    /// The settings of a topic, `name=value` a line.
+    pub fn topic_config(&self, topic: &str) -> String {
+        let described = block_on(self.admin().describe_configs(&[ResourceSpecifier::Topic(topic)], &options())).unwrap();
+        let entries = described.into_iter().flat_map(|described| described.unwrap().entries);
+        entries.map(|entry| format!("{}={}\n", entry.name, entry.value.unwrap_or_default())).collect()
     }
 
     /// Makes a partition forget its records below `to`.

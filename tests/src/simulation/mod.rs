@@ -4,6 +4,7 @@
 //! to a second owner with an older state, freezes the first and thaws it. In the end the rows must be those of the same SQL as a batch.
 
 pub mod events;
+pub mod followers;
 pub mod oracle;
 pub mod owner;
 pub mod replay;
@@ -84,7 +85,7 @@ impl Simulation {
         let disk = Disk::new(MemoryState::default(), mutant);
         let zombies = rng.random_bool(0.3);
         let schemas = Arc::new(StaticSchemas::default());
-        let scene = Scene { source, schemas, view, log, store, table, clock: clock.clone(), settings, mutant };
+        let scene = Scene { source, schemas, view, log, store, followers: Arc::default(), table, clock: clock.clone(), settings, mutant };
         Simulation {
             rng,
             clock,
@@ -107,7 +108,8 @@ impl Simulation {
             self.step()?;
         }
         self.heal()?;
-        oracle::compare(&self.scene, self.owner.as_ref().ok_or("no owner at the end")?)
+        oracle::compare(&self.scene, self.owner.as_ref().ok_or("no owner at the end")?)?;
+        self.scene.followers.compare(&self.scene.store.kept, &self.scene.table)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -115,7 +117,8 @@ impl Simulation {
             0..18 => self.append(),
             18..20 => self.clock.advance_ms(self.rng.random_range(0..5_000)),
             20..23 => self.scene.store.away.store(self.rng.random_bool(0.5), Ordering::Relaxed),
-            23..26 => {
+            23..24 => self.scene.followers.refuse_next.store(true, Ordering::Relaxed),
+            24..26 => {
                 let refusals = [Refusal::Whole, Refusal::Partly, Refusal::Delayed];
                 *self.scene.store.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
             }
@@ -186,6 +189,7 @@ impl Simulation {
         self.disk.commits_to_live.store(-1, Ordering::Relaxed);
         self.scene.store.away.store(false, Ordering::Relaxed);
         *self.scene.store.refuse_next.lock() = None;
+        self.scene.followers.refuse_next.store(false, Ordering::Relaxed);
         for round in 0..2_000 {
             if self.owner.is_none() {
                 self.drive()?;
@@ -226,6 +230,9 @@ impl Simulation {
             return Err(format!("the visible cut went back from {:?} to {visible:?}", self.visible));
         }
         self.visible = visible;
+        if self.scene.store.told(&self.scene.table).live {
+            self.scene.followers.begin(&self.scene.store.kept, &self.scene.table, Epoch(self.epoch))?;
+        }
         if self.zombies || !views::is_monotonic(&self.scene.view) {
             return Ok(());
         }

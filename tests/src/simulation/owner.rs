@@ -22,6 +22,7 @@ use refold_processor::store::{Progress, RowWriter};
 use refold_processor::table::{Epoch, Table};
 use refold_processor::view::View;
 
+use super::followers::Followers;
 use super::world::{Disk, FaultyStore, Mutant};
 
 /// What all owners of a simulated version share.
@@ -36,6 +37,8 @@ pub struct Scene {
     pub log: Arc<MemoryLog>,
     /// The view store.
     pub store: Arc<FaultyStore>,
+    /// Who follows the table.
+    pub followers: Arc<Followers>,
     /// The version's table.
     pub table: Table,
     /// The clock.
@@ -77,6 +80,7 @@ impl Owner {
             layout: fold.layout().clone(),
             state,
             store: scene.store.clone(),
+            changes: scene.followers.clone(),
             table: scene.table.clone(),
             epoch,
             outbox: Arc::new(Mutex::new(outbox)),

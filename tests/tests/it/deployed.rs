@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use refold_processor::store::RowReader;
 use refold_tests::command::refold;
 use refold_tests::deployment::{Deployment, table};
+use refold_tests::events::Events;
 use refold_tests::program::{Program, get, root};
 use refold_tests::scale;
 use refold_tests::services::cassandra::{Cassandra, Options};
@@ -55,6 +56,22 @@ fn separate_processes_give_the_rows_of_the_batch() {
     let hashtag = datafusion::arrow::array::AsArray::as_string::<i32>(some.column(0)).value(0).to_owned();
     let answer = get(&format!("{}/v1/views/hashtag_counts/rows?hashtag={}", serve.url, encoded(&hashtag))).unwrap();
     assert!(!answer["rows"].as_array().unwrap().is_empty(), "{answer}");
+    // It follows what the worker changes.
+    let stream = Events::open(&format!("{}/v1/views/hashtag_counts/live?hashtag={}", serve.url, encoded(&hashtag)));
+    assert_eq!(stream.expect("snapshot")["rows"], answer["rows"]);
+    let newest = &answer["rows"][0];
+    let time_ms = chrono::DateTime::parse_from_rfc3339(newest["slot"].as_str().unwrap()).unwrap().timestamp_millis();
+    let folder = tempfile::tempdir().unwrap();
+    let post = folder.path().join("post.jsonl");
+    std::fs::write(&post, crate::http::post(1, time_ms, &format!("once more #{hashtag}"))).unwrap();
+    deployment.collect(&format!("jsonl:{}", post.display()), &[]).ends(0);
+    let change = stream.expect("change");
+    let grown = newest["occurrences"].as_u64().unwrap() + 1;
+    assert_eq!((&change["version"], change["rows"][0]["occurrences"].as_u64()), (&1.into(), Some(grown)), "{change}");
+    drop(stream);
+    deployment.wait_until_current(&kafka, &cassandra, &mut serve);
+    let answer = get(&format!("{}/v1/views/hashtag_counts/rows?hashtag={}", serve.url, encoded(&hashtag))).unwrap();
+
     // A version more, built from the log beside the one in service by the same worker, on the word of the API.
     refold(&["replay", "hashtag_counts", "--server", &serve.url]).ends(0);
     deployment.wait("caught up", &mut serve, |versions| {

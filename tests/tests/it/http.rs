@@ -11,6 +11,7 @@ use refold_processor::decode::derived_id;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::log::{Log, NewRecord};
 use refold_processor::source::load_sources;
+use refold_tests::events::Events;
 use refold_tests::http::{get, post_lines, send, wait_until};
 use refold_tests::program::{Program, free_port, root};
 use serde_json::{Value, json};
@@ -215,6 +216,44 @@ fn pages_of_other_sites_change_nothing_and_read_nothing() {
         .is_problem(405, "method");
     let rebound = [("host", "evil.example:7070")];
     send("GET", &format!("{url}/v1/admin/status"), &rebound, ()).is_problem(403, "host");
+}
+
+#[test]
+fn a_stream_has_the_rows_of_a_partition_then_its_changes_and_goes_on_after_a_switch() {
+    let data = tempfile::tempdir().unwrap();
+    let mut program = up(data.path(), &[]);
+    let url = program.url.clone();
+    post_lines(&url, "tweets", &posts_in_slots(2)).is(200);
+    wait_until("the rows are there", || counts(&url, "rust") == [2, 1]);
+    let live = format!("{url}/v1/views/hashtag_counts/live");
+    let stream = Events::open(&format!("{live}?hashtag=rust"));
+    let snapshot = stream.expect("snapshot");
+    assert_eq!((&snapshot["version"], &snapshot["rows"][0]["occurrences"]), (&json!(1), &json!(2)), "{snapshot}");
+
+    post_lines(&url, "tweets", &post(8, NEW_YEAR_MS, "of no interest: #go")).is(200);
+    let taken = post_lines(&url, "tweets", &post(9, NEW_YEAR_MS, "late, but about #rust")).is(200).json;
+    let change = stream.expect("change");
+    let row = json!({ "hashtag": "rust", "slot": "2024-01-01T00:00:00Z", "occurrences": 2 });
+    assert_eq!((&change["view"], &change["version"]), (&json!("hashtag_counts"), &json!(1)));
+    assert_eq!((&change["rows"], &change["deleted"]), (&json!([row]), &json!([])), "only what changed of this hashtag");
+    let (partition, position) = taken["positions"].as_object().unwrap().iter().next().unwrap();
+    assert!(change["positions"][partition].as_u64() >= position.as_u64(), "a reader can tell that its event is counted: {change}");
+
+    send("POST", &format!("{url}/v1/admin/views/hashtag_counts/replay"), &[("content-type", "application/json")], "{}").is(202);
+    wait_until("it is built", || get(&format!("{url}/v1/views/hashtag_counts")).json["versions"][1]["state"] == "caught_up");
+    send("POST", &format!("{url}/v1/admin/views/hashtag_counts/switch"), &[("content-type", "application/json")], "{}").is(200);
+    assert_eq!(stream.expect("switch"), json!({ "view": "hashtag_counts", "from": 1, "to": 2 }));
+    let snapshot = stream.expect("snapshot");
+    assert_eq!((&snapshot["version"], &snapshot["rows"][1]), (&json!(2), &row));
+    post_lines(&url, "tweets", &post(9, NEW_YEAR_MS, "again about #rust")).is(200);
+    let change = stream.expect("change");
+    assert_eq!((&change["version"], &change["rows"][0]["occurrences"]), (&json!(2), &json!(3)), "{change}");
+
+    get(&format!("{live}?hashtag=rust&from=2024-01-01")).is_problem(400, "parameter").with_detail("parameter from has no meaning");
+    get(&live).is_problem(400, "parameter").with_detail("parameter hashtag is missing");
+    get(&format!("{live}?hashtag=rust&version=9")).is_problem(404, "not-found");
+    assert!(program.stop(), "an open stream keeps nobody from stopping");
+    assert!(stream.next().is_none());
 }
 
 #[test]

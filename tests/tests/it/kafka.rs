@@ -1,6 +1,7 @@
 //! The log on a real Kafka: what every log must do, and what is Kafka's own.
 
 mod access;
+mod changes;
 mod faults;
 mod reading;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use refold_collector::Encoder;
 use refold_kafka::RegistryError;
+use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::{SchemaError, SchemaLookup};
 use refold_processor::engine::run::RunSettings;
@@ -109,7 +110,7 @@ fn the_stream_waits_for_a_registry_that_is_away() {
     let catalogue = Catalogue::new(store.clone(), clock.clone());
     catalogue.create_version(&view.name, &view.sql, &view.digest, "", "test").unwrap();
     let sources = BTreeMap::from([(source.name.clone(), source.clone())]);
-    let ports = Ports { log, store, catalogue, schemas, sources, clock };
+    let ports = Ports { log, store, changes: Arc::new(LocalFeed::default()), catalogue, schemas, sources, clock };
     let settings = WorkerSettings {
         pool: Pool::All,
         owner: "test".into(),

@@ -39,6 +39,7 @@ impl Api {
         let ports = refold_api::Ports {
             catalogue: parts.catalogue.clone(),
             rows: parts.store.clone(),
+            changes: parts.intake.changes.clone(),
             log: parts.intake.log.clone(),
             schemas: parts.schemas.clone(),
             sources: parts.intake.sources.clone(),

@@ -66,6 +66,7 @@ fn ports(parts: &Parts) -> Ports {
     Ports {
         log: parts.intake.log.clone(),
         store: parts.store.clone(),
+        changes: parts.intake.changes.clone(),
         catalogue: parts.catalogue.clone(),
         schemas: parts.schemas.clone(),
         sources: parts.intake.sources.clone(),

@@ -22,17 +22,20 @@ use datafusion::arrow::array::types::{
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use refold_processor::position::Cut;
 use serde_json::{Map, Value};
+
+use crate::position::Cut;
 
 /// The rows of a batch, each an object in the order of the columns.
 pub fn rows(batch: &RecordBatch) -> Vec<Value> {
-    let schema = batch.schema();
-    let row_json = |row: usize| {
-        let columns = schema.fields().iter().zip(batch.columns());
-        Value::Object(columns.map(|(field, array)| (field.name().clone(), value(array.as_ref(), row))).collect())
-    };
-    (0..batch.num_rows()).map(row_json).collect()
+    (0..batch.num_rows()).map(|row| object(batch, row)).collect()
+}
+
+/// One row of a batch.
+pub fn object(batch: &RecordBatch, row: usize) -> Value {
+    let schema = batch.schema_ref();
+    let columns = schema.fields().iter().zip(batch.columns());
+    Value::Object(columns.map(|(field, array)| (field.name().clone(), value(array.as_ref(), row))).collect())
 }
 
 /// One value of a column.
@@ -99,9 +102,19 @@ fn instant(array: &dyn Array, unit: &TimeUnit, row: usize) -> i64 {
     }
 }
 
+/// How many of `unit` a second has.
+pub fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
 /// A time in `unit` since the Unix epoch as RFC 3339 in UTC; a number where no calendar reaches it.
 pub fn timestamp(time: i64, unit: TimeUnit) -> Value {
-    let per_second = crate::key::per_second(unit);
+    let per_second = per_second(unit);
     let (seconds, rest) = (time.div_euclid(per_second), time.rem_euclid(per_second));
     let nanoseconds = rest * (1_000_000_000 / per_second);
     let Some(instant) = u32::try_from(nanoseconds).ok().and_then(|nanoseconds| DateTime::<Utc>::from_timestamp(seconds, nanoseconds))

@@ -1,0 +1,122 @@
+//! The change feed port on Kafka: a compacted topic of one partition for each table, `refold.changes.<view>.<version>`.
+//!
+//! | record | key | value | headers |
+//! |---|---|---|---|
+//! | a row that was written | its key columns, a JSON array | the row, a JSON object by column | `written_at`, `positions` |
+//! | a row that was deleted | likewise | none (a tombstone) | likewise |
+//! | how far the feed is | the JSON text `"progress"` | `{"visible": …, "writing": …, "watermark_us": …}` | |
+//!
+//! `written_at` is the row's write timestamp: a row of an owner that was replaced has a lesser one than what is there. `positions` are a cut that
+//! the row is not newer than. The record that tells how far the feed is follows the rows of each publication.
+
+mod follower;
+mod record;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::message::OwnedHeaders;
+use refold_processor::changes::{ChangeFeed, Changes, Subscription};
+use refold_processor::log::{LogError, check_topic};
+use refold_processor::store::{Progress, RowBatch};
+use refold_processor::table::Table;
+
+use self::follower::Followers;
+use self::record::Encoded;
+use crate::append::{Appender, Outgoing};
+use crate::connection::Connection;
+use crate::topics;
+
+/// Feeds of a Kafka cluster.
+pub struct KafkaFeed {
+    connection: Arc<Connection>,
+    appender: Appender,
+    followers: Followers,
+    /// How long changes are kept, by topic, of those that were created here.
+    created: Mutex<HashMap<String, Option<i64>>>,
+}
+
+impl KafkaFeed {
+    /// The feeds of the cluster that this connection is to.
+    pub(crate) fn new(connection: Arc<Connection>) -> KafkaFeed {
+        KafkaFeed { followers: Followers::new(connection.clone()), connection, appender: Appender::default(), created: Mutex::default() }
+    }
+
+    fn create_topic(&self, topic: &str, keep_us: Option<i64>) -> Result<(), LogError> {
+        check_topic(topic, 1)?;
+        if self.connection.partitions(topic).is_ok() {
+            return Ok(());
+        }
+        let most_bytes = (self.connection.settings.max_value_bytes() + ENVELOPE_BYTES).to_string();
+        let keep_ms = keep_us.map(|keep_us| (keep_us / 1_000).to_string());
+        let mut config = vec![("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", most_bytes.as_str())];
+        match &keep_ms {
+            // A row that is past keep is deleted without a word.
+            Some(keep_ms) => config.extend([("cleanup.policy", "compact,delete"), ("retention.ms", keep_ms.as_str())]),
+            None => config.push(("cleanup.policy", "compact")),
+        }
+        topics::create(&self.connection, topic, 1, &config)
+    }
+}
+
+/// What a record may have besides its value.
+const ENVELOPE_BYTES: usize = 64 << 10;
+
+/// The name of a table's topic.
+fn topic_of(table: &Table) -> String {
+    format!("refold.changes.{}.{}", table.view, table.version)
+}
+
+impl ChangeFeed for KafkaFeed {
+    fn create(&self, table: &Table, keep_us: Option<i64>) -> Result<(), LogError> {
+        let topic = topic_of(table);
+        self.create_topic(&topic, keep_us)?;
+        self.created.lock().insert(topic, keep_us);
+        Ok(())
+    }
+
+    fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError> {
+        let topic = topic_of(table);
+        let encoded = Encoded::of(&Changes::of(table, rows, progress))?;
+        let most = self.connection.settings.max_value_bytes();
+        if let Some(key) = encoded.larger_than(most) {
+            return Err(LogError::Broken(format!("row {key} of {} is longer than {most} bytes as JSON; turn change_feed off", table.name())));
+        }
+        match self.connection.known_partitions(&topic) {
+            Ok(_) => {}
+            // Somebody removed it: followers can go on with what comes from now on.
+            Err(LogError::UnknownTopic(_)) => {
+                let keep_us = self.created.lock().get(&topic).copied().flatten();
+                self.create_topic(&topic, keep_us)?;
+            }
+            Err(error) => return Err(error),
+        }
+        let outgoing = encoded.records.iter().map(|record| Outgoing {
+            key: Some(record.key.as_bytes()),
+            value: record.value.as_deref().map(str::as_bytes),
+            headers: record.written_at.map(|written_at| encoded.headers(written_at)),
+        });
+        self.appender.append(&self.connection, &topic, outgoing).map(drop)
+    }
+
+    fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {
+        self.followers.subscribe(&topic_of(table))
+    }
+
+    fn remove(&self, table: &Table) -> Result<(), LogError> {
+        let topic = topic_of(table);
+        self.created.lock().remove(&topic);
+        topics::remove(&self.connection, &topic)
+    }
+}
+
+impl Encoded {
+    fn headers(&self, written_at: i64) -> OwnedHeaders {
+        use rdkafka::message::Header;
+        let written_at = written_at.to_string();
+        OwnedHeaders::new_with_capacity(2)
+            .insert(Header { key: record::WRITTEN_AT, value: Some(&written_at) })
+            .insert(Header { key: record::POSITIONS, value: Some(&self.positions) })
+    }
+}

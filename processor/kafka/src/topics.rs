@@ -1,0 +1,65 @@
+//! Making and removing topics.
+
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use refold_processor::log::LogError;
+
+use crate::connection::Connection;
+use crate::errors::{failed, is_unknown, not_made};
+use crate::heard::Listener;
+
+/// Creates a topic with these settings of its own; one that is there is left as it is.
+pub fn create(connection: &Connection, topic: &str, partitions: u32, config: &[(&str, &str)]) -> Result<(), LogError> {
+    let settings = &connection.settings;
+    let partitions = i32::try_from(partitions).map_err(|_| LogError::Broken(format!("{partitions} partitions are too many")))?;
+    // Without a number of copies the cluster's default is asked for.
+    let replication = TopicReplication::Fixed(settings.replication_factor.map_or(-1, i32::from));
+    let new = config.iter().fold(NewTopic::new(topic, partitions, replication), |new, (name, value)| new.set(name, value));
+    match change(connection, &format!("creating topic {topic}"), |admin, options| block_on(admin.create_topics([&new], options)))? {
+        None | Some((RDKafkaErrorCode::TopicAlreadyExists, _)) => wait_until_led(connection, topic),
+        Some((_, error)) => Err(error),
+    }
+}
+
+/// Removes a topic; one that is not there is no error.
+pub fn remove(connection: &Connection, topic: &str) -> Result<(), LogError> {
+    connection.forget(topic);
+    match change(connection, &format!("removing topic {topic}"), |admin, options| block_on(admin.delete_topics(&[topic], options)))? {
+        None => Ok(()),
+        Some((code, _)) if is_unknown(code) => Ok(()),
+        Some((_, error)) => Err(error),
+    }
+}
+
+type Results = KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>;
+
+/// What became of a change: `None` when it was made, else why not.
+fn change(
+    connection: &Connection,
+    doing: &str,
+    carry_out: impl FnOnce(&AdminClient<Listener>, &AdminOptions) -> Results,
+) -> Result<Option<(RDKafkaErrorCode, LogError)>, LogError> {
+    let listener = Listener::default();
+    let admin = connection.settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
+    let timeout = Some(connection.settings.request_timeout());
+    let code = match carry_out(&admin, &AdminOptions::new().request_timeout(timeout).operation_timeout(timeout)) {
+        Ok(results) => results.into_iter().find_map(|result| result.err().map(|(_, code)| code)),
+        Err(error) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+    };
+    Ok(code.map(|code| (code, failed(code, doing, None, &listener.heard))))
+}
+
+/// Other brokers learn of a new topic a little later than the one that made it.
+fn wait_until_led(connection: &Connection, topic: &str) -> Result<(), LogError> {
+    let until = Instant::now() + connection.settings.request_timeout();
+    while !connection.is_led(topic)? {
+        if Instant::now() >= until {
+            return Err(LogError::Away(format!("topic {topic} was created, but has partitions without a leader")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The change feed port: rows that changed in the table of a version that has readers, for whoever follows it.
+//!
+//! The owner publishes what it has written, before it takes it as written: after a crash or an error the same rows, or later ones,
+//! come again, and none is left out. Each publication says up to which positions rows may be as new ([`Changes::writing`]) and up to which
+//! everything is out ([`Changes::visible`]). An owner that was replaced may still publish: its rows have lesser write timestamps.
+//! The conformance suite in `conformance` is what every adapter must pass.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod local;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+pub use self::local::LocalFeed;
+use crate::json;
+use crate::log::LogError;
+use crate::position::Cut;
+use crate::store::{Progress, RowBatch};
+use crate::table::Table;
+
+/// One row that was written or deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangedRow {
+    /// The values of the partition key, then of the clustering columns, as JSON.
+    pub key: Vec<Value>,
+    /// The row, an object by column; `None`: it was deleted.
+    pub row: Option<Value>,
+    /// Its write timestamp: of two changes of a row the one with the greater is the newer.
+    pub written_at: i64,
+}
+
+/// Rows that were published together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The rows.
+    pub rows: Vec<ChangedRow>,
+    /// No row is of events past this cut.
+    pub writing: Cut,
+    /// All changes by events up to this cut are published.
+    pub visible: Cut,
+    /// The version's watermark at `visible`, microseconds since the Unix epoch.
+    pub watermark_us: Option<i64>,
+}
+
+impl Changes {
+    /// The changes that these rows are, as they were written to `table`.
+    pub fn of(table: &Table, rows: &[RowBatch], progress: &Progress) -> Changes {
+        Changes {
+            rows: rows.iter().flat_map(|batch| changed_rows(table, batch)).collect(),
+            writing: progress.writing.clone(),
+            visible: progress.visible.clone(),
+            watermark_us: progress.watermark_us,
+        }
+    }
+}
+
+/// What comes from a feed. A follower that is too slow is told that it has missed changes, and reads rows anew.
+pub type Subscription = broadcast::Receiver<Arc<Changes>>;
+
+/// The change feed port.
+pub trait ChangeFeed: Send + Sync {
+    /// Makes a table's feed, before anything is published to it; one that is there is left as it is. Changes need not be kept for longer
+    /// than `keep_us`, microseconds, where it is given.
+    ///
+    /// # Errors
+    /// When the feed is away, or refuses.
+    fn create(&self, table: &Table, keep_us: Option<i64>) -> Result<(), LogError>;
+
+    /// Publishes rows that are in the store, as far as `progress` tells readers. When it returns, they will be with every follower.
+    ///
+    /// # Errors
+    /// When the feed is away, or refuses; some of the rows may be out then.
+    fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError>;
+
+    /// Follows a table: all that is published from now on, and perhaps some of what was published just before.
+    ///
+    /// # Errors
+    /// When the feed is away, or there is none for this table.
+    fn subscribe(&self, table: &Table) -> Result<Subscription, LogError>;
+
+    /// Removes the feed of a table that is no more; its followers are told that it has ended.
+    ///
+    /// # Errors
+    /// When the feed is away, or refuses.
+    fn remove(&self, table: &Table) -> Result<(), LogError>;
+}
+
+/// Publications that may wait for a follower before it is told that it has missed some.
+pub const WAITING: usize = 32;
+
+fn changed_rows<'a>(table: &'a Table, batch: &'a RowBatch) -> impl Iterator<Item = ChangedRow> + 'a {
+    let marks = batch.written_at.iter().zip(&batch.deleted).enumerate();
+    marks.map(|(row, (written_at, deleted))| ChangedRow {
+        key: key(table, &batch.rows, row),
+        row: (!deleted).then(|| json::object(&batch.rows, row)),
+        written_at: *written_at,
+    })
+}
+
+fn key(table: &Table, rows: &RecordBatch, row: usize) -> Vec<Value> {
+    let columns = table.shape.key_columns().filter_map(|column| rows.columns().get(column));
+    columns.map(|column| json::value(column.as_ref(), row)).collect()
+}
