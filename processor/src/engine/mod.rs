@@ -3,6 +3,7 @@
 //! [`map`] judges and pre-aggregates chunks of one partition; [`fold`] merges them into state and commits; [`outbox`] and [`writer`]
 //! bring changed rows to the view store. None of these waits or reads a clock. [`feed`], [`run`] and [`worker`] are the threads around them.
 
+pub mod ahead;
 pub mod assemble;
 pub mod codec;
 pub mod dirty;

@@ -210,6 +210,11 @@ impl Outbox {
         Progress { writing, writing_watermark_us, live: self.visible.live || self.was_live, ..self.visible.clone() }
     }
 
+    /// The sum of positions of the oldest commit whose rows wait in memory.
+    pub fn oldest_queued(&self) -> Option<u64> {
+        self.queue.front().map(|queued| queued.progress.visible.sum())
+    }
+
     /// Whether the table may have readers, who want to know what changes.
     pub fn has_readers(&self) -> bool {
         self.was_live || self.latest.live

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::dirty;
+use super::ahead::Ahead;
+use super::dirty::{self, write_timestamp};
 use super::error::EngineError;
 use super::faults::{Faults, Step};
 use super::layout::Layout;
@@ -44,6 +45,8 @@ pub struct Writer {
     pub rows_per_write: usize,
     /// The cut and the watermark that were announced last, before rows of theirs were written.
     pub announced: Option<(Cut, Option<i64>)>,
+    /// Rows that were written newer than commits that wait have them.
+    pub ahead: Ahead,
     /// How far the sweep that was begun is.
     pub sweeping: Option<(Sweep, Reached)>,
     /// Rows of windows that begin before this time were given back.
@@ -84,15 +87,21 @@ impl Writer {
                 self.announce()?;
                 let mut written = Vec::with_capacity(queued.rows.len());
                 for rows in queued.rows.iter().filter(|rows| !rows.is_empty()) {
-                    let batch = rows.to_batch(self.epoch)?;
-                    self.write(&batch)?;
-                    written.push(batch);
+                    let batch = self.ahead.less(&self.layout.rows, rows.to_batch(self.epoch)?)?;
+                    if batch.rows.num_rows() > 0 {
+                        self.write(&batch)?;
+                        written.push(batch);
+                    }
                 }
                 // What is announced may be ahead of these rows, never behind.
                 let writing = self.outbox.lock().progress().writing;
                 self.publish(&written, &Progress { writing, ..queued.progress.clone() })?;
                 self.faults.reach(Step::Acknowledge);
-                self.outbox.lock().wrote(&queued);
+                let mut outbox = self.outbox.lock();
+                outbox.wrote(&queued);
+                if outbox.oldest_queued().is_none() {
+                    self.ahead.clear();
+                }
                 written.iter().map(|batch| batch.rows.num_rows()).sum()
             }
             Work::Drain(after) => {
@@ -105,7 +114,7 @@ impl Writer {
                     self.announce_read()?;
                     let batch = rows.to_batch(self.epoch)?;
                     self.write(&batch)?;
-                    self.publish_progress(&[batch])?;
+                    self.publish_read(batch)?;
                     self.outbox.lock().drained(&rows);
                 }
                 rows.len()
@@ -157,7 +166,7 @@ impl Writer {
             self.announce_read()?;
             self.write(&rows)?;
             count += rows.rows.num_rows();
-            self.publish_progress(&[rows])?;
+            self.publish_read(rows)?;
             self.sweeping = Some((sweep.clone(), reached));
         }
         Ok(count)
@@ -202,6 +211,15 @@ impl Writer {
 
     fn write(&self, rows: &RowBatch) -> Result<(), EngineError> {
         Ok(timed(&self.status, TimedStep::Write, || self.store.write(&self.table, rows))?)
+    }
+
+    /// Publishes rows that were read from the state, and written.
+    fn publish_read(&mut self, rows: RowBatch) -> Result<(), EngineError> {
+        let oldest = self.outbox.lock().oldest_queued();
+        if let Some(oldest) = oldest {
+            self.ahead.note(&self.layout.rows, &rows, write_timestamp(self.epoch, oldest)?)?;
+        }
+        self.publish_progress(&[rows])
     }
 
     /// Publishes written rows, as far as readers are told now.

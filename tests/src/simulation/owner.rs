@@ -86,6 +86,7 @@ impl Owner {
             outbox: Arc::new(Mutex::new(outbox)),
             rows_per_write: 7,
             announced: None,
+            ahead: Default::default(),
             sweeping: None,
             reclaimed_to_us: None,
             lost: Arc::default(),

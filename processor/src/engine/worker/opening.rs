@@ -163,6 +163,7 @@ impl Worker {
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
             announced: None,
+            ahead: Default::default(),
             sweeping: None,
             reclaimed_to_us: None,
             lost: lease.lost.clone(),
