@@ -81,7 +81,10 @@ impl ChangeFeed for KafkaFeed {
         let encoded = Encoded::of(&Changes::of(table, rows, progress))?;
         let most = self.connection.settings.max_value_bytes();
         if let Some(key) = encoded.larger_than(most) {
-            return Err(LogError::Broken(format!("row {key} of {} is longer than {most} bytes as JSON; turn change_feed off", table.name())));
+            return Err(LogError::Broken(format!(
+                "row {key} of {} is longer than {most} bytes as JSON; turn change_feed off",
+                table.name()
+            )));
         }
         match self.connection.known_partitions(&topic) {
             Ok(_) => {}

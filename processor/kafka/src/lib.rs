@@ -11,9 +11,9 @@ mod heard;
 mod log;
 mod queue;
 mod reader;
-mod topics;
 pub mod registry;
 pub mod settings;
+mod topics;
 
 pub use self::changes::KafkaFeed;
 pub use self::log::KafkaLog;

@@ -34,7 +34,10 @@ impl ChangeFeed for LocalFeed {
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {
         let tables = self.tables.lock();
-        tables.get(&table.name()).map(Sender::subscribe).ok_or_else(|| LogError::Away(format!("changes of {} cannot be followed here: it runs in another process", table.name())))
+        tables
+            .get(&table.name())
+            .map(Sender::subscribe)
+            .ok_or_else(|| LogError::Away(format!("changes of {} cannot be followed here: it runs in another process", table.name())))
     }
 
     fn remove(&self, table: &Table) -> Result<(), LogError> {

@@ -28,8 +28,8 @@ use crate::log::Log;
 use crate::position::Partition;
 use crate::source::{Source, Sources};
 use crate::state::rocks::RocksMemory;
-use crate::store::catalogue::{Catalogue, VersionRecord, VersionState};
 use crate::store::Store;
+use crate::store::catalogue::{Catalogue, VersionRecord, VersionState};
 use crate::table::{Table, Version};
 
 /// What a worker works with.

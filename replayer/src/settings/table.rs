@@ -140,7 +140,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     plain("server", Kind::Url, "http://127.0.0.1:7070", CLIENT, "The address of a running refold up"),
     plain("token", Kind::Text, "", TOKEN, "The bearer token of administration; needed when listening beyond this machine"),
-    plain("memory-mb", Kind::Number(32, 1 << 20), "512", ENGINE, "Memory for state, caches and groups that are not committed yet, MiB"),
+    plain("memory-mb", Kind::Number(192, 1 << 20), "512", ENGINE, "Memory of the process, MiB; what of the state does not fit is on disk"),
     plain(
         "threads",
         Kind::Number(0, 1024),

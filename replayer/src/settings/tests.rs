@@ -14,7 +14,7 @@ fn settings(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: &s
 
 #[test]
 fn a_flag_counts_before_the_environment_before_the_file_before_the_default() {
-    let file = "commit_interval_ms = 1\nlisten = \"127.0.0.1:1\"\nmemory_mb = 64";
+    let file = "commit_interval_ms = 1\nlisten = \"127.0.0.1:1\"\nmemory_mb = 220";
     let variables = [("REFOLD_COMMIT_INTERVAL_MS", "2"), ("REFOLD_LISTEN", "127.0.0.1:2"), ("HOME", "/")];
     let settings = settings(&[("commit-interval-ms", "3")], &variables, file).unwrap();
     assert_eq!(settings.commit_interval_ms, 3, "flag");
@@ -34,7 +34,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
 
 #[test]
 fn a_value_that_is_not_valid_is_refused_with_where_it_was_said() {
-    assert_eq!(settings(&[("memory-mb", "lots")], &[], "").unwrap_err(), "--memory-mb: \"lots\" is not a whole number from 32 to 1048576");
+    assert_eq!(settings(&[("memory-mb", "lots")], &[], "").unwrap_err(), "--memory-mb: \"lots\" is not a whole number from 192 to 1048576");
     assert!(settings(&[], &[("REFOLD_LISTEN", "7070")], "").unwrap_err().starts_with("REFOLD_LISTEN: \"7070\" is not an address"));
     assert!(settings(&[], &[], "log_sync = \"maybe\"").unwrap_err().starts_with("log_sync in refold.toml"));
     assert!(settings(&[], &[], "log_sync = [true]").unwrap_err().contains("not array"));

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use super::said::Said;
 use super::table::{Kind, find};
 
+/// What a process takes however large its state is: the program, what is being read and decoded, and what RocksDB needs to compact. The rest
+/// of the memory that it may take is for state.
+const PROGRAM_BYTES: usize = 156 << 20;
+
 /// Valid settings. The table in [`super::table`] says what each means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -34,6 +38,7 @@ pub struct Settings {
     pub into: Option<String>,
     pub server: String,
     pub token: Option<String>,
+    /// Memory for state, caches, buffers and groups that are not committed yet.
     pub memory_bytes: usize,
     pub threads: usize,
     pub log: String,
@@ -91,7 +96,7 @@ impl Settings {
             into: reader.optional("into")?,
             server: reader.url("server")?,
             token: reader.optional("token")?,
-            memory_bytes: reader.size("memory-mb", 1 << 20)?,
+            memory_bytes: reader.size("memory-mb", 1 << 20)?.saturating_sub(PROGRAM_BYTES),
             threads: or_processors(reader.number("threads")? as usize),
             log: reader.text("log")?,
             log_json: reader.switch("log-json")?,

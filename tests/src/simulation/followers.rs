@@ -46,7 +46,8 @@ impl Followers {
             return Ok(());
         }
         let differs = |key: &&String| rows.get(*key) != found.get(*key);
-        let some: Vec<_> = rows.keys().chain(found.keys()).filter(differs).take(5).map(|key| (key, rows.get(key), found.get(key))).collect();
+        let some: Vec<_> =
+            rows.keys().chain(found.keys()).filter(differs).take(5).map(|key| (key, rows.get(key), found.get(key))).collect();
         Err(format!("view {}: who follows changes ends with other rows than the table (key, followed, found): {some:?}", table.view))
     }
 }

@@ -74,8 +74,18 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
         max_quarantined_bytes: 100,
     };
     let partitions: Vec<Partition> = (0..source.partitions).map(Partition).collect();
-    let scene =
-        Scene { source, schemas: Arc::new(schemas), view: view.clone(), log, store, followers: Arc::default(), table, clock: clock.clone(), settings, mutant: None };
+    let scene = Scene {
+        source,
+        schemas: Arc::new(schemas),
+        view: view.clone(),
+        log,
+        store,
+        followers: Arc::default(),
+        table,
+        clock: clock.clone(),
+        settings,
+        mutant: None,
+    };
     let disk = Disk::new(MemoryState::default(), None);
     let mut epoch = 0;
     let mut owner: Option<Owner> = None;

@@ -140,7 +140,11 @@ impl Follower {
         match take(changes, message.key(), message.payload(), written_at) {
             Some(is_whole) => Ok(is_whole),
             None => {
-                tracing::warn!(topic = self.topic, offset = message.offset(), "a record of the change feed is none of Refold's; it is left out");
+                tracing::warn!(
+                    topic = self.topic,
+                    offset = message.offset(),
+                    "a record of the change feed is none of Refold's; it is left out"
+                );
                 Ok(false)
             }
         }

@@ -200,4 +200,3 @@ fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {
         _ => Ok(()),
     }
 }
-

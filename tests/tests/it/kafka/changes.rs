@@ -45,8 +45,12 @@ fn other_clients_find_rows_by_their_keys_in_a_compacted_topic() {
     feed.publish(&table, &[batch], &Progress { writing: cut, ..Progress::default() }).unwrap();
 
     let brokers = shared().brokers();
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", &brokers).set("group.id", "another").set("enable.partition.eof", "false").create().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .set("group.id", "another")
+        .set("enable.partition.eof", "false")
+        .create()
+        .unwrap();
     let mut from = TopicPartitionList::new();
     from.add_partition_offset("refold.changes.followed.v3", 0, rdkafka::Offset::Beginning).unwrap();
     consumer.assign(&from).unwrap();
