@@ -2,6 +2,7 @@
 
 // These are tests; they are library code only so that adapters in other crates run the very same ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "how long a test waits reaches no row")]
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
