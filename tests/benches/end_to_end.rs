@@ -1,6 +1,7 @@
 //! Log → decode → fold → committed state → rows, in one run beside their limit: the bare read of the same log.
 //!
-//! Three parts. *One core*: the stages in turn on one thread, with the share of each. *Replay*: a whole worker with its threads, until the version is live.
+//! Four parts. *One core*: the stages in turn on one thread, with the share of each. *Many keys*: the same with millions of groups of state, from
+//! `MANY=…` posts. *Replay*: a whole worker with its threads, until the version is live.
 //! *Live*: posts appended at an even rate, and how long each takes to be a readable row. `EVENTS=…` sets the number of posts, `RATE=…` the rate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
@@ -13,7 +14,7 @@ use datafusion::scalar::ScalarValue;
 use refold_collector::{Encoder, Pull, Spec, Stop, SystemTimer};
 use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
-use refold_processor::decode::{Decoder, StaticSchemas};
+use refold_processor::decode::{Decoder, StaticSchemas, arrow_schema};
 use refold_processor::engine::feed::columns;
 use refold_processor::engine::fold::{Fold, FoldSettings, Told};
 use refold_processor::engine::map::{Chunk, ChunkMapper, Rules};
@@ -25,6 +26,7 @@ use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Cut;
 use refold_processor::source::Source;
 use refold_processor::state::rocks::{RocksMemory, RocksState};
+use refold_processor::state::{Space, StateReader};
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
 use refold_processor::store::{PartitionRead, RowReader};
@@ -44,13 +46,15 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let log = Arc::new(EmbeddedLog::open(&folder.path().join("log"), EmbeddedLogSettings::default(), Arc::new(SystemClock)).unwrap());
     log.create_topic(&application.source.topic, application.source.partitions).unwrap();
-    let bytes = fill(log.as_ref(), &application.source, events);
+    let bytes = fill(log.as_ref(), &application.source, events, 6);
     println!("{events} posts over 6 hours of event time, {} bytes a record, {} partitions", bytes / events, application.source.partitions);
 
     let bare = bare_read(log.as_ref(), &application.source);
     let bare_rate = events as f64 / bare.as_secs_f64();
     println!("bare read of the log, one thread: {:.2} M/s", bare_rate / 1e6);
-    one_core(log.as_ref(), &application.source, &view, folder.path(), bare_rate);
+    let rate = one_core(log.as_ref(), &application.source, &view, &folder.path().join("one-core"));
+    println!("that is {:.2} of the bare read", rate / bare_rate);
+    many_keys(log.as_ref(), &application.source, &view, folder.path(), rate);
     replay(&log, &application.source, &view, folder.path(), bare_rate);
     live(&log, &application.source, &view, folder.path());
 }
@@ -65,10 +69,10 @@ fn encoder(source: &Source) -> Encoder {
     Encoder::new(source, Some(1)).unwrap()
 }
 
-/// Writes generated posts into the log; answers how many bytes.
-fn fill(log: &dyn Log, source: &Source, events: u64) -> u64 {
-    let rate = events.div_ceil(6 * 3_600);
-    let spec = Spec::parse(&format!("generate:1?seed=1&count={events}&backlog=6h&backlog_rate={rate}")).unwrap();
+/// Writes posts of so many hours into the log; answers how many bytes.
+fn fill(log: &dyn Log, source: &Source, events: u64, hours: u64) -> u64 {
+    let rate = events.div_ceil(hours * 3_600);
+    let spec = Spec::parse(&format!("generate:1?seed=1&count={events}&backlog={hours}h&backlog_rate={rate}")).unwrap();
     let timer = Arc::new(SystemTimer::new(Stop::new()));
     let mut posts = spec.open(&root().join("schemas"), encoder(source), timer).unwrap();
     let (mut written, mut bytes) = (0, 0);
@@ -105,8 +109,9 @@ fn bare_read(log: &dyn Log, source: &Source) -> Duration {
 
 const QUIET: Quiet = Quiet { idle_after_ms: 5_000, idle_drop_after_ms: 86_400_000 };
 
-fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path, bare_rate: f64) {
-    let state = RocksState::open(&folder.join("one-core"), &RocksMemory::new(256 << 20)).unwrap();
+/// Folds the whole topic on this thread; answers events per second.
+fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path) -> f64 {
+    let state = RocksState::open(folder, &RocksMemory::new(256 << 20)).unwrap();
     let settings = FoldSettings {
         shards: 1,
         rules: Rules::new(view, source),
@@ -116,7 +121,7 @@ fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path, bar
         max_quarantined_bytes: 1 << 10,
     };
     let partitions = log.partitions(&source.topic).unwrap();
-    let mut fold = Fold::open(view.clone(), state, settings.clone(), &partitions, &Told::default()).unwrap();
+    let mut fold = Fold::open(view.clone(), state.clone(), settings.clone(), &partitions, &Told::default()).unwrap();
     let mut mapper = ChunkMapper::new(view, settings.rules, 1).unwrap();
     let mut decoder = Decoder::new(source, &columns(source, std::iter::once(view.as_ref())).unwrap(), schemas(source)).unwrap();
     let mut reader = log.reader(&source.topic, &start_of(log, source)).unwrap();
@@ -150,14 +155,43 @@ fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path, bar
     lap("5 commit");
     let total = started.elapsed();
     let rate = events as f64 / total.as_secs_f64();
-    println!("one core, read to committed state: {:.2} M/s, {:.2} of the bare read", rate / 1e6, rate / bare_rate);
+    let mut groups = 0u64;
+    state
+        .scan(Space::Groups, &[], None, &mut |_, _| {
+            groups += 1;
+            true
+        })
+        .unwrap();
+    println!("one core, read to committed state: {:.2} M/s; {groups} groups", rate / 1e6);
     let without_read = (total - spent["1 read"]).as_secs_f64();
     println!("one core, decode to committed state: {:.2} M/s", events as f64 / without_read / 1e6);
     for (stage, time) in spent {
         let share = time.as_secs_f64() / total.as_secs_f64();
         println!("  {:34} {:5.0} ns/event {:4.0} %", &stage[2..], time.as_nanos() as f64 / events as f64, share * 100.0);
     }
+    rate
 }
+
+/// The same view over ten times the history, so that it has millions of groups of state; and a view whose every post is in a group of its own.
+fn many_keys(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path, rate: f64) {
+    let events = setting("MANY", 20_000_000);
+    let long = Source { topic: "many_keys".into(), ..source.clone() };
+    log.create_topic(&long.topic, long.partitions).unwrap();
+    println!("the same over 60 hours, {events} posts:");
+    fill(log, &long, events, 60);
+    let schema = arrow_schema(&source.schema_json).unwrap();
+    // All of it stays: no window closes for late events.
+    let sql = view.sql.replace("'1 day'", "'30 days'");
+    let kept = View::plan(&sql, "many_keys", &BTreeMap::from([(source.name.clone(), schema.clone())])).unwrap();
+    assert_ne!(kept.options.accept_late_us, view.options.accept_late_us);
+    println!("  {:.2} of the rate over 6 hours", one_core(log, &long, &Arc::new(kept), &folder.join("many-keys")) / rate);
+    let view = View::plan(EACH, "each", &BTreeMap::from([(source.name.clone(), schema)])).unwrap();
+    println!("a group for each post of 6 hours:");
+    one_core(log, source, &Arc::new(view), &folder.join("each"));
+}
+
+const EACH: &str = "CREATE MATERIALIZED VIEW each WITH (partition_key = 'key', unbounded = true) AS
+SELECT tweetid AS key, count(*) AS posts FROM tweets GROUP BY key";
 
 struct Site {
     worker: Arc<Worker>,
