@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use refold_cassandra::{CassandraSettings, CassandraStore};
-use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::run::RunSettings;
@@ -102,7 +101,7 @@ fn replay(site: &Site, store: Arc<dyn Store>, what: &str) -> Running {
     let mut schemas = StaticSchemas::default();
     schemas.add_with_id(1, &source.schema_json).unwrap();
     let sources = BTreeMap::from([(source.name.clone(), source.clone())]);
-    let changes = Arc::new(LocalFeed::default());
+    let changes = Arc::new(site.log().feed());
     let ports = Ports { log: log.clone(), store, changes, catalogue, schemas: Arc::new(schemas), sources, clock };
     let state = tempfile::tempdir().unwrap();
     let figures = Figures::start(site);
