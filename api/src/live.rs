@@ -289,7 +289,8 @@ pub struct Pointers(Mutex<HashMap<String, (Instant, Option<Version>)>>);
 
 impl Pointers {
     fn active(&self, state: &ApiState, view: &str) -> Result<Option<Version>, CatalogueError> {
-        let mut asked = self.0.lock();
+        // Who comes while another asks is answered at its next look: streams are many, and must not wait in a line for a catalogue that is slow.
+        let Some(mut asked) = self.0.try_lock() else { return Ok(None) };
         if let Some((_, version)) = asked.get(view).filter(|(at, _)| at.elapsed() < LOOK_EVERY) {
             return Ok(*version);
         }
