@@ -32,6 +32,10 @@ const REFUSED_SHOWN: usize = 100;
 const DROPPED_BYTES: usize = 256 << 20;
 const DROP_FOR: Duration = Duration::from_secs(10);
 
+/// How long a body may take, and how long may pass without any more of it: who sends slower would keep others out.
+const BODY_FOR: Duration = Duration::from_secs(120);
+const NEXT_CHUNK_FOR: Duration = Duration::from_secs(15);
+
 /// One line or record that was not taken.
 struct Refused {
     number: u64,
@@ -90,11 +94,13 @@ fn is_records(headers: &HeaderMap) -> Result<bool, Problem> {
 async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut kept, mut read) = (BytesMut::new(), 0);
-    let deadline = tokio::time::Instant::now() + DROP_FOR;
+    let begun = tokio::time::Instant::now();
     while read <= max_bytes.saturating_add(DROPPED_BYTES) {
-        let next = if read <= max_bytes { Ok(chunks.next().await) } else { tokio::time::timeout_at(deadline, chunks.next()).await };
-        let chunk = match next {
+        let is_kept = read <= max_bytes;
+        let until = if is_kept { (begun + BODY_FOR).min(tokio::time::Instant::now() + NEXT_CHUNK_FOR) } else { begun + DROP_FOR };
+        let chunk = match tokio::time::timeout_at(until, chunks.next()).await {
             Ok(Some(chunk)) => chunk.map_err(|error| Problem::body(format!("the body was not received whole: {error}")))?,
+            Err(_) if is_kept => return Err(too_slow(read)),
             Ok(None) | Err(_) => break,
         };
         read += chunk.len();
@@ -108,6 +114,15 @@ async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     }
     let detail = format!("the body has more than {max_bytes} bytes; send it in parts");
     Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail).with("max_body_bytes", max_bytes))
+}
+
+fn too_slow(read: usize) -> Problem {
+    let detail = format!(
+        "the body came too slowly: {read} bytes of it in {} s, or nothing for {} s; send it in parts",
+        BODY_FOR.as_secs(),
+        NEXT_CHUNK_FOR.as_secs()
+    );
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly", detail)
 }
 
 fn take_lines(state: &ApiState, intake: &Arc<Intake>, body: &[u8]) -> Result<Value, Problem> {

@@ -37,6 +37,9 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
             reasons.push(format!("view {view}: version {} failed: {error}", active.version));
         }
         let run = running.iter().find(|run| run.view == view && run.version == Some(active.version));
+        if let Some(RunStatus { unable: Some(error), .. }) = run {
+            reasons.push(format!("view {view}: version {} cannot be run here: {error}", active.version));
+        }
         if let Some(RunStatus { store_error: Some(error), .. }) = run {
             reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
         }

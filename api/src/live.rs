@@ -28,7 +28,7 @@ use refold_processor::store::catalogue::CatalogueError;
 use refold_processor::table::{Epoch, Table, Version};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::problem::Problem;
 use crate::rows::{Target, page, target};
@@ -54,12 +54,18 @@ pub async fn follow(
     if let Some((name, _)) = parameters.iter().find(|(name, _)| NOT_HERE.contains(&name.as_str())) {
         return Err(Problem::parameter(format!("parameter {name} has no meaning here: all changes of the partition are followed")));
     }
+    let most = state.0.settings.live_streams;
+    let permit = state.0.streams.clone().try_acquire_owned().map_err(|_| {
+        Problem::away(format!(
+            "{most} streams of changes are open, as many as the setting live_streams allows; read /rows, or try again later"
+        ))
+    })?;
     let wanted = Wanted { is_pinned: parameters.iter().any(|(name, _)| name == "version"), state, view, parameters };
     // The first one here, so that what cannot be followed is answered as a problem.
     let following = wanted.clone().begin().await?;
     let (sender, mut events) = mpsc::channel(WAITING_EVENTS);
     tokio::spawn(async move {
-        let _counted = Counted::new(&wanted.state);
+        let _counted = Counted::new(&wanted.state, permit);
         let closing = wanted.state.0.closing.subscribe();
         // It only ends before its time when nobody reads any more.
         let _ = Streaming { wanted, sender, closing }.run(following).await;
@@ -69,18 +75,21 @@ pub async fn follow(
 }
 
 /// An open stream, as metrics have it.
-struct Counted(ApiState);
+struct Counted {
+    state: ApiState,
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Counted {
-    fn new(state: &ApiState) -> Counted {
+    fn new(state: &ApiState, permit: OwnedSemaphorePermit) -> Counted {
         state.0.http.streams(1);
-        Counted(state.clone())
+        Counted { state: state.clone(), _permit: permit }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.http.streams(-1);
+        self.state.0.http.streams(-1);
     }
 }
 

@@ -123,6 +123,8 @@ pub struct ApiSettings {
     pub max_body_bytes: usize,
     /// How many bodies of events may be in memory at once; further ones wait on their connection.
     pub ingest_requests: usize,
+    /// How many streams of changes may be open at once.
+    pub live_streams: usize,
     /// Rows of a page when the reader names no limit.
     pub rows_default: usize,
     /// The greatest limit a reader may name.
@@ -131,7 +133,14 @@ pub struct ApiSettings {
 
 impl Default for ApiSettings {
     fn default() -> Self {
-        ApiSettings { admin: Admin::Closed, max_body_bytes: 16 << 20, ingest_requests: 8, rows_default: 100, rows_max: 10_000 }
+        ApiSettings {
+            admin: Admin::Closed,
+            max_body_bytes: 16 << 20,
+            ingest_requests: 8,
+            live_streams: 1_000,
+            rows_default: 100,
+            rows_max: 10_000,
+        }
     }
 }
 
@@ -163,6 +172,8 @@ pub(crate) struct Inner {
     pub settings: ApiSettings,
     pub intakes: BTreeMap<String, Arc<Intake>>,
     pub ingest: Arc<Semaphore>,
+    /// One for each stream of changes that may be open.
+    pub streams: Arc<Semaphore>,
     pub http: HttpMetrics,
     pub seen: Seen,
     pub rates: Rates,
@@ -189,11 +200,13 @@ impl ApiState {
             intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder }));
         }
         let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
+        let streams = Arc::new(Semaphore::new(settings.live_streams));
         Ok(ApiState(Arc::new(Inner {
             ports,
             settings,
             intakes,
             ingest,
+            streams,
             http: HttpMetrics::new(),
             seen: Seen::default(),
             rates: Rates::default(),

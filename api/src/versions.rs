@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use refold_processor::decode::arrow_schema;
 use refold_processor::source::Sources;
 use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord};
@@ -26,7 +26,16 @@ impl Planner {
         for (name, source) in sources {
             let invalid = |message: String| ApiError::Schema { source_name: name.clone(), message };
             let schema = arrow_schema(&source.schema_json).map_err(|error| invalid(error.to_string()))?;
-            if schema.column_with_name(&source.event_time).is_none() {
+            let event_time = schema.column_with_name(&source.event_time).map(|(_, field)| field.data_type());
+            if let Some(other) = event_time.filter(|found| !matches!(found, DataType::Timestamp(..))) {
+                let message = format!(
+                    "event_time is {}, which is of type {other} and no time; declare it in schema {} with the logicalType timestamp-millis or \
+                     timestamp-micros",
+                    source.event_time, source.schema_name
+                );
+                return Err(invalid(message));
+            }
+            if event_time.is_none() {
                 let fields: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 let message = format!(
                     "event_time is {}, which is no field of schema {}; there are: {}",

@@ -155,6 +155,8 @@ fn newest_closed_us(window: &WindowSpec, watermark_us: i64) -> Option<i64> {
 }
 
 fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: Option<&Progress>) -> Value {
+    let unable = run.and_then(|run| run.unable.as_deref());
+    let run = run.filter(|run| run.unable.is_none());
     let error = match &record.state {
         VersionState::Failed { error } => Some(error.as_str()),
         _ => None,
@@ -170,6 +172,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
     put("changed_by", record.changed_by.clone().into());
     put("error", error.into());
     put("running", run.is_some().into());
+    put("unable", unable.into());
     put("positions", progress.map_or(Value::Null, |progress| cut(&progress.visible)));
     put("watermark", micros(progress.and_then(|progress| progress.watermark_us)));
     match (run, progress) {

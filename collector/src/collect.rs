@@ -64,42 +64,53 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
             return Ok(collection.report.totals());
         }
     }
-    // Whether what is kept is behind `progress`.
-    let mut behind = false;
-    while !collection.stop.is_stopped() {
-        match source.next(collection.batch_events, WAIT)? {
-            Pull::Events { records, bad, resume } => {
-                collection.take(&name, records.len(), &bad)?;
-                if !records.is_empty() {
-                    let Some(ends) = collection.patiently(|| collection.sink.ends())? else { break };
-                    let intent = Intent { ends, events: records.len() as u64 };
-                    if resumable {
-                        progress.intent = Some(intent.clone());
-                        collection.resume.save(&name, &progress)?;
-                    }
-                    if !collection.append(records, &intent)? {
-                        return Ok(collection.report.totals());
-                    }
-                }
-                // The acknowledgement is kept with the next announcement, or as soon as there is nothing to do.
-                progress = Progress { point: Some(resume), intent: None };
-                behind = resumable;
-            }
-            Pull::Idle if behind => {
-                collection.resume.save(&name, &progress)?;
-                behind = false;
-            }
-            Pull::Idle => {}
-            Pull::End => break,
-        }
+    let mut kept = Kept { progress, is_behind: false };
+    let collected = collection.collect_batches(source, &name, resumable, &mut kept);
+    // Also when the source failed: what is acknowledged must not be looked for, or be appended again where it cannot be.
+    if kept.is_behind {
+        collection.resume.save(&name, &kept.progress)?;
     }
-    if behind {
-        collection.resume.save(&name, &progress)?;
-    }
-    Ok(collection.report.totals())
+    collected.map(|()| collection.report.totals())
+}
+
+/// How far collecting is, and whether what is kept of it is behind.
+struct Kept {
+    progress: Progress,
+    is_behind: bool,
 }
 
 impl Collection<'_> {
+    fn collect_batches(&mut self, source: &mut dyn EventSource, name: &str, resumable: bool, kept: &mut Kept) -> Result<(), CollectError> {
+        while !self.stop.is_stopped() {
+            match source.next(self.batch_events, WAIT)? {
+                Pull::Events { records, bad, resume } => {
+                    self.take(name, records.len(), &bad)?;
+                    if !records.is_empty() {
+                        let Some(ends) = self.patiently(|| self.sink.ends())? else { return Ok(()) };
+                        let intent = Intent { ends, events: records.len() as u64 };
+                        if resumable {
+                            kept.progress.intent = Some(intent.clone());
+                            self.resume.save(name, &kept.progress)?;
+                            kept.is_behind = false;
+                        }
+                        if !self.append(records, &intent)? {
+                            return Ok(());
+                        }
+                    }
+                    // The acknowledgement is kept with the next announcement, or as soon as there is nothing to do.
+                    *kept = Kept { progress: Progress { point: Some(resume), intent: None }, is_behind: resumable };
+                }
+                Pull::Idle if kept.is_behind => {
+                    self.resume.save(name, &kept.progress)?;
+                    kept.is_behind = false;
+                }
+                Pull::Idle => {}
+                Pull::End => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the events of an announced batch again, and appends those that the log does not have. `false`: told to stop before; what is kept
     /// still announces the batch.
     fn finish_interrupted(

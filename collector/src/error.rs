@@ -33,6 +33,14 @@ pub enum CollectError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// Another collector of the same source is running with the same resume point.
+    #[error("another collector of {name} is running with the resume points in {}; stop it, or give this one a folder of its own with --data", folder.display())]
+    Taken {
+        /// The source.
+        name: String,
+        /// Where resume points are.
+        folder: std::path::PathBuf,
+    },
     /// A kept resume point cannot be understood.
     #[error("the resume point of {name} is not valid: {reason}; to read the source from its start, collect with --restart")]
     Resume {

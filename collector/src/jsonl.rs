@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -87,6 +88,12 @@ impl JsonLines {
     /// When it cannot be opened, or is no valid beginning of a compressed one.
     pub fn file(path: &Path, format: LineFormat) -> Result<JsonLines, CollectError> {
         let read_error = |error| CollectError::Read { name: path.display().to_string(), error };
+        // What was read of a pipe is gone: neither is its beginning looked at, nor is it begun again.
+        if path.metadata().map_err(read_error)?.file_type().is_fifo() {
+            let name = format!("jsonl:{} into {}", path.display(), format.encoder.source());
+            let path = path.to_path_buf();
+            return Ok(JsonLines { name, ..JsonLines::opened_stream(move || Ok(Box::new(File::open(path)?)), format) });
+        }
         let path = path.canonicalize().map_err(read_error)?;
         let head = Head::read(&path, HEAD_BYTES).map_err(read_error)?;
         let input = File::open(&path).and_then(|file| decompressed(Box::new(file))).map_err(read_error)?;
@@ -96,9 +103,14 @@ impl JsonLines {
 
     /// Reads a stream that cannot be read again, such as standard input.
     pub fn stream(input: impl Read + Send + 'static, format: LineFormat) -> JsonLines {
+        JsonLines::opened_stream(move || Ok(Box::new(input)), format)
+    }
+
+    fn opened_stream(open: impl FnOnce() -> std::io::Result<Box<dyn Read + Send>> + Send + 'static, format: LineFormat) -> JsonLines {
         let (send, chunks) = sync_channel(2);
         std::thread::spawn(move || {
-            let mut input = match decompressed(Box::new(input)) {
+            // Opened here: a pipe waits for who writes to it.
+            let mut input = match open().and_then(decompressed) {
                 Ok(input) => input,
                 Err(error) => return drop(send.send(Err(error))),
             };
@@ -210,6 +222,8 @@ impl EventSource for JsonLines {
         let (mut records, mut bad) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let before = self.lines.position();
+        // A file that is still being written may end within a line: a later run reads that line again, whole.
+        let mut whole_to = None;
         while records.len() + bad.len() < max && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
                 // What a stream has brought goes on its way at once; a file is read on until the batch is full.
@@ -219,10 +233,14 @@ impl EventSource for JsonLines {
                 }
                 continue;
             };
+            if !line.is_ended && self.path.is_some() {
+                whole_to = Some(line.begin);
+            }
             match line.content {
                 Ok(text) if text.trim_ascii().is_empty() => {}
                 Ok(text) => match self.format.record(text, line.number) {
                     Ok(record) => {
+                        whole_to = None;
                         bytes += record.value.len();
                         records.push(record);
                     }
@@ -239,6 +257,7 @@ impl EventSource for JsonLines {
                 None => Ok(Pull::Idle),
             };
         }
+        let (offset, lines) = whole_to.map_or((offset, lines), |begin| (begin, lines - 1));
         let point = Point { head: self.head.clone(), offset, lines };
         let resume =
             serde_json::to_string(&point).map_err(|error| CollectError::Resume { name: self.name.clone(), reason: error.to_string() })?;

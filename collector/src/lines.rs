@@ -9,8 +9,12 @@ use crate::event_source::{BadReason, Refused};
 pub(crate) struct Line<'b> {
     /// From 1.
     pub number: u64,
+    /// The offset of its first byte.
+    pub begin: u64,
     /// The offset of the byte after it, its line end included.
     pub end: u64,
+    /// Whether it has a line end: only the last one may have none.
+    pub is_ended: bool,
     /// Without its line end; a line that is too long is refused with how it begins.
     pub content: Result<&'b [u8], (Refused, Vec<u8>)>,
 }
@@ -84,6 +88,7 @@ impl Lines {
         let (from, skipped) = (self.start, self.skipping.take());
         self.start = next;
         self.scanned = next;
+        let begin = self.offset;
         self.offset += (next - from) as u64 + skipped.as_ref().map_or(0, |skipped| skipped.bytes);
         self.lines += 1;
         let bytes = self.buffer.get(from..line_end)?;
@@ -93,7 +98,7 @@ impl Lines {
             None => Err((self.too_long(), beginning(bytes).to_vec())),
             Some(skipped) => Err((self.too_long(), skipped.begins)),
         };
-        Some(Line { number: self.lines, end: self.offset, content })
+        Some(Line { number: self.lines, begin, end: self.offset, is_ended: found.is_some(), content })
     }
 
     fn skip_what_is_here(&mut self) {

@@ -4,10 +4,11 @@
 //! where in the log to look, and how many events of the source to look for. The announcement of a batch and the acknowledgement of the one before it are
 //! one write.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use refold_processor::position::Cut;
 use serde::{Deserialize, Serialize};
 
@@ -46,16 +47,17 @@ pub trait ResumeStore: Send + Sync {
     fn save(&self, name: &str, progress: &Progress) -> Result<(), CollectError>;
 }
 
-/// A folder with a file for each source.
-#[derive(Clone, Debug)]
+/// A folder with a file for each source. Whoever has loaded the progress of a source has it alone, until this is dropped.
+#[derive(Debug)]
 pub struct ResumeFolder {
     folder: PathBuf,
+    locks: Mutex<Vec<File>>,
 }
 
 impl ResumeFolder {
     /// Keeps progress in `folder`, which is made when there is something to keep.
     pub fn new(folder: &Path) -> Self {
-        ResumeFolder { folder: folder.to_path_buf() }
+        ResumeFolder { folder: folder.to_path_buf(), locks: Mutex::default() }
     }
 
     /// Forgets a source: it will be read from its start.
@@ -73,6 +75,23 @@ impl ResumeFolder {
     fn file(&self, name: &str) -> PathBuf {
         let readable: String = name.chars().take(60).map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
         self.folder.join(format!("{readable}-{:016x}.json", xxhash_rust::xxh3::xxh3_64(name.as_bytes())))
+    }
+
+    /// Keeps others from collecting the same source with the same progress.
+    fn lock(&self, name: &str) -> Result<(), CollectError> {
+        let path = self.file(name).with_extension("lock");
+        let open = || File::options().create(true).append(true).open(&path);
+        let opened = match open() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::create_dir_all(&self.folder).and_then(|()| open()),
+            opened => opened,
+        };
+        let file = opened.map_err(|error| self.kept(name, error))?;
+        match file.try_lock() {
+            Ok(()) => self.locks.lock().push(file),
+            Err(TryLockError::WouldBlock) => return Err(CollectError::Taken { name: name.to_owned(), folder: self.folder.clone() }),
+            Err(TryLockError::Error(error)) => return Err(self.kept(name, error)),
+        }
+        Ok(())
     }
 
     fn kept(&self, name: &str, error: std::io::Error) -> CollectError {
@@ -102,6 +121,7 @@ impl ResumeFolder {
 
 impl ResumeStore for ResumeFolder {
     fn load(&self, name: &str) -> Result<Progress, CollectError> {
+        self.lock(name)?;
         match fs::read(self.file(name)) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| CollectError::Resume {
                 name: name.to_string(),
@@ -135,10 +155,13 @@ mod tests {
         ResumeFolder::new(&path).save("jsonl:/a/b?c", &progress).unwrap();
         let store = ResumeFolder::new(&path);
         assert_eq!(store.load("jsonl:/a/b?c").unwrap(), progress);
+        let taken = ResumeFolder::new(&path).load("jsonl:/a/b?c").unwrap_err().to_string();
+        assert!(taken.contains("another collector") && taken.contains("--data"), "{taken}");
         assert_eq!(store.load("jsonl:/a/b-c").unwrap(), Progress::default());
         store.forget("jsonl:/a/b?c").unwrap();
         store.forget("jsonl:/a/b?c").unwrap();
-        assert_eq!(store.load("jsonl:/a/b?c").unwrap(), Progress::default());
+        drop(store);
+        assert_eq!(ResumeFolder::new(&path).load("jsonl:/a/b?c").unwrap(), Progress::default());
     }
 
     #[test]

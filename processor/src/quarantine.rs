@@ -34,13 +34,15 @@ pub enum Reason {
     TooLate,
     /// Acceptable in its partition's order, but the state of its window is dropped. The one verdict that a replay would not repeat.
     LateAfterIdle,
+    /// A group that the event belongs to has a longer key than stores take.
+    KeyTooLong,
     /// An expression of the view failed on this event.
     Evaluation,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Tombstone,
         Reason::Truncated,
         Reason::TrailingBytes,
@@ -54,6 +56,7 @@ impl Reason {
         Reason::FromTheFuture,
         Reason::TooLate,
         Reason::LateAfterIdle,
+        Reason::KeyTooLong,
         Reason::Evaluation,
     ];
 
@@ -78,6 +81,7 @@ impl Reason {
             Reason::FromTheFuture => "from_the_future",
             Reason::TooLate => "too_late",
             Reason::LateAfterIdle => "late_after_idle",
+            Reason::KeyTooLong => "key_too_long",
             Reason::Evaluation => "evaluation",
         }
     }

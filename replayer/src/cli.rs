@@ -124,6 +124,9 @@ Examples:
 /// `refold up`
 #[derive(Debug, Args)]
 pub struct Up {
+    /// Reads the source from its start, and appends everything again
+    #[arg(long)]
+    pub restart: bool,
     /// Prints what it listens on as JSON
     #[arg(long)]
     pub json: bool,

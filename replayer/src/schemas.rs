@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::RwLock;
-use refold_processor::decode::{SchemaError, SchemaFolder, SchemaLookup, derived_id, rabin_fingerprint};
+use refold_processor::decode::{Fingerprints, SchemaError, SchemaFolder, SchemaLookup, derived_id};
 use refold_processor::store::catalogue::Catalogue;
 
 /// Looks schemas up in the catalogue, where they stay for as long as the log, and then in the folder of declared ones.
@@ -16,7 +16,7 @@ pub struct KnownSchemas {
 #[derive(Default)]
 struct Known {
     by_id: HashMap<u32, String>,
-    by_fingerprint: HashMap<u64, String>,
+    by_fingerprint: Fingerprints,
 }
 
 impl KnownSchemas {
@@ -34,9 +34,8 @@ impl KnownSchemas {
             if let Ok(derived) = derived_id(&json) {
                 known.by_id.entry(derived).or_insert_with(|| json.clone());
             }
-            if let Ok(fingerprint) = rabin_fingerprint(&json) {
-                known.by_fingerprint.insert(fingerprint, json.clone());
-            }
+            // What is in the catalogue was a schema when it was registered.
+            let _ = known.by_fingerprint.add(&json);
             known.by_id.insert(id, json);
         }
         Ok(())
@@ -60,7 +59,7 @@ impl SchemaLookup for KnownSchemas {
     }
 
     fn by_fingerprint(&self, fingerprint: u64) -> Result<Option<String>, SchemaError> {
-        match self.find(|known| known.by_fingerprint.get(&fingerprint).cloned())? {
+        match self.find(|known| known.by_fingerprint.get(fingerprint))? {
             Some(found) => Ok(Some(found)),
             None => self.folder.by_fingerprint(fingerprint),
         }

@@ -119,6 +119,7 @@ fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path) -> 
         quiet: QUIET,
         pane_cache_bytes: 64 << 20,
         max_quarantined_bytes: 1 << 10,
+        most_rows: usize::MAX,
     };
     let partitions = log.partitions(&source.topic).unwrap();
     let mut fold = Fold::open(view.clone(), state.clone(), settings.clone(), &partitions, &Told::default()).unwrap();

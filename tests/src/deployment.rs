@@ -54,6 +54,11 @@ impl Deployment {
         Deployment { brokers: kafka.brokers(), nodes, keyspace: name.to_owned(), folder, application }
     }
 
+    /// Its keyspace.
+    pub fn keyspace(&self) -> &str {
+        &self.keyspace
+    }
+
     /// The folder of its declarations.
     pub fn schemas(&self) -> PathBuf {
         self.folder.path().join("schemas")

@@ -45,7 +45,7 @@ const COUNTERS: [Figure<u64>; 4] = [
     ("refold_rows_written_total", "Rows written to the view store since the version was started in this process.", |run| run.rows_written),
 ];
 
-const GAUGES: [Figure<i64>; 8] = [
+const GAUGES: [Figure<i64>; 7] = [
     ("refold_lag_events", "Events between the committed positions and the ends of the log.", |run| run.lag as i64),
     ("refold_unwritten_events", "Events folded in whose rows are not all known to be in the view store.", |run| {
         run.unwritten_events as i64
@@ -53,7 +53,6 @@ const GAUGES: [Figure<i64>; 8] = [
     ("refold_state_bytes", "The size of the state, on disk and in write buffers.", |run| run.state_bytes as i64),
     ("refold_queued_rows", "Rows in memory that wait to be written.", |run| run.queued_rows as i64),
     ("refold_version_live", "1 when rows are written at every commit, 0 while the version is being built.", |run| i64::from(run.live)),
-    ("refold_version_failed", "1 when the version stopped for good.", |run| i64::from(run.failed.is_some())),
     ("refold_source_away", "1 while events wait because the log or the schemas are away.", |run| i64::from(run.source_error.is_some())),
     ("refold_store_refusing", "1 while rows wait because the view store refuses them.", |run| i64::from(run.store_error.is_some())),
 ];
@@ -68,8 +67,14 @@ const STEP_DURATION: &str = "refold_step_duration_seconds";
 /// All figures of versions.
 pub fn gathered(runs: &[RunStatus], catalogued: &[Catalogued], now_ms: i64) -> prometheus::Result<Vec<MetricFamily>> {
     let registry = Registry::new();
-    let versioned: Vec<(&RunStatus, String)> =
-        runs.iter().filter_map(|run| run.version.map(|version| (run, version.0.to_string()))).collect();
+    let named = runs.iter().filter_map(|run| run.version.map(|version| (run, version.0.to_string())));
+    let (versioned, unable): (Vec<(&RunStatus, String)>, Vec<_>) = named.partition(|(run, _)| run.unable.is_none());
+    let unable_help = "1 while the version cannot be run here, which is tried again.";
+    let is_unable = IntGaugeVec::new(Opts::new("refold_version_unable", unable_help), &["view", "version"])?;
+    registry.register(Box::new(is_unable.clone()))?;
+    for (run, version) in versioned.iter().chain(&unable) {
+        is_unable.with_label_values(&[run.view.as_str(), version]).set(i64::from(run.unable.is_some()));
+    }
     of_versions(&registry, &versioned, now_ms)?;
     of_parts(&registry, &versioned, now_ms)?;
     let active = IntGaugeVec::new(Opts::new("refold_active_version", "The version that readers are sent to."), &["view"])?;

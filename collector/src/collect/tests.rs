@@ -22,10 +22,13 @@ struct Faults {
 }
 
 impl Faults {
-    /// Counts a step; true when it is the one that fails.
+    /// Counts a step; true when it is the one that fails, or, unless something is only away, comes after it.
     fn step(&mut self) -> bool {
         self.steps += 1;
-        Some(self.steps - 1) == self.fail_at
+        match self.away {
+            true => Some(self.steps - 1) == self.fail_at,
+            false => self.fail_at.is_some_and(|at| self.steps > at),
+        }
     }
 }
 
@@ -264,6 +267,71 @@ fn a_log_that_was_away_gets_what_it_has_not_got() {
         run(&mut Numbers::new(17, 4), &log, &resume, &Stop::new()).unwrap();
         assert_eq!(sorted(log.contents()), sorted(expected(17)), "away at step {step}");
     }
+}
+
+/// A log that cannot be searched, as that behind a server.
+struct Unsearchable(MemoryLog);
+
+impl Sink for Unsearchable {
+    fn ends(&self) -> Result<Option<Cut>, CollectError> {
+        Ok(None)
+    }
+
+    fn append(&self, records: Vec<NewRecord>) -> Result<(), CollectError> {
+        self.0.append("t", records).map(drop).map_err(|error| CollectError::Log { topic: "t".into(), error })
+    }
+
+    fn since(&self, _: &Cut, _: &mut dyn FnMut(&[u8])) -> Result<(), CollectError> {
+        panic!("there is nothing to search")
+    }
+}
+
+/// Fails after some pulls.
+struct Failing(Numbers, usize);
+
+impl EventSource for Failing {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn is_resumable(&self) -> bool {
+        true
+    }
+
+    fn resume(&mut self, point: &str, again: u64) -> Result<(), CollectError> {
+        self.0.resume(point, again)
+    }
+
+    fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
+        let Some(left) = self.1.checked_sub(1) else {
+            return Err(CollectError::Read { name: self.name(), error: std::io::Error::other("damaged") });
+        };
+        self.1 = left;
+        self.0.next(max, wait)
+    }
+}
+
+#[test]
+fn what_came_before_a_source_failed_is_not_appended_again() {
+    let (log, resume) = stand();
+    let sink = Unsearchable(log.clone());
+    let run = |source: &mut dyn EventSource| {
+        let collection = Collection {
+            sink: &sink,
+            resume: &resume,
+            bad_lines: &mut Kept(Vec::new()),
+            report: &Report::new(),
+            batch_events: 5,
+            retry_pause: Duration::ZERO,
+            stop: &Stop::new(),
+        };
+        collect(source, collection)
+    };
+    for pulls in 0..4 {
+        run(&mut Failing(Numbers::new(60, 4), pulls)).expect_err("the source fails");
+    }
+    run(&mut Numbers::new(60, 4)).unwrap();
+    assert_eq!(log.contents(), expected(60));
 }
 
 #[test]

@@ -70,6 +70,8 @@ fn every_type_is_read_back() {
     assert_eq!(round_trip("\"float\"", json!(1.5)), Avro::Float(1.5));
     assert_eq!(round_trip("\"double\"", json!(1e300)), Avro::Double(1e300));
     assert_eq!(round_trip("\"double\"", json!("-Infinity")), Avro::Double(f64::NEG_INFINITY));
+    assert_eq!(round_trip("\"float\"", json!("Infinity")), Avro::Float(f32::INFINITY));
+    assert_eq!(refused("\"float\"", json!(1e300)).reason, BadReason::OutOfRange);
     assert_eq!(round_trip("\"string\"", json!("ř#語😂")), Avro::String("ř#語😂".into()));
     assert_eq!(round_trip("\"bytes\"", json!("AP8=")), Avro::Bytes(vec![0, 255]));
     assert_eq!(round_trip(r#"{"type":"fixed","name":"x","size":2}"#, json!("AP8=")), Avro::Fixed(2, vec![0, 255]));
@@ -111,6 +113,9 @@ fn decimals_are_exact_or_refused() {
     assert_eq!(unscaled(round_trip(&fixed, json!("-1"))), (-100_i32).to_be_bytes());
     assert_eq!(refused(bytes, json!("0.001")).reason, BadReason::OutOfRange);
     let rounded = refused(bytes, json!(12_345_678_901_234.567));
+    assert!(rounded.detail.contains("write it as text"), "{rounded}");
+    let long: serde_json::Value = serde_json::from_str("100000000000000000000001").unwrap();
+    let rounded = refused(&bytes.replace("20", "30"), long);
     assert!(rounded.detail.contains("write it as text"), "{rounded}");
 }
 

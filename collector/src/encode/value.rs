@@ -76,8 +76,9 @@ impl Writer<'_> {
             Node::Int => integer(json, i64::from(i32::MIN)..=i64::from(i32::MAX)).map(|value| write_long(value, out)),
             Node::Long => integer(json, i64::MIN..=i64::MAX).map(|value| write_long(value, out)),
             Node::Float => {
-                let value = double(json)? as f32;
-                if value.is_infinite() {
+                let exact = double(json)?;
+                let value = exact as f32;
+                if value.is_infinite() && exact.is_finite() {
                     return Err(Refused::new(BadReason::OutOfRange, format!("{json} is too large for a float")));
                 }
                 out.extend_from_slice(&value.to_le_bytes());
@@ -343,7 +344,9 @@ fn write_decimal(json: &Value, (precision, scale): (usize, usize), fixed: Option
         Value::Number(number) => {
             let text = number.to_string();
             let digits = text.split(['e', 'E']).next().unwrap_or("").bytes().filter(u8::is_ascii_digit).count();
-            if number.is_f64() && digits > DOUBLE_DIGITS {
+            // A whole number that is longer than 64 bits was rounded when it was read, whatever few digits are left of it.
+            let is_long = number.as_f64().is_some_and(|value| value.abs() >= 1e15);
+            if number.is_f64() && (digits > DOUBLE_DIGITS || is_long) {
                 let message = format!("{text} has more digits than a JSON number keeps; write it as text");
                 return Err(Refused::new(BadReason::OutOfRange, message));
             }

@@ -130,6 +130,43 @@ fn a_long_line_is_skipped_and_resuming_never_begins_inside_one() {
 }
 
 #[test]
+fn a_line_that_is_still_being_written_is_read_whole_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = "{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n";
+    for cut in 9..whole.len() {
+        let path = write(&folder, &whole.as_bytes()[..cut]);
+        let (mut values, _, points) = drain(&mut JsonLines::file(&path, format()).unwrap(), 100);
+        write(&folder, whole.as_bytes());
+        let mut source = JsonLines::file(&path, format()).unwrap();
+        // What is known of the file's beginning was read when it was shorter.
+        source.resume(&points.last().unwrap().2, 0).unwrap();
+        let (more, bad, _) = drain(&mut source, 100);
+        values.extend(more);
+        assert_eq!((values, bad.len()), (numbers(0..3), 0), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_named_pipe_is_read_from_its_first_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut source = JsonLines::file(&path, format()).unwrap();
+    assert!(!source.is_resumable());
+    let writing = std::thread::spawn(move || std::fs::write(path, text()).unwrap());
+    let mut values = Vec::new();
+    loop {
+        match source.next(100, Duration::from_secs(20)).unwrap() {
+            Pull::Events { records, .. } => values.extend(records.into_iter().map(|record| record.value)),
+            Pull::Idle => panic!("somebody writes"),
+            Pull::End => break,
+        }
+    }
+    writing.join().unwrap();
+    assert_eq!(values, numbers(0..10));
+}
+
+#[test]
 fn a_damaged_archive_yields_what_is_before_the_damage_and_then_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let text: String = (0..200_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();

@@ -110,10 +110,10 @@ fn of_pool(error: &ConnectionPoolError) -> Trouble {
         return Trouble::Away;
     };
     match setup.get_error() {
+        // It could not look the password up: whose nodes are away, or overloaded.
+        ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) if text.contains("Unable to perform") => Trouble::Away,
         ConnectionSetupRequestErrorKind::MissingAuthentication
-        | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::Unauthorized | DbError::ProtocolError, _) => {
-            Trouble::Broken
-        }
+        | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::ProtocolError, _) => Trouble::Broken,
         _ => Trouble::Away,
     }
 }
@@ -124,7 +124,9 @@ fn of_attempt(error: &RequestAttemptError) -> Trouble {
         RequestAttemptError::UnableToAllocStreamId => Trouble::Overload,
         RequestAttemptError::DbError(error, text) => match error {
             DbError::Overloaded | DbError::WriteTimeout { .. } | DbError::RateLimitReached { .. } => Trouble::Overload,
-            DbError::Unavailable { .. }
+            // It could not look permissions up, or lacks one that can be granted any time: nothing that rows should be given up for.
+            DbError::Unauthorized
+            | DbError::Unavailable { .. }
             | DbError::IsBootstrapping
             | DbError::ReadTimeout { .. }
             | DbError::ReadFailure { .. }

@@ -207,8 +207,9 @@ impl CassandraSettings {
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE)
             .schema_agreement_timeout(Duration::from_millis(self.schema_timeout_ms))
-            // Names and types are the store's own affair; of the schema the driver only needs to know how keyspaces are replicated.
-            .fetch_schema_metadata(false)
+            // Names and types are the store's own affair; of the schema the driver only needs to know how the keyspace is replicated.
+            .fetch_full_schema_metadata(false)
+            .keyspaces_to_fetch([self.keyspace.clone()])
             .refresh_metadata_on_auto_schema_agreement(false)
             .default_execution_profile_handle(profile.into_handle());
         if let (Some(user), Some(password)) = (&self.user, &self.password) {

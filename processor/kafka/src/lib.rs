@@ -1,12 +1,14 @@
 //! The log port and the change feed port on Kafka, and writers' schemas from its schema registry.
 //!
-//! Positions are Refold's own: readers belong to no consumer group, and nothing is committed to Kafka. Readers see what is committed only
+//! Positions are Refold's own: readers belong to no consumer group. What is committed to Kafka as positions is for tools that watch lag, and nothing
+//! reads it back. Readers see what is committed only
 //! (`read_committed`), so the end of a partition is its last stable offset.
 
 mod append;
 mod changes;
 mod connection;
 mod errors;
+mod groups;
 mod heard;
 mod log;
 mod queue;

@@ -8,6 +8,7 @@ use refold_processor::position::{Cut, Offset, Partition};
 use crate::append::{Appender, Outgoing};
 use crate::changes::KafkaFeed;
 use crate::connection::Connection;
+use crate::groups::Groups;
 use crate::reader::KafkaReader;
 use crate::settings::KafkaSettings;
 use crate::topics;
@@ -19,6 +20,7 @@ use crate::topics;
 pub struct KafkaLog {
     connection: Arc<Connection>,
     appender: Appender,
+    groups: Groups,
 }
 
 impl KafkaLog {
@@ -28,7 +30,7 @@ impl KafkaLog {
     ///
     /// [`LogError::Broken`] when a setting or a property cannot be used.
     pub fn open(settings: KafkaSettings) -> Result<KafkaLog, LogError> {
-        Ok(KafkaLog { connection: Arc::new(Connection::open(settings)?), appender: Appender::default() })
+        Ok(KafkaLog { connection: Arc::new(Connection::open(settings)?), appender: Appender::default(), groups: Groups::default() })
     }
 
     /// The change feed on the same cluster.
@@ -78,5 +80,12 @@ impl Log for KafkaLog {
 
     fn reader(&self, topic: &str, from: &Cut) -> Result<Box<dyn LogReader>, LogError> {
         Ok(Box::new(KafkaReader::open(self.connection.clone(), topic, from)?))
+    }
+
+    fn publish_positions(&self, reader: &str, topic: &str, positions: &Cut) -> Result<(), LogError> {
+        match self.connection.settings.group_offsets {
+            true => self.groups.publish(&self.connection.settings, reader, topic, positions),
+            false => Ok(()),
+        }
     }
 }

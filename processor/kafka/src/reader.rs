@@ -201,19 +201,16 @@ impl KafkaReader {
         Ok(())
     }
 
-    /// Whether brokers answer at all: an idle connection that was lost looks like a log without news.
+    /// Whether the brokers of all partitions answer: an idle connection that was lost looks like a log without news.
     fn check_brokers(&self) -> Result<(), LogError> {
-        let Some(follow) = self.intake.follows.first() else { return Ok(()) };
-        match self.connection.bounds(&self.intake.topic, follow.partition) {
-            Ok(_) => {
-                self.heard.is_well();
-                Ok(())
-            }
-            Err(error) => {
+        for follow in &self.intake.follows {
+            if let Err(error) = self.connection.bounds(&self.intake.topic, follow.partition) {
                 self.heard.doubt();
-                Err(error)
+                return Err(error);
             }
         }
+        self.heard.is_well();
+        Ok(())
     }
 }
 

@@ -121,13 +121,13 @@ impl Registry {
         match authority {
             None => {
                 return Err(RegistryError::Settings(format!(
-                    "the schema registry's url has to start with http:// or https://, not {url:?}"
+                    "the schema registry's address has to start with http:// or https://, not {url:?}"
                 )));
             }
             // The address is told in errors.
             Some(authority) if authority.contains('@') => {
                 return Err(RegistryError::Settings(
-                    "the schema registry's url has credentials in it: use the settings username and password".to_owned(),
+                    "the schema registry's address has credentials in it: use the setting registry_auth".to_owned(),
                 ));
             }
             Some(_) => {}
@@ -217,8 +217,8 @@ impl Registry {
 
     fn not_understood(&self, answer: &Answer, path: &str) -> RegistryError {
         let hint = match answer.status {
-            401 | 403 => "; check the settings username and password",
-            404 | 405 => "; check that the setting url has the path that its API is under",
+            401 | 403 => "; check the setting registry_auth, USER:PASSWORD",
+            404 | 405 => "; check that the setting registry has the path that its API is under",
             _ => "",
         };
         self.away(format!("it answers {path} with status {}: {}{hint}", answer.status, answer.said()))
@@ -287,7 +287,7 @@ mod tests {
     fn secrets_are_not_shown() {
         assert!(!format!("{:?}", settings("http://registry")).contains("hunter2"));
         let error = Registry::new(&settings("http://user:hunter2@registry/")).err().unwrap().to_string();
-        assert!(error.contains("username and password") && !error.contains("hunter2"), "{error}");
+        assert!(error.contains("registry_auth") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

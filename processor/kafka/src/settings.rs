@@ -21,6 +21,8 @@ pub struct KafkaSettings {
     pub compression: Compression,
     /// Copies of each partition of topics that are created; without it the cluster's default.
     pub replication_factor: Option<u16>,
+    /// Whether positions are committed to consumer groups, for tools that watch lag.
+    pub group_offsets: bool,
     /// How long brokers are given to answer a question, milliseconds; then the log is away.
     pub request_timeout_ms: u64,
     /// How long an append waits for its acknowledgement, brokers that are away included, milliseconds; then the log is away.
@@ -53,6 +55,7 @@ impl Default for KafkaSettings {
             properties: BTreeMap::new(),
             compression: Compression::default(),
             replication_factor: None,
+            group_offsets: true,
             request_timeout_ms: 10_000,
             delivery_timeout_ms: 120_000,
             linger_ms: 2,
@@ -70,6 +73,7 @@ impl fmt::Debug for KafkaSettings {
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
             .field("compression", &self.compression)
             .field("replication_factor", &self.replication_factor)
+            .field("group_offsets", &self.group_offsets)
             .field("request_timeout_ms", &self.request_timeout_ms)
             .field("delivery_timeout_ms", &self.delivery_timeout_ms)
             .field("linger_ms", &self.linger_ms)
@@ -81,19 +85,19 @@ impl fmt::Debug for KafkaSettings {
 
 /// Properties that another value of would change what the log promises, each with what to use instead.
 const RESERVED: [(&str, &str); 26] = [
-    ("bootstrap.servers", "the setting brokers"),
-    ("metadata.broker.list", "the setting brokers"),
-    ("compression.codec", "the setting compression"),
-    ("compression.type", "the setting compression"),
-    ("message.timeout.ms", "the setting delivery_timeout_ms"),
-    ("delivery.timeout.ms", "the setting delivery_timeout_ms"),
-    ("linger.ms", "the setting linger_ms"),
-    ("queue.buffering.max.ms", "the setting linger_ms"),
-    ("queued.max.messages.kbytes", "the setting reader_memory_bytes"),
-    ("fetch.max.bytes", "the setting reader_memory_bytes"),
-    ("queue.buffering.max.kbytes", "the setting append_memory_bytes"),
-    ("queue.buffering.max.messages", "the setting append_memory_bytes"),
-    ("message.max.bytes", "the setting append_memory_bytes"),
+    ("bootstrap.servers", "the setting kafka"),
+    ("metadata.broker.list", "the setting kafka"),
+    ("compression.codec", "the setting kafka_compression"),
+    ("compression.type", "the setting kafka_compression"),
+    ("message.timeout.ms", "nothing: appends wait for two minutes, and are tried again"),
+    ("delivery.timeout.ms", "nothing: appends wait for two minutes, and are tried again"),
+    ("linger.ms", "nothing: records that are appended at once travel together"),
+    ("queue.buffering.max.ms", "nothing: records that are appended at once travel together"),
+    ("queued.max.messages.kbytes", "nothing: what is read ahead is bounded as a whole"),
+    ("fetch.max.bytes", "nothing: what is read ahead is bounded as a whole"),
+    ("queue.buffering.max.kbytes", "nothing: what waits to be acknowledged is bounded as a whole"),
+    ("queue.buffering.max.messages", "nothing: what waits to be acknowledged is bounded as a whole"),
+    ("message.max.bytes", "nothing: what waits to be acknowledged is bounded as a whole"),
     ("acks", "nothing: records are acknowledged by all replicas"),
     ("request.required.acks", "nothing: records are acknowledged by all replicas"),
     ("enable.idempotence", "nothing: appends are idempotent"),
@@ -191,6 +195,8 @@ impl KafkaSettings {
             ("enable.auto.commit", "false".to_owned()),
             ("enable.auto.offset.store", "false".to_owned()),
             ("enable.partition.eof", "true".to_owned()),
+            // What was damaged on a disk or on its way must not be taken for events.
+            ("check.crcs", "true".to_owned()),
             ("queued.max.messages.kbytes", queued_kbytes.to_string()),
             ("fetch.max.bytes", fetch_bytes.to_string()),
             ("max.partition.fetch.bytes", partition_bytes.to_string()),
@@ -201,6 +207,11 @@ impl KafkaSettings {
             ("fetch.queue.backoff.ms", "1".to_owned()),
             ("fetch.error.backoff.ms", "100".to_owned()),
         ])
+    }
+
+    /// Of a client that commits positions of a group, and reads nothing.
+    pub(crate) fn committing(&self, group: &str) -> ClientConfig {
+        self.client([("group.id", group.to_owned()), ("enable.auto.commit", "false".to_owned())])
     }
 
     fn client<const N: usize>(&self, own: [(&str, String); N]) -> ClientConfig {

@@ -1,6 +1,6 @@
 //! Parsing Canonical Form and the fingerprint that single-object encoding carries.
 
-use super::avro::{Body, NamedId, Schema, Type};
+use super::avro::{Body, Logical, NamedId, Schema, Type};
 use super::{DecodeError, avro::BadSchema};
 
 /// The CRC-64-AVRO of no bytes, which is also its polynomial.
@@ -28,14 +28,29 @@ fn crc_64_avro(bytes: &[u8]) -> u64 {
     crc
 }
 
+/// The same of the canonical form with logical types: schemas that differ in it decode to other values.
+///
+/// # Errors
+/// The text is not an Avro schema.
+pub fn typed_fingerprint(schema_json: &str) -> Result<u64, DecodeError> {
+    let schema = Schema::parse(schema_json).map_err(|BadSchema(message)| DecodeError::Schema(message))?;
+    Ok(crc_64_avro(form_of(&schema, true).as_bytes()))
+}
+
 fn canonical_form(schema: &Schema) -> String {
-    let mut form = Form { schema, defined: Vec::new(), text: String::new() };
+    form_of(schema, false)
+}
+
+fn form_of(schema: &Schema, is_typed: bool) -> String {
+    let mut form = Form { schema, is_typed, defined: Vec::new(), text: String::new() };
     form.write(&schema.root);
     form.text
 }
 
 struct Form<'a> {
     schema: &'a Schema,
+    /// Whether logical types are written too.
+    is_typed: bool,
     defined: Vec<NamedId>,
     text: String,
 }
@@ -45,11 +60,11 @@ impl Form<'_> {
         match of {
             Type::Null => self.quote("null"),
             Type::Boolean => self.quote("boolean"),
-            Type::Int(_) => self.quote("int"),
-            Type::Long(_) => self.quote("long"),
+            Type::Int(logical) => self.logical("int", logical.as_ref()),
+            Type::Long(logical) => self.logical("long", logical.as_ref()),
             Type::Float => self.quote("float"),
             Type::Double => self.quote("double"),
-            Type::Bytes(_) => self.quote("bytes"),
+            Type::Bytes(logical) => self.logical("bytes", logical.as_ref()),
             Type::String => self.quote("string"),
             Type::Array(items) => self.container(r#"{"type":"array","items":"#, items),
             Type::Map(values) => self.container(r#"{"type":"map","values":"#, values),
@@ -81,9 +96,21 @@ impl Form<'_> {
                 self.text.push_str(r#","type":"enum","symbols":"#);
                 self.list(symbols, |form, symbol| form.quote(symbol));
             }
-            Body::Fixed { size, .. } => self.text.push_str(&format!(r#","type":"fixed","size":{size}"#)),
+            Body::Fixed { size, logical } => {
+                self.text.push_str(&format!(r#","type":"fixed","size":{size}"#));
+                if let Some(logical) = logical.as_ref().filter(|_| self.is_typed) {
+                    self.text.push_str(&format!(r#","logicalType":"{logical:?}""#));
+                }
+            }
         }
         self.text.push('}');
+    }
+
+    fn logical(&mut self, name: &str, logical: Option<&Logical>) {
+        match logical.filter(|_| self.is_typed) {
+            Some(logical) => self.text.push_str(&format!(r#"{{"type":"{name}","logicalType":"{logical:?}"}}"#)),
+            None => self.quote(name),
+        }
     }
 
     fn container(&mut self, opening: &str, of: &Type) {

@@ -77,10 +77,18 @@ pub(super) fn default_of(schema: &Schema, field: &Field) -> Result<Option<Consta
     let Some(json) = &field.default else {
         return Ok(None);
     };
-    constant(schema, &field.of, json).map(Some).map_err(|why| format!("field {:?}: its default {json} is not valid: {why}", field.name))
+    default_within(schema, field, json, MOST_LEVELS).map(Some)
 }
 
-fn constant(schema: &Schema, of: &Type, json: &Value) -> Result<Constant, String> {
+fn default_within(schema: &Schema, field: &Field, json: &Value, levels: usize) -> Result<Constant, String> {
+    constant(schema, &field.of, json, levels).map_err(|why| format!("field {:?}: its default {json} is not valid: {why}", field.name))
+}
+
+/// How deep a default may be: that of a record may be made of the defaults of its fields, which may be made of it again.
+const MOST_LEVELS: usize = 32;
+
+fn constant(schema: &Schema, of: &Type, json: &Value, levels: usize) -> Result<Constant, String> {
+    let Some(levels) = levels.checked_sub(1) else { return Err(format!("it has more than {MOST_LEVELS} levels, or is part of itself")) };
     let wrong = |expected: &str| format!("{expected} is needed, not {json}");
     match of {
         Type::Null => json.as_null().map(|()| Constant::Null).ok_or_else(|| wrong("null")),
@@ -98,24 +106,27 @@ fn constant(schema: &Schema, of: &Type, json: &Value) -> Result<Constant, String
         }
         Type::Array(items) => {
             let values = json.as_array().ok_or_else(|| wrong("a list"))?;
-            values.iter().map(|value| constant(schema, items, value)).collect::<Result<_, _>>().map(Constant::List)
+            values.iter().map(|value| constant(schema, items, value, levels)).collect::<Result<_, _>>().map(Constant::List)
         }
         Type::Map(of) => {
             let values = json.as_object().ok_or_else(|| wrong("an object"))?;
-            let entries = values.iter().map(|(key, value)| Ok((key.clone(), constant(schema, of, value)?)));
+            let entries = values.iter().map(|(key, value)| Ok((key.clone(), constant(schema, of, value, levels)?)));
             entries.collect::<Result<_, String>>().map(Constant::Map)
         }
         Type::Union(branches) => {
             // Since Avro 1.12 the default may be of any branch, not only of the first.
-            let mut values = branches.iter().map(|branch| constant(schema, branch, json));
+            let mut values = branches.iter().map(|branch| constant(schema, branch, json, levels));
             values.find_map(Result::ok).ok_or_else(|| wrong("a value of one of the union's types"))
         }
         Type::Named(id) => match schema.named(*id).map(|named| &named.body) {
             Some(Body::Record(fields)) => {
                 let values = json.as_object().ok_or_else(|| wrong("an object"))?;
                 let value = |field: &Field| match values.get(&field.name) {
-                    Some(value) => constant(schema, &field.of, value),
-                    None => default_of(schema, field)?.ok_or_else(|| format!("field {:?} is missing", field.name)),
+                    Some(value) => constant(schema, &field.of, value, levels),
+                    None => match &field.default {
+                        Some(json) => default_within(schema, field, json, levels),
+                        None => Err(format!("field {:?} is missing", field.name)),
+                    },
                 };
                 fields.iter().map(value).collect::<Result<_, _>>().map(Constant::Record)
             }

@@ -26,7 +26,7 @@ use datafusion::arrow::error::ArrowError;
 
 pub use self::arrow::arrow_schema;
 pub use self::canonical::rabin_fingerprint;
-pub use self::schemas::{SchemaError, SchemaFolder, SchemaLookup, StaticSchemas, derived_id};
+pub use self::schemas::{Fingerprints, SchemaError, SchemaFolder, SchemaLookup, StaticSchemas, derived_id};
 
 use self::avro::Schema;
 use self::columns::Column;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::canonical::rabin_fingerprint;
+use super::canonical::{rabin_fingerprint, typed_fingerprint};
 
 /// Set in ids that are derived from a schema; a registry counts its ids from 1 and does not get there.
 const DERIVED: u32 = 1 << 31;
@@ -40,20 +40,49 @@ pub trait SchemaLookup: Send + Sync {
     fn by_fingerprint(&self, fingerprint: u64) -> Result<Option<String>, SchemaError>;
 }
 
-/// The id of a schema that no registry has numbered: the low 31 bits of its fingerprint, and the highest bit set.
+/// The id of a schema that no registry has numbered: the low 31 bits of the fingerprint of its canonical form with logical types, and the
+/// highest bit set.
 ///
 /// # Errors
 /// The text is not an Avro schema.
 pub fn derived_id(schema_json: &str) -> Result<u32, super::DecodeError> {
-    let low = rabin_fingerprint(schema_json)? & u64::from(u32::MAX);
+    let low = typed_fingerprint(schema_json)? & u64::from(u32::MAX);
     Ok(u32::try_from(low).unwrap_or_default() | DERIVED)
+}
+
+/// Schemas by their fingerprints, which say nothing of logical types: of two that differ only there, records cannot be told apart, and neither is
+/// taken for the other.
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprints(HashMap<u64, Option<String>>);
+
+impl Fingerprints {
+    /// Adds a schema.
+    ///
+    /// # Errors
+    /// The text is not an Avro schema.
+    pub fn add(&mut self, schema_json: &str) -> Result<(), super::DecodeError> {
+        let added = Some(schema_json.to_owned());
+        let known = self.0.entry(rabin_fingerprint(schema_json)?).or_insert_with(|| added.clone());
+        if let Some(other) = known
+            && typed_fingerprint(other)? != typed_fingerprint(schema_json)?
+        {
+            tracing::warn!("two schemas differ only in logical types: records in single-object encoding of either are quarantined");
+            *known = None;
+        }
+        Ok(())
+    }
+
+    /// The one schema with this fingerprint.
+    pub fn get(&self, fingerprint: u64) -> Option<String> {
+        self.0.get(&fingerprint).cloned().flatten()
+    }
 }
 
 /// Schemas that are known beforehand.
 #[derive(Clone, Debug, Default)]
 pub struct StaticSchemas {
     by_id: HashMap<u32, String>,
-    by_fingerprint: HashMap<u64, String>,
+    by_fingerprint: Fingerprints,
 }
 
 impl StaticSchemas {
@@ -62,7 +91,7 @@ impl StaticSchemas {
     /// # Errors
     /// The text is not an Avro schema.
     pub fn add(&mut self, schema_json: &str) -> Result<(), super::DecodeError> {
-        self.by_fingerprint.insert(rabin_fingerprint(schema_json)?, schema_json.to_string());
+        self.by_fingerprint.add(schema_json)?;
         self.by_id.insert(derived_id(schema_json)?, schema_json.to_string());
         Ok(())
     }
@@ -84,7 +113,7 @@ impl SchemaLookup for StaticSchemas {
     }
 
     fn by_fingerprint(&self, fingerprint: u64) -> Result<Option<String>, SchemaError> {
-        Ok(self.by_fingerprint.get(&fingerprint).cloned())
+        Ok(self.by_fingerprint.get(fingerprint))
     }
 }
 

@@ -57,13 +57,19 @@ pub fn put(batch: &mut Batch, layout: &RowLayout, dirty: &DirtyRows) -> Result<(
     Ok(())
 }
 
-/// Reads up to `limit` dirty rows whose keys come after `after`, in key order.
-pub fn read(state: &dyn StateReader, layout: &RowLayout, after: Option<&[u8]>, limit: usize) -> Result<DirtyRows, EngineError> {
+/// Reads up to `limit` dirty rows whose keys come after `after`, up to `last`, in key order.
+pub fn read(
+    state: &dyn StateReader,
+    layout: &RowLayout,
+    after: Option<&[u8]>,
+    last: &[u8],
+    limit: usize,
+) -> Result<DirtyRows, EngineError> {
     let mut keys = KeyArena::default();
     let mut values: Vec<Vec<u8>> = Vec::new();
     // The least key greater than `after` is `after` with a zero byte behind it.
-    let from = after.map(|after| [after, &[0]].concat()).unwrap_or_default();
-    state.scan(Space::Dirty, &from, None, &mut |key, value| {
+    let behind = |key: &[u8]| [key, &[0]].concat();
+    state.scan(Space::Dirty, &after.map(behind).unwrap_or_default(), Some(behind(last).as_slice()), &mut |key, value| {
         keys.push(key);
         values.push(value.to_vec());
         values.len() < limit

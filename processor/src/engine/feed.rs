@@ -2,6 +2,7 @@
 //!
 //! One thread serves some of the partitions of a source. Per partition everything is in log order; between partitions there is none.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -11,9 +12,9 @@ use crossbeam_channel::Sender;
 
 use super::error::EngineError;
 use super::map::{Before, Chunk, ChunkMapper, Mapped, Rules};
-use super::watermark::PartitionTime;
+use super::watermark::{LastRecord, PartitionTime};
 use crate::decode::{Decoder, SchemaLookup, arrow_schema};
-use crate::log::{Log, LogReader, Records};
+use crate::log::{Log, LogError, LogReader, Records};
 use crate::position::{Cut, Offset, Partition};
 use crate::source::Source;
 use crate::view::View;
@@ -41,7 +42,7 @@ pub struct Consumer {
     /// Where it is: position and event-time progress of each partition.
     pub cut: Cut,
     /// Event-time progress of the partitions at that cut.
-    pub times: std::collections::BTreeMap<Partition, PartitionTime>,
+    pub times: BTreeMap<Partition, PartitionTime>,
     /// Panes are dropped up to here, as the fold goes on; `i64::MIN`: none.
     pub dropped_to_us: Arc<AtomicI64>,
     /// Where mapped chunks go. Bounded: a fold that is slower than its feed holds it back.
@@ -86,7 +87,7 @@ const READ_WAIT: Duration = Duration::from_millis(100);
 struct Served {
     consumer: Consumer,
     mapper: ChunkMapper,
-    before: std::collections::BTreeMap<Partition, Before>,
+    before: BTreeMap<Partition, Before>,
 }
 
 /// Serves `consumers` until told to stop, until none is left, or until the log fails for good.
@@ -109,8 +110,7 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
     let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
     let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
     let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
-    let positions: Cut = settings.partitions.iter().map(|partition| (*partition, earliest(&served, *partition))).collect();
-    let mut reading = Reading { reader: None, undecoded: None, positions };
+    let mut reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
     let mut backoff = Backoff::default();
     let mut is_waiting = false;
     while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {
@@ -128,6 +128,18 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
                 let why = error.to_string();
                 served.retain(|served| served.consumer.sender.send(Message::Waiting(Some(why.clone()))).is_ok());
                 backoff.wait(&settings.stop);
+            }
+            Err(EngineError::Log(LogError::Hole { topic, partition, position, log_start })) => {
+                // Those that are further can go on from where they are.
+                let hole = |position| EngineError::Log(LogError::Hole { topic: topic.clone(), partition, position, log_start });
+                served.retain(|served| {
+                    let at = served.before.get(&partition).map_or(position, |before| before.position);
+                    if at < log_start {
+                        let _ = served.consumer.sender.send(Message::Failed(hole(at)));
+                    }
+                    at >= log_start
+                });
+                reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
             }
             Err(error) => return Err(error),
         }
@@ -192,6 +204,7 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
         let ends =
             settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end)));
         tell_ends(served, ends.collect::<Result<_, EngineError>>()?);
+        check_same_log(settings, served, &reading.positions)?;
         reading.reader = Some(settings.log.reader(&settings.source.topic, &reading.positions)?);
         return Ok(None);
     };
@@ -209,12 +222,42 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
     }
 }
 
+/// Whether the log is the one that was read before: the last record of each partition that was taken is still where it was, unless it is gone.
+/// A topic that was made anew, or a log that lost what it had acknowledged, would else be gone on with as if nothing had happened.
+fn check_same_log(settings: &FeedSettings, served: &[Served], positions: &Cut) -> Result<(), EngineError> {
+    let topic = &settings.source.topic;
+    let mut expected = BTreeMap::new();
+    for partition in &settings.partitions {
+        let position = positions.position(*partition);
+        let there = served.iter().filter_map(|served| served.before.get(partition)).find(|before| before.position == position);
+        let Some(last) = there.and_then(|before| before.time.last) else { continue };
+        let bounds = settings.log.bounds(topic, *partition)?;
+        if (bounds.start..bounds.end).contains(&last.offset) {
+            expected.insert(*partition, last);
+        }
+    }
+    let from: Cut = expected.iter().map(|(partition, last)| (*partition, last.offset)).collect();
+    let mut reader = if expected.is_empty() { return Ok(()) } else { settings.log.reader(topic, &from)? };
+    while !expected.is_empty() {
+        let Some(records) = reader.read(1, READ_WAIT)? else { return Ok(()) };
+        let Some(last) = expected.remove(&records.partition) else { continue };
+        let found = records.spans.first().map(|span| LastRecord::of(&records, span)).filter(|found| found.offset == last.offset);
+        if found.is_some_and(|found| found != last) {
+            return Err(LogError::Replaced { topic: topic.clone(), partition: records.partition, offset: last.offset }.into());
+        }
+    }
+    Ok(())
+}
+
 fn tell_ends(served: &mut Vec<Served>, ends: Vec<(Partition, Offset)>) {
     served.retain(|served| served.consumer.sender.send(Message::Ends(ends.clone())).is_ok());
 }
 
-fn earliest(served: &[Served], partition: Partition) -> Offset {
-    served.iter().map(|served| served.consumer.cut.position(partition)).min().unwrap_or_default()
+/// The positions of whoever is furthest behind, partition by partition.
+fn earliest_of(served: &[Served], partitions: &[Partition]) -> Cut {
+    let position = |served: &Served, partition| served.before.get(&partition).map_or(Offset(0), |before| before.position);
+    let earliest = |partition| served.iter().map(|served| position(served, partition)).min().unwrap_or_default();
+    partitions.iter().map(|partition| (*partition, earliest(*partition))).collect()
 }
 
 impl Served {
@@ -253,15 +296,15 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits, or returns early when `stop` is set.
+    /// Waits; not for long when `stop` is set.
     pub fn wait(&mut self, stop: &AtomicBool) {
         let steps = 1u32 << self.failures.min(7);
         self.failures += 1;
         for _ in 0..steps.min(100) {
+            std::thread::sleep(Duration::from_millis(50));
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct FoldSettings {
     pub pane_cache_bytes: usize,
     /// The most bytes of a quarantined record that are kept.
     pub max_quarantined_bytes: usize,
+    /// The most rows of windows that a commit hands on in memory.
+    pub most_rows: usize,
 }
 
 /// What is known from outside when a fold is opened.
@@ -57,8 +59,9 @@ pub struct Told {
 pub struct Committed {
     /// Everything up to here is in the state.
     pub cut: Cut,
-    /// The rows that changed, if rows are written at every commit or for late events.
-    pub rows: Vec<DirtyRows>,
+    /// The rows that changed, if rows are written at every commit or for late events. `None`: they are too many to be kept in memory, and are
+    /// among the dirty ones.
+    pub rows: Option<Vec<DirtyRows>>,
 }
 
 /// The fold of one version.
@@ -245,7 +248,7 @@ impl Fold {
         for touched in &touched {
             self.put_groups(&mut batch, touched, &mut touched_panes)?;
             if self.assembler.is_none() {
-                rows.extend(self.changed_rows(touched, sum, is_behind)?);
+                rows.extend(self.changed_rows(touched, sum, is_behind)?.filter(|rows| !rows.is_empty()));
             }
         }
         self.present_prefixes.extend(prefixes(&self.layout, touched_panes.difference(&self.present))?);
@@ -270,7 +273,13 @@ impl Fold {
                 assembler.forget(*pane);
             }
         }
-        rows.extend(self.emit_pending()?);
+        let rows = match self.emit_pending()? {
+            Some(emitted) => {
+                rows.extend(emitted);
+                Some(rows)
+            }
+            None => None,
+        };
         Ok(Committed { cut: self.meta.cut.clone(), rows })
     }
 
@@ -417,9 +426,10 @@ impl Fold {
         next.next_window_us = next_window_us;
     }
 
-    /// Turns pending windows into dirty rows, computed from committed state.
-    fn emit_pending(&mut self) -> Result<Vec<DirtyRows>, EngineError> {
-        let mut emitted = Vec::new();
+    /// Turns pending windows into dirty rows, computed from committed state. `None`: there are more than are kept in memory.
+    fn emit_pending(&mut self) -> Result<Option<Vec<DirtyRows>>, EngineError> {
+        let mut emitted = Some(Vec::new());
+        let mut count = 0;
         let (Some(assembler), Some(window)) = (&mut self.assembler, self.view.window) else { return Ok(emitted) };
         let sum = self.meta.cut.sum();
         while !self.meta.pending.is_empty() {
@@ -446,7 +456,11 @@ impl Fold {
             self.meta.put(&mut batch)?;
             // Not synced: if this batch is lost, its windows are still pending in the one before.
             self.state.commit(&batch, false)?;
-            emitted.extend(rows);
+            count += rows.iter().map(DirtyRows::len).sum::<usize>();
+            emitted = emitted.filter(|_| count <= self.settings.most_rows);
+            if let Some(emitted) = &mut emitted {
+                emitted.extend(rows.into_iter().filter(|rows| !rows.is_empty()));
+            }
         }
         self.next.pending.clear();
         self.next.doubt.clone_from(&self.meta.doubt);

@@ -9,9 +9,10 @@ use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt3
 use datafusion::arrow::compute::{filter_record_batch, take};
 use datafusion::arrow::row::Rows;
 
+use super::assemble::windows_of;
 use super::codec::{Codec, as_micros, group_hash};
 use super::error::EngineError;
-use super::watermark::PartitionTime;
+use super::watermark::{LastRecord, PartitionTime};
 use crate::decode::Decoded;
 use crate::log::{RecordSpan, Records};
 use crate::position::{Offset, Partition};
@@ -59,7 +60,7 @@ pub struct Before {
     pub position: Offset,
     /// The partition's event-time progress at that position.
     pub time: PartitionTime,
-    /// Windows whose state ends at or before this time are dropped.
+    /// Of windows that end at or before this time, panes are dropped.
     pub dropped_to_us: Option<i64>,
 }
 
@@ -89,7 +90,7 @@ pub struct Mapped {
     pub rejected: Vec<Rejected>,
     /// The partial aggregates by shard.
     pub shards: Vec<ShardPartial>,
-    /// The earliest time at which the state of a pane in here ends.
+    /// The earliest end of a window that a pane in here is part of.
     pub oldest_end_us: Option<i64>,
 }
 
@@ -141,9 +142,10 @@ impl ChunkMapper {
     pub fn map(&mut self, chunk: &Arc<Chunk>, before: Before) -> Result<Mapped, EngineError> {
         let mut rejected: Vec<Rejected> =
             chunk.decoded.rejected.iter().filter(|rejected| rejected.offset >= before.position).cloned().collect();
-        let judged = self.judge(chunk, before, &mut rejected)?;
+        let mut judged = self.judge(chunk, before, &mut rejected)?;
+        judged.time.last = chunk.records.spans.last().map(|span| LastRecord::of(&chunk.records, span)).or(before.time.last);
         let mut applied = judged.events.num_rows() as u64;
-        let mut partials = Vec::new();
+        let mut partials: Vec<Keyed> = Vec::new();
         if applied > 0 {
             self.evaluate(&judged.events, &judged.offsets, &mut partials, &mut rejected)?;
             applied = judged.events.num_rows() as u64 - judged.failed(&rejected);
@@ -212,9 +214,9 @@ impl ChunkMapper {
 
     fn still_kept(&self, event_us: i64, dropped_to_us: Option<i64>) -> Result<(), (Reason, String)> {
         if let (Some(window), Some(dropped_to_us)) = (self.view.window, dropped_to_us)
-            && state_end_us(&window, pane_start_us(&window, event_us)) <= dropped_to_us
+            && first_end_us(&window, pane_start_us(&window, event_us)) <= dropped_to_us
         {
-            return Err((Reason::LateAfterIdle, "the state of its window is already dropped".into()));
+            return Err((Reason::LateAfterIdle, "the state of its window, or of one that overlaps it, is already dropped".into()));
         }
         Ok(())
     }
@@ -224,41 +226,55 @@ impl ChunkMapper {
         &mut self,
         events: &RecordBatch,
         offsets: &[Offset],
-        partials: &mut Vec<Partial>,
+        partials: &mut Vec<Keyed>,
         rejected: &mut Vec<Rejected>,
     ) -> Result<(), EngineError> {
-        match self.mapper.map(events) {
-            Ok(partial) => partials.extend(partial),
-            Err(error) => match offsets {
-                [] => {}
-                [offset] => rejected.push(Rejected { offset: *offset, reason: Reason::Evaluation, detail: error.to_string() }),
-                _ => {
-                    let middle = offsets.len() / 2;
-                    let (first, second) = offsets.split_at(middle);
-                    self.evaluate(&events.slice(0, middle), first, partials, rejected)?;
-                    self.evaluate(&events.slice(middle, second.len()), second, partials, rejected)?;
+        let (reason, detail) = match self.mapper.map(events) {
+            Ok(None) => return Ok(()),
+            Ok(Some(partial)) => match self.keyed(partial)? {
+                Ok(keyed) => {
+                    partials.push(keyed);
+                    return Ok(());
                 }
+                Err(bytes) => (Reason::KeyTooLong, format!("the key of its row has about {bytes} bytes, more than {MAX_KEY_BYTES}")),
             },
+            Err(error) => (Reason::Evaluation, error.to_string()),
+        };
+        match offsets {
+            [] => {}
+            [offset] => rejected.push(Rejected { offset: *offset, reason, detail }),
+            _ => {
+                let middle = offsets.len() / 2;
+                let (first, second) = offsets.split_at(middle);
+                self.evaluate(&events.slice(0, middle), first, partials, rejected)?;
+                self.evaluate(&events.slice(middle, second.len()), second, partials, rejected)?;
+            }
         }
         Ok(())
     }
 
-    fn oldest_end_us(&self, partials: &[Partial]) -> Result<Option<i64>, EngineError> {
+    /// Encodes the keys of groups, unless one is too long: then it answers how long.
+    fn keyed(&self, partial: Partial) -> Result<Result<Keyed, usize>, EngineError> {
+        let len = partial.groups.first().map_or(0, |groups| groups.len());
+        let keys = self.keys.encode(&partial.groups, len)?;
+        let longest = keys.iter().map(|key| key.data().len()).max().unwrap_or(0);
+        Ok(if longest > MAX_KEY_BYTES { Err(longest) } else { Ok(Keyed { partial, keys }) })
+    }
+
+    fn oldest_end_us(&self, partials: &[Keyed]) -> Result<Option<i64>, EngineError> {
         let Some(window) = self.view.window else { return Ok(None) };
         let mut oldest: Option<i64> = None;
-        for partial in partials {
+        for Keyed { partial, .. } in partials {
             let Some(panes) = partial.groups.first() else { continue };
             let least = datafusion::arrow::compute::min(&as_micros(panes)?);
             oldest = oldest.into_iter().chain(least).min();
         }
-        Ok(oldest.map(|pane_us| state_end_us(&window, pane_us)))
+        Ok(oldest.map(|pane_us| first_end_us(&window, pane_us)))
     }
 
-    fn split(&self, partials: Vec<Partial>) -> Result<Vec<ShardPartial>, EngineError> {
+    fn split(&self, partials: Vec<Keyed>) -> Result<Vec<ShardPartial>, EngineError> {
         let mut shards = Vec::new();
-        for partial in partials {
-            let len = partial.groups.first().map_or(0, |groups| groups.len());
-            let keys = self.keys.encode(&partial.groups, len)?;
+        for Keyed { partial, keys } in partials {
             let hashes: Vec<u64> = keys.iter().map(|key| group_hash(key.data())).collect();
             if self.shards == 1 {
                 shards.push(ShardPartial { shard: 0, keys, hashes, states: partial.states });
@@ -286,6 +302,16 @@ impl ChunkMapper {
     }
 }
 
+/// Partial aggregates, and the encoded keys of their groups.
+struct Keyed {
+    partial: Partial,
+    keys: Rows,
+}
+
+/// The longest key of a group, encoded. Cassandra takes 65,535 bytes in a partition key and in a clustering column; encoded keys are a little
+/// longer than their values.
+const MAX_KEY_BYTES: usize = 60_000;
+
 struct Judged {
     events: RecordBatch,
     offsets: Vec<Offset>,
@@ -294,7 +320,7 @@ struct Judged {
 
 impl Judged {
     fn failed(&self, rejected: &[Rejected]) -> u64 {
-        rejected.iter().filter(|rejected| rejected.reason == Reason::Evaluation).count() as u64
+        rejected.iter().filter(|rejected| matches!(rejected.reason, Reason::Evaluation | Reason::KeyTooLong)).count() as u64
     }
 }
 
@@ -306,6 +332,12 @@ pub fn shard_of(hash: u64, shards: usize) -> usize {
 /// The start of the pane that holds a time.
 pub fn pane_start_us(window: &WindowSpec, time_us: i64) -> i64 {
     time_us.saturating_sub(time_us.rem_euclid(window.pane_us))
+}
+
+/// When the first window that a pane is part of ends: from then on, panes of it may be dropped, and an event in this one would change a row that
+/// can no longer be worked out.
+pub fn first_end_us(window: &WindowSpec, pane_us: i64) -> i64 {
+    windows_of(window, pane_us).next().unwrap_or(pane_us).saturating_add(window.size_us)
 }
 
 /// When the last window that a pane is part of ends: until then its state is needed.

@@ -85,13 +85,14 @@ impl Outbox {
         }
     }
 
-    /// Takes the rows of a commit.
-    pub fn offer(&mut self, rows: Vec<DirtyRows>, progress: Progress) {
+    /// Takes the rows of a commit; `None`: they are too many to be kept here.
+    pub fn offer(&mut self, rows: Option<Vec<DirtyRows>>, progress: Progress) {
         self.latest = progress.clone();
-        let count: usize = rows.iter().map(DirtyRows::len).sum();
         if self.must_drain {
             return;
         }
+        let Some(rows) = rows else { return self.overflow() };
+        let count: usize = rows.iter().map(DirtyRows::len).sum();
         // Commits that change no row would else be queued without end while the store is away.
         if count == 0
             && let Some(last) = self.queue.back_mut().and_then(Arc::get_mut)
@@ -100,14 +101,18 @@ impl Outbox {
             return;
         }
         if self.queued_rows + count > self.max_rows || self.queue.len() >= MOST_COMMITS {
-            self.queue.clear();
-            self.queued_rows = 0;
-            self.must_drain = true;
-            return;
+            return self.overflow();
         }
         self.queued_rows += count;
         self.queue.push_back(Arc::new(Queued { number: self.next_number, rows, progress }));
         self.next_number += 1;
+    }
+
+    /// What waits is read back from the dirty rows.
+    fn overflow(&mut self) {
+        self.queue.clear();
+        self.queued_rows = 0;
+        self.must_drain = true;
     }
 
     /// Takes a sweep; there is at most one at a time.

@@ -69,6 +69,9 @@ pub struct RunStatus {
     pub store_error: Option<String>,
     /// Why the version stopped.
     pub failed: Option<String>,
+    /// Why the version cannot be run here for now; that is tried again. Nothing else is told of it then.
+    #[serde(default)]
+    pub unable: Option<String>,
 }
 
 impl RunStatus {

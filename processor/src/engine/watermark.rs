@@ -5,14 +5,36 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::position::Partition;
+use crate::log::{RecordSpan, Records};
+use crate::position::{Offset, Partition};
 
-/// How far a partition is in event time. Part of the committed state.
+/// How far a partition is in event time, and by which record. Part of the committed state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionTime {
     /// The largest event time accepted so far, microseconds since the Unix epoch.
     pub max_us: Option<i64>,
+    /// The last record that was read.
+    #[serde(default)]
+    pub last: Option<LastRecord>,
+}
+
+/// A record that was read, to be known again: a log that has another one in its place is another log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRecord {
+    /// Where it is.
+    pub offset: Offset,
+    /// The XXH3 of its value and its record time.
+    pub digest: u64,
+}
+
+impl LastRecord {
+    /// The record of this span.
+    pub fn of(records: &Records, span: &RecordSpan) -> LastRecord {
+        let digest = xxh3_64_with_seed(records.value(span).unwrap_or_default(), span.record_time_ms as u64);
+        LastRecord { offset: span.offset, digest }
+    }
 }
 
 /// When a partition was last seen to move.
@@ -129,7 +151,7 @@ mod tests {
     const QUIET: Quiet = Quiet { idle_after_ms: 100, idle_drop_after_ms: 1_000 };
 
     fn at(max_us: i64) -> PartitionTime {
-        PartitionTime { max_us: Some(max_us) }
+        PartitionTime { max_us: Some(max_us), last: None }
     }
 
     #[test]

@@ -230,8 +230,8 @@ impl Worker {
         let running = self.running.lock();
         let mut statuses: Vec<RunStatus> = running.values().map(Running::told).collect();
         for ((view, version), unable) in self.unable.lock().iter().filter(|(key, _)| !running.contains_key(*key)) {
-            let failed = Some(format!("it cannot be run here: {}", unable.error));
-            statuses.push(RunStatus { view: view.clone(), version: Some(*version), failed, ..RunStatus::default() });
+            let unable = Some(unable.error.clone());
+            statuses.push(RunStatus { view: view.clone(), version: Some(*version), unable, ..RunStatus::default() });
         }
         statuses
     }
@@ -280,6 +280,7 @@ impl Worker {
             match (is_running, is_wanted) {
                 (true, true) => self.keep(&key, &record, active)?,
                 (true, false) => self.end(&key, record.state == VersionState::Dropped),
+                (false, false) => drop(self.unable.lock().remove(&key)),
                 (false, true) if self.is_due(&key) && self.is_ours(&record, active)? => opened.extend(self.open(&key, &record)?),
                 (false, _) => {}
             }
@@ -314,16 +315,20 @@ impl Worker {
     /// Moves the version on in its life, or ends it here.
     fn keep(&self, key: &Key, record: &VersionRecord, active: Option<Version>) -> Result<(), EngineError> {
         let catalogue = &self.ports.catalogue;
+        self.publish_positions(key);
         let found = self.running.lock().get(key).map(|running| {
             let is_lost = running.lease.lost.load(Ordering::Relaxed);
-            (is_lost, running.status.lock().clone(), running.topic.clone(), running.partitions, running.lease.epoch)
+            // Not only is everything folded: what was folded is written, too.
+            let is_caught_up = running.status.lock().live && running.outbox.lock().progress().live;
+            let failed = running.status.lock().failed.clone();
+            (is_lost, is_caught_up, failed, running.topic.clone(), running.partitions, running.lease.epoch)
         });
-        let Some((is_lost, status, topic, partitions, epoch)) = found else { return Ok(()) };
+        let Some((is_lost, is_caught_up, failed, topic, partitions, epoch)) = found else { return Ok(()) };
         if is_lost {
             self.end(key, false);
             return Ok(());
         }
-        if let Some(error) = status.failed {
+        if let Some(error) = failed {
             // An owner that was replaced fails too, and that is no fault of the version.
             if let Err(error) = catalogue.renew(&key.0, key.1, &self.settings.owner, epoch, self.settings.lease_ms) {
                 tracing::warn!(view = key.0, version = %key.1, %error, "version was taken over");
@@ -341,15 +346,24 @@ impl Worker {
             self.end(key, false);
             return Ok(());
         }
-        if status.live && record.state == VersionState::Building {
+        if is_caught_up && record.state == VersionState::Building {
             catalogue.set_state(&key.0, key.1, &[VersionState::Building], VersionState::CaughtUp, &self.settings.owner)?;
             tracing::info!(view = key.0, version = %key.1, "version is caught up");
         }
         // The first version has nothing to be compared with.
-        if status.live && active.is_none() && matches!(record.state, VersionState::Building | VersionState::CaughtUp) {
+        if is_caught_up && active.is_none() && matches!(record.state, VersionState::Building | VersionState::CaughtUp) {
             catalogue.switch(&key.0, None, key.1, &self.settings.owner, Some("first version"))?;
         }
         Ok(())
+    }
+
+    fn publish_positions(&self, (view, version): &Key) {
+        let key = (view.clone(), *version);
+        let found = self.running.lock().get(&key).map(|running| (running.topic.clone(), running.status.lock().positions.clone()));
+        let Some((topic, positions)) = found else { return };
+        if let Err(error) = self.ports.log.publish_positions(&format!("refold.{view}.{version}"), &topic, &positions) {
+            tracing::debug!(view, %version, %error, "positions are not published");
+        }
     }
 
     fn fail(&self, record: &VersionRecord, error: &str) -> Result<(), EngineError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use super::sweep::{Reached, Sweep, Sweeper};
 use super::timing::TimedStep;
 use crate::changes::ChangeFeed;
 use crate::position::Cut;
-use crate::state::StateReader;
+use crate::state::{Space, StateReader};
 use crate::store::{Progress, RowBatch, RowWriter};
 use crate::table::{Epoch, Table};
 use crate::view::View;
@@ -47,10 +48,16 @@ pub struct Writer {
     pub announced: Option<(Cut, Option<i64>)>,
     /// Rows that were written newer than commits that wait have them.
     pub ahead: Ahead,
+    /// Where the drain that was begun ends.
+    pub drain_to: Option<Vec<u8>>,
+    /// Whether what can be told now was not told yet.
+    pub is_untold: bool,
     /// How far the sweep that was begun is.
     pub sweeping: Option<(Sweep, Reached)>,
     /// Rows of windows that begin before this time were given back.
     pub reclaimed_to_us: Option<i64>,
+    /// The thread that gives space back.
+    pub reclaiming: Option<JoinHandle<()>>,
     /// Set when another has taken the version.
     pub lost: Arc<AtomicBool>,
     /// How long its steps take.
@@ -82,6 +89,11 @@ impl Writer {
             self.faults.reach(Step::Write);
         }
         let rows = match work {
+            Work::Nothing if self.is_untold => {
+                self.tell()?;
+                self.is_untold = false;
+                return Ok(Stepped::Wrote(0));
+            }
             Work::Nothing => return self.sync(),
             Work::Rows(queued) => {
                 self.announce()?;
@@ -105,7 +117,12 @@ impl Writer {
                 written.iter().map(|batch| batch.rows.num_rows()).sum()
             }
             Work::Drain(after) => {
-                let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), self.rows_per_write)?;
+                if after.is_none() {
+                    // Keys that rise with time would else be followed for ever; what comes behind the last is queued, or drained next.
+                    self.drain_to = self.state.last_key(Space::Dirty)?;
+                }
+                let last = self.drain_to.as_deref().unwrap_or_default();
+                let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), last, self.rows_per_write)?;
                 if rows.is_empty() {
                     self.outbox.lock().drained(&rows);
                     // This is for followers who wait for positions; should it fail, later ones do as well.
@@ -129,7 +146,10 @@ impl Writer {
             }
         };
         self.faults.reach(Step::Tell);
+        // Should it fail, there may be no further row to tell of.
+        self.is_untold = true;
         self.tell()?;
+        self.is_untold = false;
         self.reclaim();
         // Under steady load there is no pause to sync in.
         if self.outbox.lock().unsynced_rows() > UNSYNCED_ROWS * self.rows_per_write {
@@ -190,17 +210,34 @@ impl Writer {
         self.announce()
     }
 
-    /// Gives back the space of rows that are past the view's `keep`, each time that a good part of them is.
+    /// Gives back the space of rows that are past the view's `keep`, each time that a good part of them is. That may be a walk through the whole
+    /// table, so it has a thread of its own: readers do not see these rows in any case.
     fn reclaim(&mut self) {
+        if self.reclaiming.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
         let (Some(window), Some(keep_us)) = (self.view.window, self.view.options.keep_us) else { return };
         let Some(horizon_us) = self.outbox.lock().progress().horizon_us else { return };
         let step_us = (keep_us / RECLAIMS_PER_KEEP).max(window.slide_us);
         if self.reclaimed_to_us.is_none_or(|reclaimed_to_us| horizon_us >= reclaimed_to_us.saturating_add(step_us)) {
-            // Readers do not see these rows in any case, so nothing waits for it.
-            if let Err(error) = self.store.reclaim(&self.table, window.column, horizon_us) {
-                tracing::warn!(table = self.table.name(), %error, "the space of rows past keep is not given back; trying again later");
+            let (store, table) = (self.store.clone(), self.table.clone());
+            let body = move || {
+                if let Err(error) = store.reclaim(&table, window.column, horizon_us) {
+                    tracing::warn!(table = table.name(), %error, "the space of rows past keep is not given back; trying again later");
+                }
+            };
+            match std::thread::Builder::new().name(format!("reclaim-{}", self.table.name())).spawn(body) {
+                Ok(thread) => self.reclaiming = Some(thread),
+                Err(error) => tracing::warn!(%error, "no thread to give space back"),
             }
             self.reclaimed_to_us = Some(horizon_us);
+        }
+    }
+
+    /// Waits for what is still going on beside it.
+    pub fn finish(&mut self) {
+        if let Some(thread) = self.reclaiming.take() {
+            let _ = thread.join();
         }
     }
 

@@ -95,7 +95,10 @@ pub enum LogError {
         log_start: Offset,
     },
     /// The position is past the end: the log is not the one the position is of, or it was truncated.
-    #[error("position {position} of {topic}/{partition} is past the end of the log, {end}: the log was truncated or replaced")]
+    #[error(
+        "position {position} of {topic}/{partition} is past the end of the log, {end}: the log was truncated or replaced; if that was meant, \
+         replay the view from the log's start, and begin collectors again with --restart"
+    )]
     PastEnd {
         /// The topic.
         topic: String,
@@ -105,6 +108,19 @@ pub enum LogError {
         position: Offset,
         /// The end of the log.
         end: Offset,
+    },
+    /// A record is not the one that was read there before.
+    #[error(
+        "record {offset} of {topic}/{partition} is not the one that was read there before: the topic was made anew, or its log was truncated \
+         and written again; replay the view from the log's start"
+    )]
+    Replaced {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The record.
+        offset: Offset,
     },
     /// There is no such topic.
     #[error("topic {0} does not exist")]
@@ -144,6 +160,11 @@ pub trait Log: Send + Sync {
 
     /// A reader of the partitions that `from` names, starting at its positions.
     fn reader(&self, topic: &str, from: &Cut) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// Publishes how far `reader` is in a topic, where others look for that. For people and tools only; nothing depends on it.
+    fn publish_positions(&self, _reader: &str, _topic: &str, _positions: &Cut) -> Result<(), LogError> {
+        Ok(())
+    }
 }
 
 /// Reads some partitions of one topic in turn.

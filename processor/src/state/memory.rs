@@ -55,6 +55,15 @@ impl StateReader for MemoryState {
         Ok(())
     }
 
+    fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError> {
+        let map = self.0.read();
+        let last = match bounds(space, &[], None) {
+            Some(range) => map.range(range).next_back(),
+            None => map.range((space, Vec::new())..).next_back(),
+        };
+        Ok(last.map(|((_, key), _)| key.clone()))
+    }
+
     fn size(&self) -> u64 {
         self.0.read().iter().map(|((_, key), value)| (key.len() + value.len()) as u64).sum()
     }

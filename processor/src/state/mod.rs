@@ -160,6 +160,12 @@ pub trait StateReader: Send + Sync {
     /// Visits keys from `from`, included, to `to`, excluded (`None`: to the end), in order, until `visit` answers `false`.
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError>;
 
+    /// The last key of a space, in the order of bytes.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError>;
+
     /// About how many bytes the state takes.
     fn size(&self) -> u64;
 }

@@ -126,6 +126,13 @@ impl StateReader for RocksState {
         Ok(())
     }
 
+    fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError> {
+        let mut iterator = self.db.raw_iterator_cf(&self.family(space)?);
+        iterator.seek_to_last();
+        iterator.status().map_err(|error| self.failed(error.to_string()))?;
+        Ok(iterator.key().map(<[u8]>::to_vec))
+    }
+
     fn size(&self) -> u64 {
         let property = |space: Space, name: &str| -> u64 {
             let family = self.db.cf_handle(space.name());

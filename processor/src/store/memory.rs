@@ -23,7 +23,7 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct MemoryTable {
     codec: RowCodec,
-    rows: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    rows: MemoryRows,
     told: Option<(Epoch, Progress)>,
 }
 
@@ -33,10 +33,29 @@ struct MemoryRegisters {
     journal: Vec<String>,
 }
 
+/// The rows of all tables, and what was told of them, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot(BTreeMap<String, (MemoryRows, Option<(Epoch, Progress)>)>);
+
+type MemoryRows = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         MemoryStore::default()
+    }
+
+    /// What is in the tables.
+    pub fn snapshot(&self) -> Snapshot {
+        let tables = self.tables.read();
+        Snapshot(tables.iter().map(|(name, table)| (name.clone(), (table.rows.clone(), table.told.clone()))).collect())
+    }
+
+    /// Takes the tables back to what they were; those that were not there yet are empty.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        for (name, table) in self.tables.write().iter_mut() {
+            (table.rows, table.told) = snapshot.0.get(name).cloned().unwrap_or_default();
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The part of a plan above its aggregate, folded into expressions over group columns and aggregate results.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
@@ -125,10 +125,16 @@ impl Fold<'_> {
     }
 
     fn substitute(&self, expr: &Expr, schema: &DFSchema) -> Result<Expr, Problem> {
+        let mut size = 0;
         let substituted = unaliased(expr.clone()).transform_up(|node| match &node {
             Expr::Column(column) => {
                 let index = schema.index_of_column(column)?;
-                Ok(self.columns.get(index).map_or_else(|| Transformed::no(node.clone()), |expr| Transformed::yes(expr.clone())))
+                let Some(expr) = self.columns.get(index) else { return Ok(Transformed::no(node)) };
+                size += size_of(expr, MOST_PARTS);
+                if size > MOST_PARTS {
+                    return Err(DataFusionError::Plan(format!("put together, an expression has more than {MOST_PARTS} parts")));
+                }
+                Ok(Transformed::yes(expr.clone()))
             }
             _ => Ok(Transformed::no(node)),
         });
@@ -176,6 +182,19 @@ impl Fold<'_> {
         self.columns.push(Expr::Column(Column::new_unqualified(RANK)));
         Ok(())
     }
+}
+
+/// How many parts an expression may have once those of subqueries are put into it: each step can double them.
+const MOST_PARTS: usize = 10_000;
+
+/// The parts of an expression, as far as they are not more than `most`.
+fn size_of(expr: &Expr, most: usize) -> usize {
+    let mut parts = 0;
+    let _ = expr.apply(|_| {
+        parts += 1;
+        Ok(if parts > most { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    parts
 }
 
 /// An expression without the names given to it.

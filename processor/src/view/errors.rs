@@ -39,6 +39,9 @@ fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) 
     names.dedup();
     let problem = Problem::new(at.unwrap_or_else(|| words.find(&field.name)), format!("unknown column {}", field.name));
     Some(match nearest(&field.name, names.iter().copied()) {
+        // Names without quotes are read in small letters.
+        Some(near) if near.eq_ignore_ascii_case(&field.name) => problem.help(format!("write it in quotes: \"{near}\"")),
+        Some(near) if near.chars().any(char::is_uppercase) => problem.help(format!("did you mean \"{near}\", with the quotes?")),
         Some(near) => problem.help(format!("did you mean {near}?")),
         None => problem.help(format!("here the columns are {}", names.join(", "))),
     })

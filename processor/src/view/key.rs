@@ -41,6 +41,14 @@ pub(super) fn shape(
         )
         .help("group by floor(…) cast to BIGINT, or by a DECIMAL"));
     }
+    // As they are: a table's type that holds less would make one row of several groups.
+    if let Some(group) = groups.iter().find(|group| !storable(&plain_type(&group.data_type))) {
+        return Err(Problem::new(
+            words.find(&group.name),
+            format!("the GROUP BY column {} has the type {}, which makes no key", group.name, group.data_type),
+        )
+        .help("cast it to a number, text, boolean, date or timestamp"));
+    }
 
     let column = |name: &String, at| {
         names.iter().position(|known| known == name).ok_or_else(|| {
@@ -110,11 +118,18 @@ fn storable(data_type: &DataType) -> bool {
 /// The type of a column in a table: one for every kind of text and of bytes.
 pub(super) fn table_type(data_type: &DataType) -> DataType {
     match data_type {
+        DataType::Dictionary(_, value) => table_type(value),
+        DataType::Date64 => DataType::Date32,
+        other => plain_type(other),
+    }
+}
+
+/// The same, of types that hold the same values and no others.
+fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::Binary,
-        DataType::Dictionary(_, value) => table_type(value),
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => DataType::Decimal128(*precision, *scale),
-        DataType::Date64 => DataType::Date32,
         other => other.clone(),
     }
 }

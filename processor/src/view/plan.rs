@@ -27,6 +27,8 @@ use super::error::{Problem, ViewError};
 use super::events::{EventsExec, EventsTable};
 use super::key::{self, Group};
 use super::lineage::{self, Window};
+use super::mapper::Mapper;
+use super::merger::Merger;
 use super::options::{self, Placed};
 use super::rows::{Ranker, RowPlan};
 use super::session::{finish, session};
@@ -90,6 +92,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
             .help("a view aggregates once; make a view of the inner query, or group by all columns at once"));
     }
     let (group_exprs, calls) = check_aggregate(&above, words)?;
+    check_below(input, words)?;
     check_unnest(input, words)?;
     let window = window(&above, &group_exprs, words)?;
     check_ends(window.as_ref().map(|(_, window)| window), above.rank.is_some(), &placed, words)?;
@@ -123,7 +126,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         order.iter().filter_map(|place| groups.get(*place)).map(|group| Field::new(&group.name, group.data_type.clone(), true)).collect();
     let functions: Vec<Arc<AggregateFunctionExpr>> = below.aggregates.iter().map(|planned| Arc::clone(&planned.function)).collect();
     let states = aggregates::state_schema(&functions).map_err(|error| planned(&error))?;
-    Ok(View {
+    let view = View {
         name: statement.name,
         sql: sql.to_owned(),
         source,
@@ -147,7 +150,16 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
             query: statement.query,
             source_schema,
         }),
-    })
+    };
+    // Some functions are planned for types that they cannot work on.
+    for function in &view.compiled.functions {
+        if !function.groups_accumulator_supported() {
+            function.create_accumulator().map_err(|error| planned(&error))?;
+        }
+    }
+    Merger::of(&view.compiled).map_err(|error| planned(&error))?;
+    Mapper::of(&view, &view.compiled).map_err(|error| planned(&error))?;
+    Ok(view)
 }
 
 /// Plans a query and coerces its types.
@@ -204,6 +216,32 @@ fn check_aggregate(above: &Above<'_>, words: &Words) -> Result<(Vec<Expr>, Vec<A
     let calls = aggregate.aggr_expr.iter().map(|expr| aggregates::check(expr, words)).collect::<Result<Vec<_>, Problem>>()?;
     let groups = aggregate.group_expr.iter().map(|expr| above::unaliased(expr.clone())).collect();
     Ok((groups, calls))
+}
+
+/// Below the aggregate, what becomes of an event must not depend on the others.
+fn check_below(input: &LogicalPlan, words: &Words) -> Result<(), Problem> {
+    let mut refused = None;
+    let visited = input.apply_with_subqueries(|node| {
+        let found = match node {
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Unnest(_)
+            | LogicalPlan::TableScan(_) => return Ok(TreeNodeRecursion::Continue),
+            LogicalPlan::Window(_) => ("over", "a window function below GROUP BY looks at other events, of which there is never the last"),
+            LogicalPlan::Sort(_) => ("order", "ORDER BY below GROUP BY has no meaning: events come in no order"),
+            LogicalPlan::Limit(_) => ("limit", "LIMIT below GROUP BY would take some events, and others in a replay"),
+            _ => ("from", "below GROUP BY, a view reads one source: events, projected, filtered and unnested"),
+        };
+        refused = Some(found);
+        Ok(TreeNodeRecursion::Stop)
+    });
+    visited.map_err(|error| errors::planning(&error, words))?;
+    match refused {
+        None => Ok(()),
+        Some((word, message)) => Err(Problem::new(words.find(word), message)
+            .help("rank groups by QUALIFY row_number() OVER (…) <= k above GROUP BY; for the first or last event of a group write first_value(… ORDER BY …)")),
+    }
 }
 
 fn check_unnest(input: &LogicalPlan, words: &Words) -> Result<(), Problem> {
@@ -375,6 +413,7 @@ fn row_plan(
                 .map(|sort| Ok((physical(&sort.expr)?, SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first })))
                 .collect::<DfResult<_>>()?,
             k: usize::try_from(rank.k).unwrap_or(usize::MAX),
+            output: above.outputs.iter().position(|(_, expr)| above::is_column(expr, RANK)).unwrap_or(usize::MAX),
             input: Arc::clone(ranked.inner()),
         }),
     };

@@ -7,7 +7,8 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array,
 };
 use datafusion::arrow::compute::{
-    SortColumn, SortOptions, filter, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take, take_record_batch,
+    SortColumn, SortOptions, cast, concat, filter, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take,
+    take_record_batch,
 };
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
@@ -45,92 +46,37 @@ pub(super) struct Ranker {
     pub within: Vec<Arc<dyn PhysicalExpr>>,
     pub order: Vec<(Arc<dyn PhysicalExpr>, SortOptions)>,
     pub k: usize,
+    /// Which output is the rank.
+    pub output: usize,
     /// The input of the row plan and the rank.
     pub input: SchemaRef,
 }
 
-/// Which groups take part in a ranking.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entrants {
-    /// Those that HAVING keeps.
-    Kept,
-    /// All.
-    All,
+/// Expressions over some rows, and over which of them none fails: of the others the values are null.
+struct Settled {
+    columns: Vec<ArrayRef>,
+    sound: BooleanArray,
+}
+
+/// The groups of one window or more in the order of their ranks: places among the results, and ranks.
+struct Ranked {
+    places: UInt32Array,
+    ranks: UInt64Array,
 }
 
 impl Compiled {
     /// Rows of groups, for views that do not rank. A group whose expressions fail, for instance by a division by zero, is excluded.
     pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
-        let error = match self.all_rows(groups, states) {
-            Ok(rows) => return Ok(rows),
-            Err(error) => error,
-        };
-        let sound = self.sound(groups, states, error)?;
-        let (kept_groups, kept_states) = (only(groups, &sound)?, only(states, &sound)?);
-        let evaluated = self.all_rows(&kept_groups, &kept_states)?;
-        let (mut next, mut kept) = (0, Vec::with_capacity(sound.len()));
-        let places: UInt32Array = sound
-            .values()
-            .iter()
-            .map(|is_sound| {
-                kept.push(is_sound && evaluated.kept.value(next as usize));
-                is_sound.then(|| {
-                    next += 1;
-                    next - 1
-                })
-            })
-            .collect();
-        // The key columns are those of the groups, which no expression that fails is part of.
-        let results = self.results(groups, states)?;
-        let mut columns = Vec::new();
-        for ((column, output), key) in evaluated.rows.columns().iter().zip(&self.rows.outputs).zip(&self.rows.keys) {
-            columns.push(match (*key, evaluated.rows.num_rows()) {
-                (true, _) => output.evaluate(&results)?.into_array(results.num_rows())?,
-                (false, 0) => new_null_array(column.data_type(), results.num_rows()),
-                (false, _) => take(column, &places, None)?,
-            });
-        }
-        Ok(Rows { rows: self.batch_of(columns, results.num_rows())?, kept: BooleanArray::from(kept) })
-    }
-
-    /// Which groups have no expression that fails. `error` is what all of them together failed with.
-    fn sound(&self, groups: &[ArrayRef], states: &[ArrayRef], error: DataFusionError) -> Result<BooleanArray> {
-        let count = groups.first().map_or(0, |group| group.len());
-        if !self.failure_was_said.swap(true, Ordering::Relaxed) {
-            tracing::warn!(view = self.file, %error, "an expression of the view fails for some groups: they have no row");
-        }
-        let mut sound = vec![true; count];
-        let mut doubtful = vec![(0, count)];
-        while let Some((start, end)) = doubtful.pop() {
-            let part = |columns: &[ArrayRef]| columns.iter().map(|column| column.slice(start, end - start)).collect::<Vec<_>>();
-            if start == end || self.try_rows(&part(groups), &part(states)).is_ok() {
-                continue;
-            }
-            if end - start == 1 {
-                sound.get_mut(start).into_iter().for_each(|group| *group = false);
-                continue;
-            }
-            let middle = usize::midpoint(start, end);
-            doubtful.extend([(start, middle), (middle, end)]);
-        }
-        Ok(BooleanArray::from(sound))
-    }
-
-    fn try_rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<()> {
-        match &self.rows.ranker {
-            Some(ranker) => self.ranked(ranker, Entrants::Kept, groups, states).map(drop),
-            None => self.all_rows(groups, states).map(drop),
-        }
-    }
-
-    fn all_rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
         let results = self.results(groups, states)?;
         let count = results.num_rows();
-        let Some(kept) = self.kept(&results)? else {
-            return Ok(Rows { rows: self.project(&results)?, kept: BooleanArray::from(vec![true; count]) });
-        };
+        let kept = self.kept(&results)?;
         // Only kept groups are evaluated: HAVING may be what keeps an expression from failing on the others.
-        let filtered = self.project(&filter_record_batch(&results, &kept)?)?;
+        let filtered = filter_record_batch(&results, &kept)?;
+        let outputs = self.settle(&self.rows.outputs, &filtered)?;
+        if kept.true_count() == count && outputs.sound.true_count() == count {
+            return Ok(Rows { rows: self.batch_of(outputs.columns, count)?, kept });
+        }
+        let mut sound = outputs.sound.values().iter();
         let mut next = 0;
         let places: UInt32Array = kept
             .values()
@@ -142,84 +88,92 @@ impl Compiled {
                 })
             })
             .collect();
-        let mut columns = Vec::with_capacity(filtered.num_columns());
-        for ((column, output), key) in filtered.columns().iter().zip(&self.rows.outputs).zip(&self.rows.keys) {
-            columns.push(if *key {
-                output.evaluate(&results)?.into_array(count)?
-            } else if filtered.num_rows() == 0 {
-                new_null_array(column.data_type(), count)
-            } else {
-                take(column, &places, None)?
+        let kept = kept.values().iter().map(|kept| kept && sound.next().unwrap_or(false)).collect::<Vec<bool>>();
+        let mut columns = Vec::with_capacity(outputs.columns.len());
+        for ((column, output), key) in outputs.columns.iter().zip(&self.rows.outputs).zip(&self.rows.keys) {
+            columns.push(match (*key, column.len()) {
+                // The key columns are those of the groups, which no expression that fails is part of.
+                (true, _) => output.evaluate(&results)?.into_array(count)?,
+                (false, 0) => new_null_array(column.data_type(), count),
+                (false, _) => take(column, &places, None)?,
             });
         }
-        Ok(Rows { rows: self.batch_of(columns, count)?, kept })
+        Ok(Rows { rows: self.batch_of(columns, count)?, kept: BooleanArray::from(kept) })
     }
 
     /// The first k of the groups of one window. A group whose expressions fail is not ranked.
     pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
-        let Some(ranker) = &self.rows.ranker else {
-            return Err(DataFusionError::Execution("the view has no ranking".into()));
-        };
-        self.ranked_if_sound(ranker, Entrants::Kept, groups, states)
+        let ranker = self.ranker()?;
+        let results = self.results(groups, states)?;
+        let results = filter_record_batch(&results, &self.kept(&results)?)?;
+        let sorting: Vec<_> = ranker.within.iter().chain(ranker.order.iter().map(|(expr, _)| expr)).cloned().collect();
+        let sorting = self.settle(&sorting, &results)?;
+        let (results, sorting) = (filter_record_batch(&results, &sorting.sound)?, only(&sorting.columns, &sorting.sound)?);
+        let ranked = ranker.ranked(&sorting, results.num_rows())?;
+        let first = take_record_batch(&results, &ranked.places)?;
+        let outputs = self.settle(&self.rows.outputs, &ranker.with_ranks(&first, &ranked.ranks)?)?;
+        if outputs.sound.false_count() == 0 {
+            return self.batch_of(outputs.columns, first.num_rows());
+        }
+        // The ranks of those that fail are for others, which may fail too.
+        let any_rank = UInt64Array::from(vec![1; results.num_rows()]);
+        let outputs = self.settle(&self.rows.outputs, &ranker.with_ranks(&results, &any_rank)?)?;
+        let sorting = only(&sorting, &outputs.sound)?;
+        let columns = only(&outputs.columns, &outputs.sound)?;
+        let ranked = ranker.ranked(&sorting, outputs.sound.true_count())?;
+        let mut columns = columns.iter().map(|column| take(column, &ranked.places, None)).collect::<Result<Vec<_>, _>>()?;
+        if let (Some(column), Some(field)) = (columns.get_mut(ranker.output), self.rows.columns.fields().get(ranker.output)) {
+            *column = cast(&ranked.ranks, field.data_type())?;
+        }
+        self.batch_of(columns, ranked.ranks.len())
     }
 
-    /// As many ranks as the groups of one window can ever have had, when HAVING excluded fewer of them; only the keys of the rows mean anything.
+    /// As many ranks as the groups of one window can ever have had, when HAVING excluded fewer of them; only the keys of the rows are filled.
     pub fn possible_ranks(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
-        let Some(ranker) = &self.rows.ranker else {
-            return Err(DataFusionError::Execution("the view has no ranking".into()));
-        };
-        self.ranked_if_sound(ranker, Entrants::All, groups, states)
+        let ranker = self.ranker()?;
+        let results = self.results(groups, states)?;
+        let within =
+            ranker.within.iter().map(|expr| expr.evaluate(&results)?.into_array(results.num_rows())).collect::<Result<Vec<_>>>()?;
+        let ranked = Ranker::first_of_each(&within, None, results.num_rows(), ranker.k)?;
+        let first = ranker.with_ranks(&take_record_batch(&results, &ranked.places)?, &ranked.ranks)?;
+        let mut columns = Vec::with_capacity(self.rows.outputs.len());
+        for (place, ((output, field), key)) in self.rows.outputs.iter().zip(self.rows.columns.fields()).zip(&self.rows.keys).enumerate() {
+            columns.push(match *key || place == ranker.output {
+                true => output.evaluate(&first)?.into_array(first.num_rows())?,
+                false => new_null_array(field.data_type(), first.num_rows()),
+            });
+        }
+        self.batch_of(columns, first.num_rows())
     }
 
-    fn ranked_if_sound(&self, ranker: &Ranker, entrants: Entrants, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
-        match self.ranked(ranker, entrants, groups, states) {
-            Ok(ranked) => Ok(ranked),
-            Err(error) => {
-                let sound = self.sound(groups, states, error)?;
-                self.ranked(ranker, entrants, &only(groups, &sound)?, &only(states, &sound)?)
-            }
-        }
+    fn ranker(&self) -> Result<&Ranker> {
+        self.rows.ranker.as_ref().ok_or_else(|| DataFusionError::Execution("the view has no ranking".into()))
     }
 
-    fn ranked(&self, ranker: &Ranker, entrants: Entrants, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
-        let mut results = self.results(groups, states)?;
-        if entrants == Entrants::Kept
-            && let Some(kept) = self.kept(&results)?
-        {
-            results = filter_record_batch(&results, &kept)?;
-        }
-        let count = results.num_rows();
-        let mut sorting = Vec::new();
-        for expr in &ranker.within {
-            sorting.push(SortColumn { values: expr.evaluate(&results)?.into_array(count)?, options: None });
-        }
-        let within = sorting.len();
-        for (expr, options) in &ranker.order {
-            sorting.push(SortColumn { values: expr.evaluate(&results)?.into_array(count)?, options: Some(*options) });
-        }
-        // Within the window alone there is one ranking, whose first k are all that is needed.
-        let limit = (within == 1).then_some(ranker.k);
-        let order = if sorting.is_empty() {
-            UInt32Array::from_iter_values(0..count.min(ranker.k) as u32)
-        } else {
-            lexsort_to_indices(&sorting, limit)?
+    /// Evaluates expressions; where that fails, for halves of the rows, until those that an expression fails on stand alone. What becomes of a
+    /// row is then what becomes of it alone: which rows are evaluated with it decides nothing, although AND, OR and CASE evaluate more or less
+    /// of their parts by them.
+    fn settle(&self, exprs: &[Arc<dyn PhysicalExpr>], input: &RecordBatch) -> Result<Settled> {
+        let count = input.num_rows();
+        let evaluated = exprs.iter().map(|expr| expr.evaluate(input)?.into_array(count)).collect::<Result<Vec<_>>>();
+        let error = match evaluated {
+            Ok(columns) => return Ok(Settled { columns, sound: BooleanArray::from(vec![true; count]) }),
+            Err(error) => error,
         };
-        let ordered = take_record_batch(&results, &order)?;
-        let partitions = sorting.iter().take(within).map(|column| take(&column.values, &order, None)).collect::<Result<Vec<_>, _>>()?;
-        let ranges =
-            if partitions.is_empty() { std::iter::once(0..ordered.num_rows()).collect() } else { partition(&partitions)?.ranges() };
-        let mut ranks = Vec::new();
-        let mut chosen = Vec::new();
-        for range in ranges {
-            for (rank, place) in (1_u64..).zip(range).take(ranker.k) {
-                ranks.push(rank);
-                chosen.push(u32::try_from(place).map_err(|_| DataFusionError::Execution("more than 2^32 groups in a window".into()))?);
-            }
+        if !self.failure_was_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(view = self.file, %error, "an expression of the view fails for some groups: they have no row");
         }
-        let first = take_record_batch(&ordered, &UInt32Array::from(chosen))?;
-        let mut columns = first.columns().to_vec();
-        columns.push(Arc::new(UInt64Array::from(ranks)));
-        self.project(&RecordBatch::try_new(Arc::clone(&ranker.input), columns)?)
+        if count <= 1 {
+            let schema = input.schema();
+            let columns = exprs.iter().map(|expr| Ok(new_null_array(&expr.data_type(&schema)?, count))).collect::<Result<Vec<_>>>()?;
+            return Ok(Settled { columns, sound: BooleanArray::from(vec![false; count]) });
+        }
+        let middle = count / 2;
+        let (first, second) = (self.settle(exprs, &input.slice(0, middle))?, self.settle(exprs, &input.slice(middle, count - middle))?);
+        let both = |(first, second): (&ArrayRef, &ArrayRef)| concat(&[first.as_ref(), second.as_ref()]);
+        let columns = first.columns.iter().zip(&second.columns).map(both).collect::<Result<Vec<_>, _>>()?;
+        let sound = first.sound.values().iter().chain(second.sound.values().iter()).collect::<Vec<bool>>();
+        Ok(Settled { columns, sound: BooleanArray::from(sound) })
     }
 
     /// The input of the row plan.
@@ -244,23 +198,67 @@ impl Compiled {
         Ok(RecordBatch::try_new(Arc::clone(&self.rows.input), columns)?)
     }
 
-    fn kept(&self, results: &RecordBatch) -> Result<Option<BooleanArray>> {
-        let Some(predicate) = &self.rows.predicate else { return Ok(None) };
-        let verdicts = predicate.evaluate(results)?.into_array(results.num_rows())?;
-        let verdicts = verdicts.as_boolean_opt().ok_or_else(|| DataFusionError::Execution("the condition is not a boolean".into()))?;
+    /// Which groups HAVING keeps.
+    fn kept(&self, results: &RecordBatch) -> Result<BooleanArray> {
+        let Some(predicate) = &self.rows.predicate else { return Ok(BooleanArray::from(vec![true; results.num_rows()])) };
+        let verdicts = self.settle(std::slice::from_ref(predicate), results)?.columns;
+        if verdicts.first().is_some_and(|verdicts| verdicts.data_type().is_null()) {
+            return Ok(BooleanArray::from(vec![false; results.num_rows()]));
+        }
+        let verdicts = verdicts.first().and_then(|verdicts| verdicts.as_boolean_opt());
+        let verdicts = verdicts.ok_or_else(|| DataFusionError::Execution("the condition is not a boolean".into()))?;
         // Neither true nor false excludes, as in SQL.
-        Ok(Some(if verdicts.null_count() > 0 { prep_null_mask_filter(verdicts) } else { verdicts.clone() }))
-    }
-
-    fn project(&self, results: &RecordBatch) -> Result<RecordBatch> {
-        let count = results.num_rows();
-        let columns = self.rows.outputs.iter().map(|output| output.evaluate(results)?.into_array(count)).collect::<Result<Vec<_>>>()?;
-        self.batch_of(columns, count)
+        Ok(if verdicts.null_count() > 0 { prep_null_mask_filter(verdicts) } else { verdicts.clone() })
     }
 
     fn batch_of(&self, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.rows.columns), columns, &options)?)
+    }
+}
+
+impl Ranker {
+    /// Ranks by the values of `within` and `order`.
+    fn ranked(&self, sorting: &[ArrayRef], count: usize) -> Result<Ranked> {
+        let within = sorting.get(..self.within.len()).unwrap_or_default();
+        let sorting = sorting.iter().enumerate().map(|(place, values)| SortColumn {
+            values: values.clone(),
+            options: place.checked_sub(self.within.len()).and_then(|place| self.order.get(place)).map(|(_, options)| *options),
+        });
+        let sorting: Vec<SortColumn> = sorting.collect();
+        // Within the window alone there is one ranking, whose first k are all that is needed.
+        let limit = (within.len() == 1).then_some(self.k);
+        let order = if sorting.is_empty() { None } else { Some(lexsort_to_indices(&sorting, limit)?) };
+        Ranker::first_of_each(within, order, count, self.k)
+    }
+
+    /// The first k of rows that are equal in `within`, in this order; without one, in any.
+    fn first_of_each(within: &[ArrayRef], order: Option<UInt32Array>, count: usize, k: usize) -> Result<Ranked> {
+        let order = match order {
+            Some(order) => order,
+            None if within.is_empty() => UInt32Array::from_iter_values(0..count as u32),
+            None => {
+                let sorting: Vec<SortColumn> = within.iter().map(|values| SortColumn { values: values.clone(), options: None }).collect();
+                lexsort_to_indices(&sorting, None)?
+            }
+        };
+        let partitions = within.iter().map(|values| take(values, &order, None)).collect::<Result<Vec<_>, _>>()?;
+        let ranges = if partitions.is_empty() { std::iter::once(0..order.len()).collect() } else { partition(&partitions)?.ranges() };
+        let (mut places, mut ranks) = (Vec::new(), Vec::new());
+        for range in ranges {
+            for (rank, place) in (1_u64..).zip(range).take(k) {
+                ranks.push(rank);
+                places.push(order.value(place));
+            }
+        }
+        Ok(Ranked { places: places.into(), ranks: ranks.into() })
+    }
+
+    /// Results, and the rank of each.
+    fn with_ranks(&self, results: &RecordBatch, ranks: &UInt64Array) -> Result<RecordBatch> {
+        let mut columns = results.columns().to_vec();
+        columns.push(Arc::new(ranks.clone()));
+        Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?)
     }
 }
 

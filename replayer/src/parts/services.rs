@@ -33,6 +33,7 @@ pub fn kafka(brokers: &str, settings: &Settings) -> Result<KafkaLog> {
         properties,
         compression,
         replication_factor: settings.kafka_replication,
+        group_offsets: settings.kafka_group_offsets,
         reader_memory_bytes,
         ..KafkaSettings::default()
     })?;
@@ -62,7 +63,16 @@ pub fn registry(url: &str, settings: &Settings, declared: Arc<dyn SchemaLookup>)
 /// The view store on Cassandra.
 pub fn cassandra(settings: &Settings) -> Result<CassandraStore> {
     let further = match &settings.cassandra_config {
-        Some(file) => toml::from_str(&read(file)?).map_err(|error| anyhow!("{}: {}", file.display(), error.message()))?,
+        Some(file) => {
+            let text = read(file)?;
+            let table: toml::Table = text.parse().map_err(|error: toml::de::Error| anyhow!("{}: {}", file.display(), error.message()))?;
+            for (key, instead) in [("contact_points", "cassandra"), ("keyspace", "cassandra_keyspace")] {
+                if table.contains_key(key) {
+                    return Err(anyhow!("{}: {key} has no effect here; use the setting {instead}", file.display()));
+                }
+            }
+            toml::from_str(&text).map_err(|error| anyhow!("{}: {}", file.display(), error.message()))?
+        }
         None => CassandraSettings::default(),
     };
     let described =

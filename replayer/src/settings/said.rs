@@ -8,6 +8,8 @@ use super::table::{SETTINGS, Setting};
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "refold.toml";
 const PREFIX: &str = "REFOLD_";
+/// Variables of the project's own scripts.
+const OF_SCRIPTS: [&str; 3] = ["REFOLD_TOOLS", "REFOLD_PROVE_SCALE", "REFOLD_SEED"];
 
 /// One value, and where it was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +38,8 @@ impl Said {
         if let Some((path, text)) = file {
             said.add_file(path, text)?;
         }
-        let mut variables: Vec<(String, String)> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let is_said = |name: &str| name.starts_with(PREFIX) && !OF_SCRIPTS.contains(&name) && !is_service_link(name);
+        let mut variables: Vec<(String, String)> = environment.filter(|(name, _)| is_said(name)).collect();
         variables.sort();
         for (name, text) in variables {
             let setting = SETTINGS.iter().find(|setting| setting.variable() == name);
@@ -69,6 +72,15 @@ impl Said {
         }
         Ok(())
     }
+}
+
+/// Kubernetes tells every container of the services beside it, among them one called `refold` or `refold-…`: `REFOLD_SERVICE_HOST`,
+/// `REFOLD_PORT`, `REFOLD_PORT_7070_TCP_ADDR`.
+fn is_service_link(name: &str) -> bool {
+    let port = name.rsplit_once("_PORT").map(|(_, rest)| rest);
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || port.is_some_and(|rest| rest.is_empty() || rest.starts_with('_') && rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit))
 }
 
 fn unknown(what: &str, name: &str, spelled: impl Fn(&Setting) -> String) -> String {

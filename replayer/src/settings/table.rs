@@ -105,7 +105,13 @@ pub const SETTINGS: &[Setting] = &[
         API,
         "The address of the API; port 0 takes a free one; refold process takes port 7071 unless told",
     ),
-    plain("source", Kind::Text, "generate:20?backlog=3d&backlog_rate=3", UP, "Where events come from: generate:RATE, jsonl:FILE, or none"),
+    plain(
+        "source",
+        Kind::Text,
+        "generate:20?backlog=3d&backlog_rate=3",
+        UP,
+        "Where events come from: generate:RATE, jsonl:FILE, or none, which is the default over Kafka",
+    ),
     plain("into", Kind::Text, "", UP, "The declared source that the events of --source are of; needed when several are declared"),
     plain("kafka", Kind::Text, "", LOG, "Kafka as the log: some of its brokers, HOST:PORT,…; without it the log is in the data folder"),
     plain(
@@ -228,6 +234,13 @@ pub const SETTINGS: &[Setting] = &[
         "How often small blocks are merged and expired ones removed, milliseconds",
     ),
     tuning("max-body-mb", Kind::Number(1, 1024), "16", API, "The largest body of events that the API takes, MiB"),
+    tuning(
+        "live-streams",
+        Kind::Number(0, 1_000_000),
+        "1000",
+        API,
+        "Streams of changes that may be open at once; further ones are refused",
+    ),
     tuning("ingest-requests", Kind::Number(1, 1024), "8", API, "Bodies of events in memory at once; further ones wait on their connection"),
     tuning("rows-default", Kind::Number(1, 100_000), "100", API, "Rows of a page when the reader names no limit"),
     tuning("rows-max", Kind::Number(1, 100_000), "10000", API, "The greatest limit that a reader may name"),
@@ -238,6 +251,13 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         LOG,
         "Copies of each partition of topics that are created; 0: the cluster's default",
+    ),
+    tuning(
+        "kafka-group-offsets",
+        Kind::Switch,
+        "true",
+        ENGINE,
+        "Over Kafka, positions are committed to a consumer group for each version, for tools that watch lag; nothing reads them back",
     ),
     tuning(
         "change-feed",

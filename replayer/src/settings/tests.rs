@@ -29,6 +29,10 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
     assert_eq!(refused, "refold.toml: key comit_interval_ms is not known; did you mean commit_interval_ms?");
     let refused = settings(&[], &[("REFOLD_MEMORY", "1")], "").unwrap_err();
     assert_eq!(refused, "environment variable REFOLD_MEMORY is not known; did you mean REFOLD_MEMORY_MB?");
+    let services =
+        [("REFOLD_SERVICE_HOST", "10.0.0.1"), ("REFOLD_PORT", "tcp://10.0.0.1:7070"), ("REFOLD_API_PORT_7070_TCP_ADDR", "10.0.0.1")];
+    settings(&[], &services, "").expect("what Kubernetes tells of services is not a setting");
+    settings(&[], &[("REFOLD_TOOLS", "/tools"), ("REFOLD_PROVE_SCALE", "full")], "").expect("the scripts' own variables are not settings");
     assert!(settings(&[], &[], "completely_different_thing = 1").unwrap_err().contains("--help"));
 }
 
@@ -49,6 +53,13 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn over_kafka_nothing_is_generated_unless_it_is_asked_for() {
+    assert!(settings(&[], &[], "").unwrap().source.starts_with("generate:"));
+    assert_eq!(settings(&[("kafka", "broker:9092")], &[], "").unwrap().source, "none");
+    assert_eq!(settings(&[("kafka", "broker:9092"), ("source", "generate:1")], &[], "").unwrap().source, "generate:1");
+}
+
+#[test]
 fn every_default_is_valid_and_every_number_of_time_or_size_has_its_unit_in_its_name() {
     settings(&[], &[], "").unwrap();
     let counts = [
@@ -60,6 +71,7 @@ fn every_default_is_valid_and_every_number_of_time_or_size_has_its_unit_in_its_n
         "rows-per-write",
         "kafka-replication",
         "ingest-requests",
+        "live-streams",
         "rows-default",
         "rows-max",
     ];

@@ -19,6 +19,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Whether the user named the address.
     pub listen_was_said: bool,
+    /// Whether positions are committed to consumer groups, for tools that watch lag.
+    pub kafka_group_offsets: bool,
     /// Brokers; without any, the log is embedded.
     pub kafka: Option<String>,
     pub kafka_config: Option<PathBuf>,
@@ -38,6 +40,8 @@ pub struct Settings {
     pub into: Option<String>,
     pub server: String,
     pub token: Option<String>,
+    /// How many streams of changes may be open at once.
+    pub live_streams: usize,
     /// Memory for state, caches, buffers and groups that are not committed yet.
     pub memory_bytes: usize,
     pub threads: usize,
@@ -85,13 +89,18 @@ impl Settings {
             kafka_config: reader.optional("kafka-config")?.map(PathBuf::from),
             kafka_compression: reader.text("kafka-compression")?,
             kafka_replication: Some(reader.number("kafka-replication")? as u16).filter(|copies| *copies > 0),
+            kafka_group_offsets: reader.switch("kafka-group-offsets")?,
             change_feed: reader.switch("change-feed")?,
             registry: reader.optional("registry")?,
             registry_auth: reader.pair("registry-auth")?,
             cassandra: reader.list("cassandra")?,
             cassandra_keyspace: reader.text("cassandra-keyspace")?,
             cassandra_config: reader.optional("cassandra-config")?.map(PathBuf::from),
-            source: reader.text("source")?,
+            // Generated posts are for trying things out: nobody wants them in a log that others share.
+            source: match (said.get("source"), said.get("kafka")) {
+                (None, Some(_)) => "none".to_owned(),
+                _ => reader.text("source")?,
+            },
             source_was_said: said.get("source").is_some(),
             into: reader.optional("into")?,
             server: reader.url("server")?,
@@ -118,6 +127,7 @@ impl Settings {
             log_sync: reader.switch("log-sync")?,
             maintain_interval_ms: reader.number("maintain-interval-ms")?,
             max_body_bytes: reader.size("max-body-mb", 1 << 20)?,
+            live_streams: reader.size("live-streams", 1)?,
             ingest_requests: reader.size("ingest-requests", 1)?,
             rows_default: reader.size("rows-default", 1)?,
             rows_max: reader.size("rows-max", 1)?,

@@ -124,10 +124,13 @@ fn gather(
     if let Some(shown) = shown {
         let _ = shown.join();
     }
-    let totals = totals?;
-    if totals.skipped() > 0 {
+    if report.totals().skipped() > 0 {
         complain(&format!("lines that are no events are kept in {}", bad_lines_path.display()));
     }
+    let totals = totals.inspect_err(|_| {
+        let so_far = report.totals();
+        complain(&format!("before it failed: {} read, {} written, {} skipped", so_far.read, so_far.written, so_far.skipped()));
+    })?;
     if totals.read == 0 && source.is_resumable() && !stop.is_stopped() {
         complain("nothing new: the source was read to its end before; --restart reads it again");
     }

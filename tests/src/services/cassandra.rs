@@ -1,4 +1,4 @@
-//! A real Cassandra node.
+//! Real Cassandra nodes, alone and in clusters.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,36 @@ pub struct Cassandra {
     data: TempDir,
     /// The port of its native protocol.
     pub port: u16,
+    place: Place,
     options: Options,
+}
+
+/// A release of Cassandra.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Release {
+    /// 4.1.
+    V4_1,
+    /// 5.0.
+    #[default]
+    V5_0,
+}
+
+/// Where a node is in its cluster.
+#[derive(Clone, Debug)]
+struct Place {
+    address: String,
+    storage_port: u16,
+    /// The node that the others find each other through.
+    seed: String,
+    token: i64,
+    most_heap: &'static str,
 }
 
 /// What a node is started with beyond the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Which Cassandra it is.
+    pub release: Release,
     /// Whether clients must say who they are. The first user is `cassandra`, with the same password.
     pub passwords: bool,
     /// Whether it answers only when its commit log is on disk. Otherwise the last tenth of a second is lost when it is killed.
@@ -82,13 +106,38 @@ impl Cassandra {
 
     /// Starts a node with options.
     pub fn start_with(options: Options) -> Cassandra {
-        let data = data_folder();
-        let (port, storage_port) = (free_port(), free_port());
-        write_configuration(data.path(), port, storage_port, &options);
-        let process = launch(data.path());
-        let mut node = Cassandra { process, data, port, options };
-        node.process.wait_for_port(port);
+        let address = "127.0.0.1".to_owned();
+        let place = Place { seed: address.clone(), address, storage_port: free_port(), token: 0, most_heap: "1g" };
+        let mut node = Cassandra::launched(free_port(), place, options);
+        node.wait();
         node
+    }
+
+    /// Starts three nodes that share the ring evenly, the first being who the others ask for each other.
+    pub fn start_cluster() -> [Cassandra; 3] {
+        let (port, storage_port) = (free_port(), free_port());
+        let third = i64::MAX / 3 * 2;
+        let mut nodes = [(1, -third), (2, 0), (3, third)].map(|(number, token)| {
+            let (address, seed) = (format!("127.0.0.{number}"), "127.0.0.1".to_owned());
+            let place = Place { address, storage_port, seed, token, most_heap: "512m" };
+            let mut node = Cassandra::launched(port, place, Options { synced: true, ..Options::default() });
+            // One after the other: who joins must find who is there.
+            node.wait();
+            node
+        });
+        nodes.iter_mut().for_each(Cassandra::wait);
+        nodes
+    }
+
+    fn launched(port: u16, place: Place, options: Options) -> Cassandra {
+        let data = data_folder();
+        write_configuration(data.path(), port, &place, &options);
+        let process = launch(data.path(), &place, &options);
+        Cassandra { process, data, port, place, options }
+    }
+
+    fn wait(&mut self) {
+        self.process.wait_for_address(&self.place.address, self.port);
     }
 
     /// Its process, to send signals to.
@@ -104,8 +153,8 @@ impl Cassandra {
     /// Starts it again over what it left.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(self.data.path());
-        self.process.wait_for_port(self.port);
+        self.process = launch(self.data.path(), &self.place, &self.options);
+        self.wait();
     }
 
     /// What it logged: warnings and errors.
@@ -120,7 +169,7 @@ impl Cassandra {
             false => (None, None),
         };
         CassandraSettings {
-            contact_points: vec![format!("127.0.0.1:{}", self.port)],
+            contact_points: vec![format!("{}:{}", self.place.address, self.port)],
             keyspace: keyspace.into(),
             user,
             password,
@@ -147,8 +196,9 @@ fn data_folder() -> TempDir {
     tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir().unwrap()
 }
 
-fn write_configuration(data: &Path, port: u16, storage_port: u16, options: &Options) {
+fn write_configuration(data: &Path, port: u16, place: &Place, options: &Options) {
     let at = data.display();
+    let Place { address, storage_port, seed, .. } = place;
     let authenticator = if options.passwords { "PasswordAuthenticator" } else { "AllowAllAuthenticator" };
     let encryption = options.tls.as_ref().map_or(String::new(), |(keys, authorities, password)| {
         format!(
@@ -169,12 +219,13 @@ fn write_configuration(data: &Path, port: u16, storage_port: u16, options: &Opti
          saved_caches_directory: {at}/saved_caches\n\
          hints_directory: {at}/hints\n\
          cdc_raw_directory: {at}/cdc\n\
-         listen_address: 127.0.0.1\n\
-         rpc_address: 127.0.0.1\n\
+         listen_address: {address}\n\
+         rpc_address: {address}\n\
+         auto_bootstrap: false\n\
          native_transport_port: {port}\n\
          storage_port: {storage_port}\n\
          endpoint_snitch: SimpleSnitch\n\
-         seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: \"127.0.0.1:{storage_port}\"}}]}}]\n\
+         seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: \"{seed}:{storage_port}\"}}]}}]\n\
          authenticator: {authenticator}\n\
          auto_snapshot: false\n\
          {encryption}"
@@ -183,8 +234,12 @@ fn write_configuration(data: &Path, port: u16, storage_port: u16, options: &Opti
     std::fs::write(data.join("logback.xml"), LOGBACK.replace("FOLDER", &at.to_string())).unwrap();
 }
 
-fn launch(data: &Path) -> Process {
-    let lib = folder("cassandra").join("lib");
+fn launch(data: &Path, place: &Place, options: &Options) -> Process {
+    let name = match options.release {
+        Release::V4_1 => "cassandra-4.1",
+        Release::V5_0 => "cassandra",
+    };
+    let lib = folder(name).join("lib");
     let at = data.display();
     let agent = std::fs::read_dir(&lib)
         .unwrap()
@@ -193,18 +248,18 @@ fn launch(data: &Path) -> Process {
         .unwrap();
     let mut arguments: Vec<String> = [
         "-Xms512m",
-        "-Xmx1g",
         "-XX:+UseG1GC",
         "-Djava.security.manager=allow",
         "-Djdk.attach.allowAttachSelf=true",
         "-Dcassandra-foreground=yes",
         "-Dcassandra.ring_delay_ms=1",
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-        "-Dcassandra.initial_token=0",
         "-Dcassandra.superuser_setup_delay_ms=0",
     ]
     .map(str::to_owned)
     .to_vec();
+    arguments.push(format!("-Xmx{}", place.most_heap));
+    arguments.push(format!("-Dcassandra.initial_token={}", place.token));
     arguments.push(format!("-Dcassandra.config=file://{at}/cassandra.yaml"));
     arguments.push(format!("-Dlogback.configurationFile={at}/logback.xml"));
     arguments.push(format!("-Dcassandra.storagedir={at}"));

@@ -1,14 +1,16 @@
-//! A Kafka broker of its own: one node that is its own controller, with a plain listener, one that asks for a password, and one with TLS.
+//! Kafka brokers of its own, alone and in clusters: each is a controller too, and has a plain listener, one that asks for a password, and one
+//! with TLS.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use refold_kafka::{KafkaLog, KafkaSettings};
+use refold_processor::position::Partition;
 use tempfile::TempDir;
 
 use super::{Process, folder};
@@ -32,11 +34,27 @@ pub struct Kafka {
 impl Kafka {
     /// Formats a folder and starts a broker over it.
     pub fn start() -> Kafka {
+        let mut kafka = Kafka::formatted(1, &[free_port()]);
+        kafka.start_again();
+        kafka
+    }
+
+    /// Starts three brokers of one cluster: every topic has a copy on each, and an append is acknowledged when two have it.
+    pub fn start_cluster() -> [Kafka; 3] {
+        let controllers = [free_port(), free_port(), free_port()];
+        let mut brokers = [1, 2, 3].map(|number| Kafka::formatted(number, &controllers));
+        // None is up before most are.
+        brokers.iter_mut().for_each(Kafka::launch);
+        brokers.iter_mut().for_each(Kafka::wait);
+        brokers
+    }
+
+    fn formatted(number: usize, controllers: &[u16]) -> Kafka {
         let folder_of_broker = tempfile::tempdir().unwrap();
         let (port, password_port, tls_port) = (free_port(), free_port(), free_port());
-        let mut kafka = Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
+        let kafka = Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
         make_certificate(kafka.folder.path());
-        std::fs::write(kafka.settings(), kafka.server_properties()).unwrap();
+        std::fs::write(kafka.settings(), kafka.server_properties(number, controllers)).unwrap();
         let formatted = Command::new("java")
             .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &kafka.class_path(), "kafka.tools.StorageTool"])
             .args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
@@ -44,7 +62,6 @@ impl Kafka {
             .output()
             .unwrap();
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        kafka.start_again();
         kafka
     }
 
@@ -56,15 +73,21 @@ impl Kafka {
         format!("{}/*", self.jars.display())
     }
 
-    fn server_properties(&self) -> String {
+    fn server_properties(&self, number: usize, controllers: &[u16]) -> String {
         let Kafka { port, password_port, tls_port, .. } = self;
         let folder = self.folder.path().display();
-        let controller = free_port();
+        let controller = controllers[number - 1];
+        let voters: Vec<String> = (1..).zip(controllers).map(|(number, port)| format!("{number}@127.0.0.1:{port}")).collect();
+        let (voters, copies, enough) = (voters.join(","), controllers.len(), controllers.len() / 2 + 1);
         let jaas = format!("org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";");
         format!(
             "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={number}
+controller.quorum.voters={voters}
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+default.replication.factor={copies}
+min.insync.replicas={enough}
 listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{password_port},SSL://127.0.0.1:{tls_port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{password_port},SSL://127.0.0.1:{tls_port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT
@@ -75,9 +98,9 @@ listener.name.sasl_plaintext.plain.sasl.jaas.config={jaas}
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/broker.pem
 log.dirs={folder}/log
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor={copies}
 transaction.state.log.num.partitions=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
@@ -111,12 +134,20 @@ num.io.threads=4
 
     /// Starts it over the same folder and ports, and waits until it answers.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.wait();
+    }
+
+    fn launch(&mut self) {
         let arguments =
             ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", &self.class_path(), "kafka.Kafka", self.settings().to_str().unwrap()]
                 .map(str::to_owned);
-        let mut process = Process::start("java", &arguments, self.folder.path(), &self.folder.path().join("kafka.log"));
-        process.wait_for_port(self.port);
-        self.process = Some(process);
+        self.process = Some(Process::start("java", &arguments, self.folder.path(), &self.folder.path().join("kafka.log")));
+    }
+
+    fn wait(&mut self) {
+        let port = self.port;
+        self.process().wait_for_port(port);
     }
 
     fn process(&mut self) -> &mut Process {
@@ -175,6 +206,19 @@ num.io.threads=4
         new.config = properties.to_vec();
         let results = block_on(self.admin().create_topics([&new], &options())).unwrap();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Gives a topic more partitions.
+    pub fn expand_topic(&self, topic: &str, partitions: usize) {
+        let results = block_on(self.admin().create_partitions(&[NewPartitions::new(topic, partitions)], &options())).unwrap();
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// The number of the broker that leads a partition, from 1 on.
+    pub fn leader(&self, topic: &str, partition: Partition) -> usize {
+        let metadata = self.admin().inner().fetch_metadata(Some(topic), Duration::from_secs(30)).unwrap();
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.filter(|found| found.id() == partition.0 as i32).map(|found| found.leader()).next().unwrap().try_into().unwrap()
     }
 
     /// Deletes topics; those that are not there stay so.

@@ -52,8 +52,13 @@ impl Process {
 
     /// Waits until something listens on a port; fails with the end of what the service said.
     pub fn wait_for_port(&mut self, port: u16) {
+        self.wait_for_address("127.0.0.1", port);
+    }
+
+    /// The same, of another address of this machine.
+    pub fn wait_for_address(&mut self, address: &str, port: u16) {
         let deadline = Instant::now() + Duration::from_secs(120);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect((address, port)).is_err() {
             assert!(Instant::now() < deadline && self.is_running(), "the service does not start:\n{}", self.said());
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -36,18 +36,9 @@ pub fn random(rng: &mut ChaCha8Rng, now_ms: i64) -> NewRecord {
         1 => -rng.random_range(0..40_000),
         _ => rng.random_range(0..15_000),
     };
-    let mut value = Vec::new();
-    match rng.random_range(0..40) {
-        0 => long(&mut value, 0),
-        _ => {
-            long(&mut value, 1);
-            long(&mut value, now_ms - ago_ms);
-        }
-    }
+    let at_ms = (rng.random_range(0..40) > 0).then_some(now_ms - ago_ms);
     let key = ["a", "b", "c", "d", "e", "é", ""][rng.random_range(0..7)];
-    long(&mut value, key.len() as i64);
-    value.extend_from_slice(key.as_bytes());
-    long(&mut value, rng.random_range(-5..20));
+    let mut value = event(at_ms, key, rng.random_range(-5..20));
     match rng.random_range(0..40) {
         0 => value.truncate(value.len() / 2),
         1 => value.push(7),
@@ -55,6 +46,22 @@ pub fn random(rng: &mut ChaCha8Rng, now_ms: i64) -> NewRecord {
     }
     let partition_key = rng.random_range(0..8u8);
     NewRecord { key: Some(Bytes::copy_from_slice(&[partition_key])), value: value.into() }
+}
+
+/// An event, encoded.
+pub fn event(at_ms: Option<i64>, key: &str, amount: i64) -> Vec<u8> {
+    let mut value = Vec::new();
+    match at_ms {
+        None => long(&mut value, 0),
+        Some(at_ms) => {
+            long(&mut value, 1);
+            long(&mut value, at_ms);
+        }
+    }
+    long(&mut value, key.len() as i64);
+    value.extend_from_slice(key.as_bytes());
+    long(&mut value, amount);
+    value
 }
 
 /// An Avro long: zigzag, then seven bits a byte.

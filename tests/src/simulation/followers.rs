@@ -38,6 +38,11 @@ impl Followers {
         Ok(())
     }
 
+    /// Nobody follows any more; who follows next begins with what the table then has.
+    pub fn leave(&self) {
+        self.followed.lock().rows = None;
+    }
+
     /// Whether what was followed is what the table has in the end.
     pub fn compare(&self, store: &MemoryStore, table: &Table) -> Result<(), String> {
         let (followed, found) = (self.followed.lock(), read(store, table)?);

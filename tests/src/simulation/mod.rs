@@ -80,6 +80,7 @@ impl Simulation {
             quiet: Quiet { idle_after_ms: 2_000, idle_drop_after_ms: i64::MAX },
             pane_cache_bytes: if rng.random_bool(0.5) { 0 } else { 1 << 20 },
             max_quarantined_bytes: 100,
+            most_rows: 25,
         };
         let partitions = (0..source.partitions).map(Partition).collect();
         let disk = Disk::new(MemoryState::default(), mutant);
@@ -122,7 +123,8 @@ impl Simulation {
                 let refusals = [Refusal::Whole, Refusal::Partly, Refusal::Delayed];
                 *self.scene.store.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
             }
-            26..28 => self.crash(),
+            26 => self.crash(),
+            27 => self.cut_power(),
             28..30 => self.crash_at_a_commit(),
             30..32 => self.checkpoint = Some(self.disk.kept.checkpoint()),
             32..34 => self.take_over(),
@@ -170,6 +172,18 @@ impl Simulation {
     fn crash(&mut self) {
         self.owner = None;
         self.disk.commits_to_live.store(-1, Ordering::Relaxed);
+    }
+
+    /// Everything that is not durable is gone: of the state, of the view store, and whoever ran on this machine. Readers may see older rows for a
+    /// while.
+    fn cut_power(&mut self) {
+        self.owner = None;
+        self.frozen.clear();
+        self.disk = self.disk.after_power_cut();
+        self.scene.store.cut_power();
+        self.scene.followers.leave();
+        self.seen.clear();
+        self.visible = self.scene.store.told(&self.scene.table).visible;
     }
 
     fn crash_at_a_commit(&mut self) {

@@ -87,8 +87,11 @@ impl Owner {
             rows_per_write: 7,
             announced: None,
             ahead: Default::default(),
+            drain_to: None,
+            is_untold: false,
             sweeping: None,
             reclaimed_to_us: None,
+            reclaiming: None,
             lost: Arc::default(),
             status: Arc::default(),
             faults: Arc::default(),
@@ -159,7 +162,8 @@ impl Owner {
         for sweep in &swept {
             self.fold.swept(sweep);
         }
-        let committed = self.fold.commit(&acknowledged, true, scene.clock.now_ms())?;
+        let durable = self.fold.is_live();
+        let committed = self.fold.commit(&acknowledged, durable, scene.clock.now_ms())?;
         self.writer.outbox.lock().offer(committed.rows, progress(self.fold.meta(), None));
         Ok(())
     }

@@ -72,6 +72,7 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
         quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: i64::MAX },
         pane_cache_bytes: 1 << 20,
         max_quarantined_bytes: 100,
+        most_rows: usize::MAX,
     };
     let partitions: Vec<Partition> = (0..source.partitions).map(Partition).collect();
     let scene = Scene {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::Mutex;
 use refold_processor::state::memory::MemoryState;
 use refold_processor::state::{Batch, Change, Space, State, StateError, StateReader};
-use refold_processor::store::memory::MemoryStore;
+use refold_processor::store::memory::{MemoryStore, Snapshot};
 use refold_processor::store::{Progress, RowBatch, RowReader, RowWriter, StoreError};
 use refold_processor::table::{Epoch, Table};
 
@@ -21,6 +21,8 @@ pub enum Mutant {
     PositionsOutsideTheBatch,
     /// Lateness is judged by the largest event time of all partitions.
     LatenessAcrossPartitions,
+    /// Rows count as acknowledged before they are durable.
+    AcknowledgeBeforeSync,
 }
 
 /// A disk that can fail: the process ends right before or right after a batch is kept.
@@ -28,6 +30,8 @@ pub enum Mutant {
 pub struct Disk {
     /// What is kept.
     pub kept: MemoryState,
+    /// What of it outlives a power cut: everything up to the last commit that was durable.
+    durable: Arc<Mutex<MemoryState>>,
     /// Commits until the process ends; negative: it does not.
     pub commits_to_live: Arc<AtomicI64>,
     /// Whether the last batch is kept when it ends.
@@ -38,7 +42,21 @@ pub struct Disk {
 impl Disk {
     /// A disk that holds `kept`.
     pub fn new(kept: MemoryState, mutant: Option<Mutant>) -> Disk {
-        Disk { kept, commits_to_live: Arc::new(AtomicI64::new(-1)), keep_last: Arc::default(), mutant }
+        let durable = Arc::new(Mutex::new(kept.checkpoint()));
+        Disk { kept, durable, commits_to_live: Arc::new(AtomicI64::new(-1)), keep_last: Arc::default(), mutant }
+    }
+
+    /// The disk after the power was cut.
+    pub fn after_power_cut(&self) -> Disk {
+        Disk::new(self.durable.lock().checkpoint(), self.mutant)
+    }
+
+    fn keep(&self, batch: &Batch, durable: bool) -> Result<(), StateError> {
+        self.kept.commit(batch, durable)?;
+        if durable {
+            *self.durable.lock() = self.kept.checkpoint();
+        }
+        Ok(())
     }
 }
 
@@ -54,6 +72,10 @@ impl StateReader for Disk {
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
         self.kept.scan(space, from, to, visit)
+    }
+
+    fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError> {
+        self.kept.last_key(space)
     }
 
     fn size(&self) -> u64 {
@@ -74,13 +96,13 @@ impl State for Disk {
         if left == 1 {
             self.commits_to_live.store(0, Ordering::Relaxed);
             if self.mutant == Some(Mutant::PositionsOutsideTheBatch) {
-                self.kept.commit(&only_meta(batch), durable)?;
+                self.keep(&only_meta(batch), durable)?;
             } else if self.keep_last.load(Ordering::Relaxed) {
-                self.kept.commit(batch, durable)?;
+                self.keep(batch, durable)?;
             }
             return Err(ended());
         }
-        self.kept.commit(batch, durable)
+        self.keep(batch, durable)
     }
 }
 
@@ -115,6 +137,8 @@ pub struct FaultyStore {
     pub refuse_next: Mutex<Option<Refusal>>,
     /// Writes whose callers were told that they failed, and that arrive all the same.
     in_flight: Mutex<Vec<RowBatch>>,
+    /// What outlives a power cut.
+    durable: Mutex<Snapshot>,
     /// Rows written.
     pub rows_written: AtomicI64,
     mutant: Option<Mutant>,
@@ -128,6 +152,7 @@ impl FaultyStore {
             away: AtomicBool::new(false),
             refuse_next: Mutex::default(),
             in_flight: Mutex::default(),
+            durable: Mutex::default(),
             rows_written: AtomicI64::new(0),
             mutant,
         }
@@ -187,7 +212,10 @@ impl RowWriter for FaultyStore {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.check()?;
-        self.kept.sync()
+        if self.mutant != Some(Mutant::AcknowledgeBeforeSync) {
+            *self.durable.lock() = self.kept.snapshot();
+        }
+        Ok(())
     }
 
     fn reclaim(&self, table: &Table, column: usize, before_us: i64) -> Result<(), StoreError> {
@@ -196,6 +224,12 @@ impl RowWriter for FaultyStore {
 }
 
 impl FaultyStore {
+    /// The power is cut: what was not made durable is gone.
+    pub fn cut_power(&self) {
+        self.in_flight.lock().clear();
+        self.kept.restore(&self.durable.lock());
+    }
+
     /// Writes that were on their way arrive.
     pub fn arrive(&self, table: &Table) {
         for rows in self.in_flight.lock().drain(..) {

@@ -70,7 +70,11 @@ impl Avro {
 }
 
 fn post(userid: i64, time_ms: Option<i64>, text: &[u8]) -> Avro {
-    let head = Avro::default().long(userid).bytes(b"kcat");
+    post_by(b"kcat", userid, time_ms, text)
+}
+
+fn post_by(username: &[u8], userid: i64, time_ms: Option<i64>, text: &[u8]) -> Avro {
+    let head = Avro::default().long(userid).bytes(username);
     let timed = match time_ms {
         Some(time_ms) => head.long(1).long(time_ms),
         None => head.long(0),
@@ -108,6 +112,9 @@ fn bad_kinds(id: u32, other: u32, now_ms: i64) -> Vec<Written> {
     let value = |value: Vec<u8>, reason| bad(Sent::Value(value), reason);
     let negative_length = Avro::default().long(3).bytes(b"kcat").long(1).long(now_ms).long(9).long(-5).framed(id);
     let late_for_trends = Written { trends: Some("too_late"), ..good(post(4, Some(now_ms - 5 * MINUTE_MS), b"#late").framed(id)) };
+    // Longer than what Cassandra takes in a key.
+    let long_key = post_by(&[b'u'; 70_000], 5, Some(now_ms), b"#long");
+    let long_key = Written { shares: Some("key_too_long"), ..good(long_key.framed(id)) };
     let fails = Written { shares: Some("evaluation"), ..good(post(0, Some(now_ms), b"#zero").framed(id)) };
     vec![
         value(whole[..whole.len() - 3].to_vec(), "truncated"),
@@ -127,6 +134,7 @@ fn bad_kinds(id: u32, other: u32, now_ms: i64) -> Vec<Written> {
         value(at(now_ms - 2 * DAY_MS), "too_late"),
         late_for_trends,
         fails,
+        long_key,
     ]
 }
 

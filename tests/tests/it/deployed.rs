@@ -1,11 +1,14 @@
 //! Collector, worker and API as processes of their own, over a real Kafka and a real Cassandra: the rows read back from Cassandra are those
 //! of the batch over what is in Kafka, whoever was killed, frozen or away meanwhile.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_processor::store::RowReader;
+use refold_processor::view::View;
 use refold_tests::command::refold;
 use refold_tests::deployment::{Deployment, table};
 use refold_tests::events::Events;
@@ -13,6 +16,7 @@ use refold_tests::program::{Program, get, root};
 use refold_tests::scale;
 use refold_tests::services::cassandra::{Cassandra, Options};
 use refold_tests::services::kafka::Kafka;
+use refold_tests::simulation::oracle::lines;
 
 /// A number from what a worker measures.
 fn metric(program: &Program, name: &str) -> f64 {
@@ -169,32 +173,141 @@ fn a_frozen_worker_that_was_replaced_changes_nothing_when_it_thaws() {
     assert!(first.stop() && second.stop(), "a stop is clean: {} {}", deployment.last_words("worker"), deployment.last_words("other"));
 }
 
-#[test]
-fn while_the_store_is_away_events_are_folded_and_each_changed_row_is_written_about_once_after() {
-    let (kafka, mut cassandra) = (Kafka::start(), durable());
-    let deployment = Deployment::new(&kafka, &cassandra, "away");
-    deployment.collect("generate:1?seed=9&backlog=30m&backlog_rate=20&count=30000", &[]).ends(0);
-    let mut worker = deployment.process("worker", &["--queued-rows", "2000"]);
-    worker.wait_until_up();
-    deployment.wait("live", &mut worker, |versions| versions.iter().all(|version| version["live"] == true && version["lag"] == 0));
-    cassandra.kill();
-    let before = metric(&worker, "refold_events_read_total");
-    deployment.collect("generate:20000?seed=10&count=100000", &[]).ends(0);
+/// Collects while the store does not keep up, and waits until all of it is folded all the same.
+fn fold_on(deployment: &Deployment, worker: &mut Program, spec: &str, posts: f64) {
+    let before = metric(worker, "refold_events_read_total");
+    deployment.collect(spec, &[]).ends(0);
     let deadline = Instant::now() + Duration::from_secs(120);
-    while metric(&worker, "refold_events_read_total") < before + 2.0 * 100_000.0 {
+    while metric(worker, "refold_events_read_total") < before + 2.0 * posts {
         assert!(Instant::now() < deadline && !worker.has_ended(), "folding stands still: {}", deployment.last_words("worker"));
         std::thread::sleep(Duration::from_millis(100));
     }
-    let written = metric(&worker, "refold_rows_written_total");
-    let ready = ureq::get(format!("{}/readyz", worker.url)).call();
-    assert!(ready.is_err(), "that rows wait is said");
+}
+
+/// All rows of all views, as they are in Cassandra.
+fn stored(deployment: &Deployment, cassandra: &Cassandra) -> BTreeSet<String> {
+    let store = cassandra.store(deployment.keyspace());
+    let of = |view: &View| {
+        lines(&store.scan(&table(view)).unwrap()).into_iter().map(|line| format!("{}: {line}", view.name)).collect::<Vec<_>>()
+    };
+    deployment.application.views.iter().flat_map(|view| of(view.as_ref())).collect()
+}
+
+fn cql(cassandra: &Cassandra, statement: &str) {
+    let address = format!("127.0.0.1:{}", cassandra.port);
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let session = scylla::client::session_builder::SessionBuilder::new().known_node(address).build().await.unwrap();
+        session.query_unpaged(statement, ()).await.unwrap();
+    });
+}
+
+/// Away, refusing, slow: events are folded on, and then each row that has changed is written about once.
+#[test]
+fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_written_about_once_after() {
+    let (kafka, mut cassandra) = (Kafka::start(), durable());
+    let deployment = Deployment::new(&kafka, &cassandra, "away");
+    deployment.collect("generate:1?seed=9&backlog=30m&backlog_rate=20&count=30000", &[]).ends(0);
+    let mut worker = deployment.process("worker", &["--queued-rows", "2000", "--memory-mb", "400"]);
+    worker.wait_until_up();
+    deployment.wait_until_current(&kafka, &cassandra, &mut worker);
+    let about_once = |what: &str, rows_before: &BTreeSet<String>, written_before: f64, worker: &Program, cassandra: &Cassandra| {
+        let written = metric(worker, "refold_rows_written_total") - written_before;
+        let changed = stored(&deployment, cassandra).symmetric_difference(rows_before).count();
+        println!("{what}: {written} rows written for {changed} rows that are new, gone or have changed");
+        // Some change again while the others are being written. Were they written at each commit that changes them, they would be hundreds of thousands.
+        assert!(written <= 2.5 * changed as f64 + 4_000.0, "{what}: {written} rows written for {changed}");
+    };
+
+    let (rows, written) = (stored(&deployment, &cassandra), metric(&worker, "refold_rows_written_total"));
+    cassandra.kill();
+    fold_on(&deployment, &mut worker, "generate:20000?seed=10&count=100000", 100_000.0);
+    assert!(metric(&worker, "refold_unwritten_events") > 0.0, "the lag of rows is shown");
+    assert!(ureq::get(format!("{}/readyz", worker.url)).call().is_err(), "that rows wait is said");
     cassandra.restart();
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     deployment.compare(&kafka, &cassandra);
-    let written_after = metric(&worker, "refold_rows_written_total") - written;
-    println!("100,000 posts folded while cassandra was away: {written_after} rows written when it was back");
-    assert!(written_after < 100_000.0, "{written_after} rows were written for far fewer that had changed");
+    about_once("away", &rows, written, &worker, &cassandra);
+
+    // Three copies on one node: everything is refused at once.
+    let (rows, written) = (stored(&deployment, &cassandra), metric(&worker, "refold_rows_written_total"));
+    let copies =
+        |copies: u8| format!("ALTER KEYSPACE away WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {copies}}}");
+    cql(&cassandra, &copies(3));
+    fold_on(&deployment, &mut worker, "generate:20000?seed=11&count=50000", 50_000.0);
+    assert!(metric(&worker, "refold_unwritten_events") > 0.0, "the lag of rows is shown");
+    cql(&cassandra, &copies(1));
+    deployment.wait_until_current(&kafka, &cassandra, &mut worker);
+    deployment.compare(&kafka, &cassandra);
+    about_once("refusing", &rows, written, &worker, &cassandra);
+
+    // Four fifths of the time it does nothing.
+    let (slow, begun) = (AtomicBool::new(true), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while slow.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(150) {
+                cassandra.process().signal("-STOP");
+                std::thread::sleep(Duration::from_millis(400));
+                cassandra.process().signal("-CONT");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        fold_on(&deployment, &mut worker, "generate:20000?seed=12&count=50000", 50_000.0);
+        slow.store(false, Ordering::Relaxed);
+    });
+    deployment.wait_until_current(&kafka, &cassandra, &mut worker);
+    deployment.compare(&kafka, &cassandra);
+    assert!(worker.peak_memory_mb() <= 400, "{} MiB", worker.peak_memory_mb());
     assert!(worker.stop(), "{}", deployment.last_words("worker"));
+}
+
+#[test]
+fn partitions_that_a_topic_gets_later_are_read_too() {
+    let (kafka, cassandra) = (Kafka::start(), Cassandra::start());
+    let deployment = Deployment::new(&kafka, &cassandra, "expanded");
+    deployment.collect("generate:1?seed=13&backlog=30m&backlog_rate=10&count=5000", &[]).ends(0);
+    let mut worker = deployment.process("worker", &[]);
+    worker.wait_until_up();
+    deployment.wait_until_current(&kafka, &cassandra, &mut worker);
+    let topic = &deployment.application.source.topic;
+    let log = kafka.log();
+    let before = refold_processor::log::Log::partitions(&log, topic).unwrap();
+    kafka.expand_topic(topic, before.len() + 2);
+    deployment.collect("generate:1?seed=14&backlog=30m&backlog_rate=10&count=5000", &[]).ends(0);
+    deployment.wait_until_current(&kafka, &cassandra, &mut worker);
+    let progress = deployment.compare(&kafka, &cassandra);
+    let added: Vec<_> = progress.visible.iter().filter(|(partition, _)| !before.contains(partition)).collect();
+    assert!(added.len() == 2 && added.iter().all(|(_, offset)| offset.0 > 0), "{progress:?}");
+    assert!(worker.stop(), "{}", deployment.last_words("worker"));
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_not_gone_on_with() {
+    let (kafka, cassandra) = (Kafka::start(), Cassandra::start());
+    let deployment = Deployment::new(&kafka, &cassandra, "anew");
+    deployment.collect("generate:1?seed=15&backlog=30m&backlog_rate=10&count=3000", &[]).ends(0);
+    let mut worker = deployment.process("worker", &[]);
+    worker.wait_until_up();
+    deployment.wait_until_current(&kafka, &cassandra, &mut worker);
+    assert!(worker.stop());
+    let topic = &deployment.application.source.topic;
+    kafka.delete_topics(&[topic.as_str()]);
+    // Longer than before: positions alone tell nothing.
+    let made_anew = || deployment.collect("generate:1?seed=16&backlog=30m&backlog_rate=10&count=6000", &["--restart"]);
+    while made_anew().status != Some(0) {}
+    let mut worker = deployment.process("worker", &[]);
+    worker.wait_until_up();
+    deployment.wait("failed", &mut worker, |versions| versions.iter().all(|version| version["state"] == "failed"));
+    let status = get(&format!("{}/v1/admin/status", worker.url)).unwrap();
+    let error = status["views"][0]["versions"][0]["error"].as_str().unwrap().to_owned();
+    for part in [topic.as_str(), "made anew", "replay"] {
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+    // The way out that is named.
+    refold(&["replay", "hashtag_counts", "--server", &worker.url]).ends(0);
+    deployment.wait("caught up", &mut worker, |versions| {
+        versions.iter().any(|version| version["version"] == 2 && version["state"] == "caught_up")
+    });
+    assert!(worker.stop());
 }
 
 #[test]

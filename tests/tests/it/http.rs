@@ -1,6 +1,8 @@
 //! What the API answers over a real connection to the program itself, without a token.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,6 +51,23 @@ pub fn counts(url: &str, hashtag: &str) -> Vec<u64> {
 fn posts_in_slots(slots: u64) -> String {
     let in_slot = |slot: u64| (0..=slot).map(move |number| (slot as i64 * 5 * MINUTE_MS) + number as i64 * 1_000);
     (0..slots).flat_map(in_slot).map(|time_ms| post(7, NEW_YEAR_MS + time_ms, "about #rust")).collect()
+}
+
+/// More senders than there is room for at once stop in mid-body.
+#[test]
+fn who_sends_too_slowly_does_not_keep_others_out() {
+    let data = tempfile::tempdir().unwrap();
+    let program = up(data.path(), &["--ingest-requests", "2"]);
+    let address = program.url.strip_prefix("http://").unwrap();
+    let head =
+        "POST /v1/sources/tweets/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\r\n{";
+    let mut stalled: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
+    stalled.iter_mut().for_each(|sender| sender.write_all(head.as_bytes()).unwrap());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    post_lines(&program.url, "tweets", &posts_in_slots(1)).is(200);
+    let mut answer = String::new();
+    stalled[0].read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("send it in parts"), "{answer}");
 }
 
 #[test]

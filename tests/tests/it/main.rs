@@ -7,6 +7,7 @@ mod cassandra;
 mod cli;
 mod deployed;
 mod http;
+mod idle;
 mod kafka;
 mod kills;
 mod memory;

@@ -43,6 +43,11 @@ fn clearing_rows_before_they_are_acknowledged_is_caught() {
 }
 
 #[test]
+fn rows_acknowledged_before_they_are_durable_are_caught() {
+    is_caught(Mutant::AcknowledgeBeforeSync);
+}
+
+#[test]
 fn write_timestamps_without_epoch_are_caught() {
     is_caught(Mutant::TimestampWithoutEpoch);
 }

@@ -29,6 +29,8 @@ type Followed = Arc<Mutex<HashMap<String, Sender<Arc<Changes>>>>>;
 
 /// How long a topic is waited for before it is seen whether anybody still follows it.
 const POLL: Duration = Duration::from_millis(200);
+/// How long one who wants to follow waits for others who begin to.
+const LOCK_FOR: Duration = Duration::from_secs(1);
 /// Rows of a publication are handed on when there are so many: it may be a large one.
 const MOST_ROWS: usize = 5_000;
 /// How often a topic that sends nothing is asked for: librdkafka keeps to itself for long that it is gone.
@@ -42,7 +44,10 @@ impl Followers {
 
     /// Follows a topic from its end.
     pub fn subscribe(&self, topic: &str) -> Result<Subscription, LogError> {
-        let mut followed = self.followed.lock();
+        // Whoever holds it may be waiting for a broker that is away: those who come meanwhile must not all wait in line.
+        let Some(mut followed) = self.followed.try_lock_for(LOCK_FOR) else {
+            return Err(LogError::Away(format!("topic {topic} cannot be followed yet: another one waits for the brokers")));
+        };
         if let Some(sender) = followed.get(topic) {
             return Ok(sender.subscribe());
         }

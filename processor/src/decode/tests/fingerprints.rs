@@ -101,3 +101,29 @@ fn a_folder_knows_its_schemas_by_fingerprint_and_by_declared_and_derived_id() {
     let error = SchemaFolder::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("ids.toml: id 7 names twit.avsc, which is not in the folder"), "{error}");
 }
+
+/// The number that stands for a schema where no registry gives one must not be that of a schema with other values.
+#[test]
+fn schemas_that_differ_in_logical_types_are_not_taken_for_each_other() {
+    let micros = TWEET.replace("timestamp-millis", "timestamp-micros");
+    assert_ne!(derived_id(TWEET).unwrap(), derived_id(&micros).unwrap());
+    let decimal = |scale: u8| format!(r#"{{"type":"fixed","name":"d","size":4,"logicalType":"decimal","precision":9,"scale":{scale}}}"#);
+    assert_ne!(derived_id(&decimal(1)).unwrap(), derived_id(&decimal(2)).unwrap());
+
+    let fingerprint = rabin_fingerprint(TWEET).unwrap();
+    let mut schemas = StaticSchemas::default();
+    schemas.add(TWEET).unwrap();
+    schemas.add(TWEET).unwrap();
+    assert_eq!(schemas.by_fingerprint(fingerprint).unwrap().as_deref(), Some(TWEET));
+    schemas.add(&micros).unwrap();
+    assert_eq!(schemas.by_fingerprint(fingerprint).unwrap(), None, "whose records they are cannot be told");
+    assert_eq!(schemas.by_id(derived_id(TWEET).unwrap()).unwrap().as_deref(), Some(TWEET));
+    assert_eq!(schemas.by_id(derived_id(&micros).unwrap()).unwrap(), Some(micros));
+}
+
+#[test]
+fn a_default_that_is_part_of_itself_is_refused() {
+    let schema = r#"{"type":"record","name":"A","fields":[{"name":"a","type":"A","default":{}}]}"#;
+    let error = arrow_schema(schema).unwrap_err().to_string();
+    assert!(error.contains("part of itself"), "{error}");
+}

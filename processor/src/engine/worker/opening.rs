@@ -41,6 +41,7 @@ impl Worker {
         let before = catalogue.ownership(&record.view, record.version)?;
         let now_ms = self.ports.clock.now_ms();
         if before.as_ref().is_some_and(|held| !held.released && held.owner != self.settings.owner && held.lease_until_ms > now_ms) {
+            self.unable.lock().remove(key);
             return Ok(None);
         }
         // All that can go wrong without it comes before the version is taken from whoever else could run it.
@@ -128,6 +129,7 @@ impl Worker {
             quiet: self.settings.quiet,
             pane_cache_bytes: self.settings.memory_bytes / 8,
             max_quarantined_bytes: MAX_QUARANTINED_BYTES,
+            most_rows: self.settings.queued_rows,
         };
         let before = store.fence(&table, epoch)?;
         let told = Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: clock.now_ms() };
@@ -164,8 +166,11 @@ impl Worker {
             rows_per_write: self.settings.rows_per_write,
             announced: None,
             ahead: Default::default(),
+            drain_to: None,
+            is_untold: false,
             sweeping: None,
             reclaimed_to_us: None,
+            reclaiming: None,
             lost: lease.lost.clone(),
             status: status.clone(),
             faults: self.settings.faults.clone(),
@@ -179,8 +184,10 @@ impl Worker {
         let failed = status.clone();
         let fold_thread = spawn(&format!("fold-{name}"), move || note_failure(&failed, || runner.run()))?;
         let failed = status.clone();
-        let write_thread =
-            spawn(&format!("write-{name}"), move || note_failure(&failed, || run::write(&mut writer, &write_shared, DRAIN_AT_STOP)))?;
+        let write_thread = spawn(&format!("write-{name}"), move || {
+            note_failure(&failed, || run::write(&mut writer, &write_shared, DRAIN_AT_STOP));
+            writer.finish();
+        })?;
         let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, partitions) = (record.clone(), source.topic.clone(), partitions.len());

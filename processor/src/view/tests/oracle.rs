@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray};
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
 use rand::Rng;
@@ -130,6 +130,48 @@ fn rows_that_having_excludes_keep_their_key_and_nothing_else() {
     let rows = view.rows(&groups, &states).unwrap();
     assert_eq!(rows.kept, BooleanArray::from(vec![false, true, false]));
     assert_eq!(text_of(&[rows.rows]), ["a | NULL | NULL", "b | 6 | 2", "c | NULL | NULL"]);
+}
+
+/// DataFusion evaluates the second part of an AND for all rows or for none, depending on how many of them pass the first.
+#[test]
+fn what_a_condition_guards_does_not_fail_whichever_groups_come_together() {
+    let guarded = "count(*) > 1 AND 10 / (count(*) - 1) > 1";
+    let view = planned(&format!(
+        "CREATE MATERIALIZED VIEW busy WITH (partition_key = 'shop', unbounded = true) AS
+         SELECT shop, count(*) AS orders FROM orders GROUP BY shop HAVING {guarded}"
+    ));
+    let ranking = planned(&format!(
+        "CREATE MATERIALIZED VIEW best WITH (partition_key = 'slot', clustering = 'place') AS
+         SELECT slot, shop, count(*) AS orders, 10 / (count(*) - 1) AS inverse,
+                row_number() OVER (PARTITION BY slot ORDER BY count(*) DESC, shop) AS place
+         FROM (SELECT tumble(ordered_at, INTERVAL '1 minute') AS slot, shop FROM orders) GROUP BY slot, shop HAVING {guarded}
+         QUALIFY place <= 3"
+    ));
+    for others in 0..12 {
+        let counts: Vec<i64> = [1, 6].into_iter().chain((0..others).map(|other| 1 + other % 2 * 19)).collect();
+        let shops: Vec<String> = (0..counts.len()).map(|shop| format!("shop {shop:02}")).collect();
+        let shops: ArrayRef = Arc::new(StringArray::from(shops));
+        let states: ArrayRef = Arc::new(Int64Array::from(counts.clone()));
+        let rows = view.rows(&[shops.clone()], &[states.clone()]).unwrap();
+        let wanted: Vec<bool> = counts.iter().map(|count| *count > 1 && 10 / (count - 1) > 1).collect();
+        assert_eq!(rows.kept, BooleanArray::from(wanted), "{counts:?}");
+        let slot = TimestampMillisecondArray::from(vec![0; counts.len()]).with_timezone("+00:00");
+        let slot = cast(&slot, ranking.groups.field(0).data_type()).unwrap();
+        let ranked = ranking.rank(&[slot.clone(), shops.clone()], &[states.clone()]).unwrap();
+        assert_eq!(text_of(&[ranked]), ["1970-01-01T00:00:00Z | shop 01 | 6 | 2 | 1"], "{counts:?}");
+        assert_eq!(ranking.possible_ranks(&[slot, shops], &[states]).unwrap().num_rows(), counts.len().min(3));
+    }
+}
+
+#[test]
+fn a_condition_that_is_null_excludes() {
+    let view = planned(
+        "CREATE MATERIALIZED VIEW none WITH (partition_key = 'shop', unbounded = true) AS
+         SELECT shop, count(*) AS orders FROM orders GROUP BY shop HAVING NULL",
+    );
+    let groups: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec!["a", "b"]))];
+    let states: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 6]))];
+    assert_eq!(view.rows(&groups, &states).unwrap().kept.true_count(), 0);
 }
 
 #[test]

@@ -36,12 +36,17 @@ pub struct Opened {
 }
 
 /// Opens the source that the settings name; `None` when there is none. A default that does not fit what is declared is none.
-pub fn open(intake: &Intake, settings: &Settings) -> Result<Option<Opened>, Failure> {
+pub fn open(intake: &Intake, settings: &Settings, restart: bool) -> Result<Option<Opened>, Failure> {
     if settings.source == "none" {
         return Ok(None);
     }
     match open_spec(intake, settings) {
-        Ok(opened) => Ok(Some(opened)),
+        Ok(opened) => {
+            if restart {
+                ResumeFolder::new(&collector_folder(&settings.data)).forget(&opened.source.name())?;
+            }
+            Ok(Some(opened))
+        }
         Err(failure) if settings.source_was_said => Err(failure),
         Err(failure) => {
             tracing::info!(reason = %failure, "no source: the generated posts do not fit what is declared; post events, or name a source with --source");

@@ -12,7 +12,7 @@ mod worker;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,13 +49,15 @@ pub enum Happened {
     SourceEnded(Result<Totals>),
     /// The API failed.
     ApiEnded(std::io::Result<()>),
+    /// The worker ended, asked to or not.
+    WorkerEnded,
 }
 
 /// What a process is there for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Everything.
-    Up,
+    /// Everything; the source from its start if `restart`.
+    Up { restart: bool },
     /// To run versions.
     Process(Pool),
     /// To answer readers.
@@ -65,7 +67,7 @@ enum Role {
 impl Role {
     fn pool(self) -> Option<Pool> {
         match self {
-            Role::Up => Some(Pool::All),
+            Role::Up { .. } => Some(Pool::All),
             Role::Process(pool) => Some(pool),
             Role::Serve => None,
         }
@@ -75,7 +77,7 @@ impl Role {
 /// `refold up`
 pub fn run(arguments: &Up, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
-    stay(Role::Up, arguments.json, &settings, output)
+    stay(Role::Up { restart: arguments.restart }, arguments.json, &settings, output)
 }
 
 /// `refold process`
@@ -127,7 +129,10 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
     let address = listener.local_addr()?;
     let parts = Parts::open(settings)?;
     let views = views::load(&settings.schemas, &Planner::new(&parts.intake.sources)?)?;
-    let source = if role == Role::Up { collecting::open(&parts.intake, settings)? } else { None };
+    let source = match role {
+        Role::Up { restart } => collecting::open(&parts.intake, settings, restart)?,
+        _ => None,
+    };
     let noted = if role == Role::Serve { Vec::new() } else { register_views(&parts.catalogue, &views)? };
     let must_build = is_all_building(&parts.catalogue)?;
     let locked = role.pool().map(|pool| worker::open(&parts, settings, pool)).transpose()?;
@@ -153,7 +158,7 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
         // A history is folded fastest when it is there: read whole, by versions that know that they are behind.
         waits_until: (must_build && has_source).then(|| Instant::now() + HISTORY_WAIT),
     };
-    let ended = running.supervise(&events);
+    let ended = running.supervise(&events, &happened);
     running.finish();
     api.finish();
     if let Some(maintenance) = maintenance {
@@ -172,13 +177,13 @@ struct Supervised {
 }
 
 impl Supervised {
-    fn supervise(&mut self, events: &Receiver<Happened>) -> Result<(), Failure> {
+    fn supervise(&mut self, events: &Receiver<Happened>, happened: &Sender<Happened>) -> Result<(), Failure> {
         match self.waits_until {
-            None => self.start_worker()?,
+            None => self.start_worker(happened)?,
             Some(_) => tracing::info!("the source writes its history into the log; views are built when it is there"),
         }
         loop {
-            let happened = match self.waits_until {
+            let now = match self.waits_until {
                 None => events.recv().map_err(|_| anyhow!("nothing is running any more"))?,
                 Some(until) => match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                     Ok(happened) => happened,
@@ -186,13 +191,13 @@ impl Supervised {
                     Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("nothing is running any more").into()),
                 },
             };
-            match happened {
+            match now {
                 Happened::Signal => return Ok(()),
                 Happened::HistoryWritten => {
                     if self.waits_until.take().is_some() {
                         let written = self.collecting.as_ref().map_or(0, |collecting| collecting.report.totals().written);
                         tracing::info!(events = written, "the source's history is in the log; building views");
-                        self.start_worker()?;
+                        self.start_worker(happened)?;
                     }
                 }
                 Happened::SourceEnded(Ok(totals)) => {
@@ -203,7 +208,13 @@ impl Supervised {
                         "the source has ended; still serving"
                     );
                 }
-                Happened::SourceEnded(Err(error)) => return Err(error.context("the source failed").into()),
+                Happened::SourceEnded(Err(error)) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the source failed; still serving; started again, it goes on where it was"
+                    );
+                }
+                Happened::WorkerEnded => return Err(anyhow!("the worker ended; see the log").into()),
                 Happened::ApiEnded(ended) => {
                     return Err(ended.err().map_or_else(|| anyhow!("the API ended"), |error| anyhow!("the API failed: {error}")).into());
                 }
@@ -211,10 +222,14 @@ impl Supervised {
         }
     }
 
-    fn start_worker(&mut self) -> Result<()> {
+    fn start_worker(&mut self, happened: &Sender<Happened>) -> Result<()> {
         let Some(worker) = self.worker.clone() else { return Ok(()) };
-        let thread =
-            std::thread::Builder::new().name("worker".into()).spawn(move || worker.run()).context("the worker cannot be started")?;
+        let happened = happened.clone();
+        let body = move || {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+            let _ = happened.send(Happened::WorkerEnded);
+        };
+        let thread = std::thread::Builder::new().name("worker".into()).spawn(body).context("the worker cannot be started")?;
         self.thread = Some(thread);
         Ok(())
     }
@@ -255,7 +270,7 @@ fn announce(
     for (name, service) in [("log", log), ("store", store)] {
         service.map_or(Ok(()), |service| output.line(&format!("  {name:7} {service}")))?;
     }
-    if role == Role::Up {
+    if matches!(role, Role::Up { .. }) {
         output.line(&format!("  source  {}", source.unwrap_or("none; post events to /v1/sources/<source>/events")))?;
     }
     if settings.token.is_none() && !address.ip().is_loopback() {

@@ -91,6 +91,7 @@ fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
         admin,
         max_body_bytes: settings.max_body_bytes,
         ingest_requests: settings.ingest_requests,
+        live_streams: settings.live_streams,
         rows_default: settings.rows_default,
         rows_max: settings.rows_max,
     }

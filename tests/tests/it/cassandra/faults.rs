@@ -7,7 +7,7 @@ use refold_processor::store::{Outcome, Registers, RowReader, RowWriter, StoreErr
 use refold_processor::table::Epoch;
 use refold_tests::services::cassandra::{Cassandra, Options};
 
-use super::{counts, progress, read, rows, whole};
+use super::{counts, in_the_end, progress, read, rows, whole};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a slow machine may add.
@@ -15,19 +15,6 @@ const SLACK: Duration = Duration::from_secs(3);
 
 fn settings(node: &Cassandra) -> CassandraSettings {
     CassandraSettings { request_timeout_ms: TIMEOUT.as_millis() as u64, ..node.settings("faults") }
-}
-
-/// Tries again until it works, as the engine does; every failure until then must say that trying again helps.
-fn in_the_end<T>(what: &str, mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
-    let started = Instant::now();
-    loop {
-        match attempt() {
-            Ok(done) => return done,
-            Err(error) if error.is_retryable() => assert!(started.elapsed() < Duration::from_secs(60), "{what}: {error}"),
-            Err(error) => panic!("{what}: {error}"),
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// Nothing listens there at all.

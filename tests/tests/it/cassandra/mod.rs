@@ -1,6 +1,7 @@
 //! The view store on a real Cassandra node: the suite that every adapter passes, and what only a cluster can do to it.
 
 mod access;
+mod cluster;
 mod conformance;
 mod faults;
 mod ownership;
@@ -8,12 +9,13 @@ mod plain_cql;
 mod reading;
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::scalar::ScalarValue;
 use refold_processor::position::{Offset, Partition};
-use refold_processor::store::{PartitionRead, Progress, RowBatch, RowReader};
+use refold_processor::store::{PartitionRead, Progress, RowBatch, RowReader, StoreError};
 use refold_processor::table::{Order, Table, TableShape, Version};
 use refold_tests::services::cassandra::Cassandra;
 
@@ -57,6 +59,19 @@ fn read(store: &dyn RowReader, table: &Table, hashtag: &str) -> Vec<(i64, i64)> 
     let rows = store.read(table, &whole(hashtag)).unwrap().rows;
     let numbers = |column: usize| rows.column(column).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
     numbers(1).into_iter().zip(numbers(2)).collect()
+}
+
+/// Tries again until it works, as the engine does; every failure until then must say that trying again helps.
+fn in_the_end<T>(what: &str, mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Ok(done) => return done,
+            Err(error) if error.is_retryable() => assert!(started.elapsed() < Duration::from_secs(60), "{what}: {error}"),
+            Err(error) => panic!("{what}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn progress(sum: u64) -> Progress {

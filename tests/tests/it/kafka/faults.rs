@@ -16,11 +16,9 @@ fn append_until(log: &KafkaLog, topic: &str, stop: &AtomicBool) -> Vec<(String, 
     appended
 }
 
-#[test]
-fn acknowledged_records_are_there_once_and_in_order_whatever_happens_to_the_broker() {
-    let topic = "survives";
-    let mut kafka = Kafka::start();
-    let log = Arc::new(KafkaLog::open(KafkaSettings { request_timeout_ms: 3_000, ..kafka.log_settings() }).unwrap());
+/// Appends and reads while things happen, and compares: what was acknowledged is there once, in the order of appends, and one reader saw it all.
+fn survive(log: KafkaLog, topic: &'static str, happens: impl FnOnce(&KafkaLog)) {
+    let log = Arc::new(log);
     log.create_topic(topic, 3).unwrap();
     let from: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, Offset(0))).collect();
     let (stop, read_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -48,21 +46,12 @@ fn acknowledged_records_are_there_once_and_in_order_whatever_happens_to_the_brok
             }
         }
     });
-    for round in 0..3 {
-        std::thread::sleep(Duration::from_millis(1_000));
-        match round {
-            0 => kafka.stop(),
-            _ => kafka.kill(),
-        }
-        std::thread::sleep(Duration::from_millis(500));
-        kafka.start_again();
-        until("the log answers again", || log.bounds(topic, ONLY).is_ok());
-    }
+    happens(&log);
     std::thread::sleep(Duration::from_millis(1_000));
     stop.store(true, Ordering::Relaxed);
     let mut appended = appending.join().unwrap();
-    let ends: Cut =
-        log.partitions(topic).unwrap().into_iter().map(|partition| (partition, log.bounds(topic, partition).unwrap().end)).collect();
+    let end = |partition| patiently(|| log.bounds(topic, partition)).end;
+    let ends: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, end(partition))).collect();
     assert_eq!(ends.sum(), appended.len() as u64, "nothing is in the log twice");
     read_all.store(true, Ordering::Relaxed);
     let mut seen = reading.join().unwrap();
@@ -76,6 +65,48 @@ fn acknowledged_records_are_there_once_and_in_order_whatever_happens_to_the_brok
     assert!(appended.windows(2).all(in_order), "a partition keeps the order of appends");
     seen.sort_by_key(place);
     assert!(seen == appended, "{} read of {}", seen.len(), appended.len());
+}
+
+#[test]
+fn acknowledged_records_are_there_once_and_in_order_whatever_happens_to_the_broker() {
+    let mut kafka = Kafka::start();
+    let log = KafkaLog::open(KafkaSettings { request_timeout_ms: 3_000, ..kafka.log_settings() }).unwrap();
+    survive(log, "survives", |log| {
+        for round in 0..3 {
+            std::thread::sleep(Duration::from_millis(1_000));
+            match round {
+                0 => kafka.stop(),
+                _ => kafka.kill(),
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            kafka.start_again();
+            until("the log answers again", || log.bounds("survives", ONLY).is_ok());
+        }
+    });
+}
+
+/// Brokers that lead are killed, one after the other, and others lead instead.
+#[test]
+fn a_change_of_leaders_is_followed() {
+    let mut brokers = Kafka::start_cluster();
+    // All are named: those that are killed are among them.
+    let named: Vec<String> = brokers.iter().map(Kafka::brokers).collect();
+    let settings = KafkaSettings { brokers: named.join(","), request_timeout_ms: 3_000, ..KafkaSettings::default() };
+    survive(KafkaLog::open(settings).unwrap(), "led", |log| {
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(1_500));
+            let leader = brokers[0].leader("led", ONLY);
+            let (begun, other) = (patiently(|| log.bounds("led", ONLY)).end, leader % 3);
+            brokers[leader - 1].kill();
+            // Nobody comes back before another leads and has taken more.
+            until("another leads", || {
+                let now = brokers[other].leader("led", ONLY);
+                now != leader && now > 0
+            });
+            until("records are appended", || log.bounds("led", ONLY).is_ok_and(|bounds| bounds.end > begun));
+            brokers[leader - 1].start_again();
+        }
+    });
 }
 
 #[test]

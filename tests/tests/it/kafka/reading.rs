@@ -1,5 +1,6 @@
 //! Transactions, tombstones, compaction, keys of other clients, and logs that lose what was to be read.
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use refold_processor::log::Log;
 
@@ -96,6 +97,24 @@ fn an_open_transaction_is_not_read_and_not_the_end() {
         position = records.next;
     }
     assert_eq!(position, end);
+}
+
+#[test]
+fn positions_are_published_for_tools_that_watch_lag() {
+    let (log, topic, group) = (shared().log(), "watched", "refold.watched.v1");
+    log.create_topic(topic, 2).unwrap();
+    let client: BaseConsumer = shared().client().set("group.id", group).create().unwrap();
+    for positions in [[3, 4], [5, 4]] {
+        let cut: Cut = positions.iter().zip(0..).map(|(position, partition)| (Partition(partition), Offset(*position))).collect();
+        log.publish_positions(group, topic, &cut).unwrap();
+        log.publish_positions(group, topic, &cut).unwrap();
+        until("they are there", || {
+            let mut asked = rdkafka::TopicPartitionList::new();
+            asked.add_partition_range(topic, 0, 1);
+            let committed = client.committed_offsets(asked, Duration::from_secs(5)).unwrap();
+            positions.iter().zip(committed.elements()).all(|(position, found)| found.offset().to_raw() == Some(*position as i64))
+        });
+    }
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Positions as consumer groups have them, for tools that watch lag. Nobody reads them back.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use refold_processor::log::LogError;
+use refold_processor::position::Cut;
+
+use crate::errors::{failed, not_made};
+use crate::heard::Listener;
+use crate::settings::KafkaSettings;
+
+/// A group that was not published for so long has ended, or is another process's by now.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// The groups that this process publishes. A client of Kafka is of one group, so each has one of its own.
+#[derive(Default)]
+pub struct Groups(Mutex<HashMap<String, Group>>);
+
+struct Group {
+    client: BaseConsumer<Listener>,
+    published: Cut,
+    used_at: Instant,
+}
+
+impl Groups {
+    /// Publishes positions, without waiting for the answer.
+    pub fn publish(&self, settings: &KafkaSettings, group: &str, topic: &str, positions: &Cut) -> Result<(), LogError> {
+        let mut groups = self.0.lock();
+        let now = Instant::now();
+        groups.retain(|name, kept| name == group || now.duration_since(kept.used_at) < KEPT_FOR);
+        if !groups.contains_key(group) {
+            let client = settings.committing(group).create_with_context(Listener::default()).map_err(|error| not_made(&error))?;
+            groups.insert(group.to_owned(), Group { client, published: Cut::default(), used_at: now });
+        }
+        let Some(kept) = groups.get_mut(group) else { return Ok(()) };
+        kept.used_at = now;
+        // Answers of earlier ones are taken, so that they do not pile up.
+        let _ = kept.client.poll(Duration::ZERO);
+        if kept.published == *positions {
+            return Ok(());
+        }
+        let mut offsets = TopicPartitionList::new();
+        for (partition, position) in positions.iter() {
+            let (Ok(partition), Ok(position)) = (i32::try_from(partition.0), i64::try_from(position.0)) else { continue };
+            let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(position));
+        }
+        let committed = kept.client.commit(&offsets, CommitMode::Async);
+        committed.map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(rdkafka::error::RDKafkaErrorCode::Unknown);
+            failed(code, &format!("publishing the positions of group {group}"), None, &kept.client.context().heard)
+        })?;
+        kept.published = positions.clone();
+        Ok(())
+    }
+}
