@@ -34,7 +34,7 @@ pub enum CollectError {
         error: std::io::Error,
     },
     /// Another collector of the same source is running with the same resume point.
-    #[error("another collector of {name} is running with the resume points in {}; stop it, or give this one a folder of its own with --data", folder.display())]
+    #[error("another collector of {name} is running with the resume points in {}; wait until it has ended, or stop it", folder.display())]
     Taken {
         /// The source.
         name: String,

@@ -156,7 +156,7 @@ mod tests {
         let store = ResumeFolder::new(&path);
         assert_eq!(store.load("jsonl:/a/b?c").unwrap(), progress);
         let taken = ResumeFolder::new(&path).load("jsonl:/a/b?c").unwrap_err().to_string();
-        assert!(taken.contains("another collector") && taken.contains("--data"), "{taken}");
+        assert!(taken.contains("another collector") && taken.contains("stop it"), "{taken}");
         assert_eq!(store.load("jsonl:/a/b-c").unwrap(), Progress::default());
         store.forget("jsonl:/a/b?c").unwrap();
         store.forget("jsonl:/a/b?c").unwrap();

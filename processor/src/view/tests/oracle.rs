@@ -152,12 +152,12 @@ fn what_a_condition_guards_does_not_fail_whichever_groups_come_together() {
         let shops: Vec<String> = (0..counts.len()).map(|shop| format!("shop {shop:02}")).collect();
         let shops: ArrayRef = Arc::new(StringArray::from(shops));
         let states: ArrayRef = Arc::new(Int64Array::from(counts.clone()));
-        let rows = view.rows(&[shops.clone()], &[states.clone()]).unwrap();
+        let rows = view.rows(std::slice::from_ref(&shops), std::slice::from_ref(&states)).unwrap();
         let wanted: Vec<bool> = counts.iter().map(|count| *count > 1 && 10 / (count - 1) > 1).collect();
         assert_eq!(rows.kept, BooleanArray::from(wanted), "{counts:?}");
         let slot = TimestampMillisecondArray::from(vec![0; counts.len()]).with_timezone("+00:00");
         let slot = cast(&slot, ranking.groups.field(0).data_type()).unwrap();
-        let ranked = ranking.rank(&[slot.clone(), shops.clone()], &[states.clone()]).unwrap();
+        let ranked = ranking.rank(&[slot.clone(), shops.clone()], std::slice::from_ref(&states)).unwrap();
         assert_eq!(text_of(&[ranked]), ["1970-01-01T00:00:00Z | shop 01 | 6 | 2 | 1"], "{counts:?}");
         assert_eq!(ranking.possible_ranks(&[slot, shops], &[states]).unwrap().num_rows(), counts.len().min(3));
     }
