@@ -118,9 +118,9 @@ async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
 
 fn too_slow(read: usize) -> Problem {
     let detail = format!(
-        "the body came too slowly: {read} bytes of it in {} s, or nothing for {} s; send it in parts",
-        BODY_FOR.as_secs(),
-        NEXT_CHUNK_FOR.as_secs()
+        "the body came too slowly: after {read} bytes nothing for {} s, or not all of it in {} s; send it in parts",
+        NEXT_CHUNK_FOR.as_secs(),
+        BODY_FOR.as_secs()
     );
     Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly", detail)
 }

@@ -56,10 +56,18 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
     let resumable = source.is_resumable();
     let mut progress = if resumable { collection.resume.load(&name)? } else { Progress::default() };
     if let Some(point) = &progress.point {
+        tracing::info!(source = %name, point, "going on where it was; --restart begins again");
         source.resume(point, progress.intent.as_ref().map_or(0, |intent| intent.events))?;
     }
     if let Some(intent) = progress.intent.take() {
-        tracing::info!(source = %name, events = intent.events, "looking in the log for the batch of an interrupted run");
+        match intent.ends {
+            Some(_) => tracing::info!(source = %name, events = intent.events, "looking in the log for the batch of an interrupted run"),
+            None => tracing::warn!(
+                source = %name,
+                events = intent.events,
+                "the batch of an interrupted run is sent again; a server cannot be looked into, so it may be there twice"
+            ),
+        }
         if !collection.finish_interrupted(source, &name, &intent, &mut progress)? {
             return Ok(collection.report.totals());
         }

@@ -74,6 +74,9 @@ pub enum EngineError {
     /// Columns did not have the shape that the plan gives them.
     #[error("columns do not fit the plan: {0}")]
     Arrow(#[from] ArrowError),
+    /// The log cannot be read on, by none of the versions that share the reading of it.
+    #[error("{0}")]
+    Unreadable(String),
     /// A promise between two parts of the engine was broken.
     #[error("internal error: {0}")]
     Internal(String),

@@ -102,7 +102,7 @@ pub fn run(settings: &FeedSettings, consumers: Vec<Consumer>) {
     tracing::error!(source = settings.source.name, error = text, "reading the log failed");
     for sender in senders {
         // A consumer that is gone needs no news.
-        let _ = sender.send(Message::Failed(EngineError::Internal(text.clone())));
+        let _ = sender.send(Message::Failed(EngineError::Unreadable(text.clone())));
     }
 }
 

@@ -120,10 +120,14 @@ impl Cassandra {
         let mut nodes = [(1, -third), (2, 0), (3, third)].map(|(number, token)| {
             let (address, seed) = (format!("127.0.0.{number}"), "127.0.0.1".to_owned());
             let place = Place { address, storage_port, seed, token, most_heap: "512m" };
-            let mut node = Cassandra::launched(port, place, Options { synced: true, ..Options::default() });
-            // One after the other: who joins must find who is there.
-            node.wait();
-            node
+            // One after the other: who joins must find who is there, and ends when those have no time for it.
+            for _ in 0..3 {
+                let mut node = Cassandra::launched(port, place.clone(), Options { synced: true, ..Options::default() });
+                if node.process.is_up_at(&place.address, port) {
+                    return node;
+                }
+            }
+            panic!("node {number} does not join");
         });
         nodes.iter_mut().for_each(Cassandra::wait);
         nodes

@@ -64,6 +64,17 @@ impl Process {
         }
     }
 
+    /// Waits until something listens at an address. `false`: the service has ended.
+    pub fn is_up_at(&mut self, address: &str, port: u16) -> bool {
+        while TcpStream::connect((address, port)).is_err() {
+            if !self.is_running() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        true
+    }
+
     /// The last lines that the service wrote.
     pub fn said(&self) -> String {
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
