@@ -117,7 +117,7 @@ impl Cassandra {
     pub fn start_cluster() -> [Cassandra; 3] {
         let (port, storage_port) = (free_port(), free_port());
         let third = i64::MAX / 3 * 2;
-        let mut nodes = [(1, -third), (2, 0), (3, third)].map(|(number, token)| {
+        [(1, -third), (2, 0), (3, third)].map(|(number, token)| {
             let (address, seed) = (format!("127.0.0.{number}"), "127.0.0.1".to_owned());
             let place = Place { address, storage_port, seed, token, most_heap: "512m" };
             // One after the other: who joins must find who is there, and ends when those have no time for it.
@@ -128,9 +128,7 @@ impl Cassandra {
                 }
             }
             panic!("node {number} does not join");
-        });
-        nodes.iter_mut().for_each(Cassandra::wait);
-        nodes
+        })
     }
 
     fn launched(port: u16, place: Place, options: Options) -> Cassandra {

@@ -57,17 +57,14 @@ impl Process {
 
     /// The same, of another address of this machine.
     pub fn wait_for_address(&mut self, address: &str, port: u16) {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while TcpStream::connect((address, port)).is_err() {
-            assert!(Instant::now() < deadline && self.is_running(), "the service does not start:\n{}", self.said());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        assert!(self.is_up_at(address, port), "the service does not start:\n{}", self.said());
     }
 
-    /// Waits until something listens at an address. `false`: the service has ended.
+    /// Waits until something listens at an address. `false`: the service has ended, or takes too long.
     pub fn is_up_at(&mut self, address: &str, port: u16) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(120);
         while TcpStream::connect((address, port)).is_err() {
-            if !self.is_running() {
+            if Instant::now() >= deadline || !self.is_running() {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -24,14 +24,12 @@ use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::log::Log;
-use refold_processor::log::memory::MemoryLog;
 use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::state::memory::MemoryState;
-use refold_processor::store::RowWriter;
-use refold_processor::table::{Epoch, Table, Version};
+use refold_processor::table::Epoch;
 
 use owner::{Owner, Scene};
-use world::{Disk, FaultyStore, Mutant, Refusal};
+use world::{Disk, Mutant, Refusal};
 
 /// When a simulation starts, milliseconds since the Unix epoch.
 const START_MS: i64 = 1_700_000_000_000;
@@ -65,17 +63,12 @@ impl Simulation {
     fn new(seed: u64, mutant: Option<Mutant>) -> Simulation {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let clock = Arc::new(ManualClock::at(START_MS));
-        let log = Arc::new(MemoryLog::new(clock.clone()));
-        let store = Arc::new(FaultyStore::new(mutant));
         let source = events::source(rng.random_range(1..=4));
-        log.create_topic(&source.topic, source.partitions).unwrap();
         let views = views::all();
-        let view = views[rng.random_range(0..views.len())].clone();
-        let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
-        store.create_table(&table).unwrap();
+        let view = &views[rng.random_range(0..views.len())];
         let settings = FoldSettings {
             shards: rng.random_range(1..=8),
-            rules: Rules::new(&view, &source),
+            rules: Rules::new(view, &source),
             lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
             quiet: Quiet { idle_after_ms: 2_000, idle_drop_after_ms: i64::MAX },
             pane_cache_bytes: if rng.random_bool(0.5) { 0 } else { 1 << 20 },
@@ -85,8 +78,7 @@ impl Simulation {
         let partitions = (0..source.partitions).map(Partition).collect();
         let disk = Disk::new(MemoryState::default(), mutant);
         let zombies = rng.random_bool(0.3);
-        let schemas = Arc::new(StaticSchemas::default());
-        let scene = Scene { source, schemas, view, log, store, followers: Arc::default(), table, clock: clock.clone(), settings, mutant };
+        let scene = Scene::new(source, Arc::new(StaticSchemas::default()), view, clock.clone(), settings, mutant);
         Simulation {
             rng,
             clock,

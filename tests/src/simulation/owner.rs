@@ -19,7 +19,7 @@ use refold_processor::log::{Log, LogReader};
 use refold_processor::position::{Cut, Partition};
 use refold_processor::source::Source;
 use refold_processor::store::{Progress, RowWriter};
-use refold_processor::table::{Epoch, Table};
+use refold_processor::table::{Epoch, Table, Version};
 use refold_processor::view::View;
 
 use super::followers::Followers;
@@ -47,6 +47,25 @@ pub struct Scene {
     pub settings: FoldSettings,
     /// What is wrong on purpose.
     pub mutant: Option<Mutant>,
+}
+
+impl Scene {
+    /// An empty log and an empty table for a view.
+    pub fn new(
+        source: Source,
+        schemas: Arc<dyn SchemaLookup>,
+        view: &Arc<View>,
+        clock: Arc<dyn Clock>,
+        settings: FoldSettings,
+        mutant: Option<Mutant>,
+    ) -> Scene {
+        let log = Arc::new(MemoryLog::new(clock.clone()));
+        log.create_topic(&source.topic, source.partitions).unwrap();
+        let store = Arc::new(FaultyStore::new(mutant));
+        let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
+        store.create_table(&table).unwrap();
+        Scene { source, schemas, view: view.clone(), log, store, followers: Arc::default(), table, clock, settings, mutant }
+    }
 }
 
 /// One owner.

@@ -11,18 +11,16 @@ use refold_processor::decode::{StaticSchemas, arrow_schema};
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
 use refold_processor::engine::watermark::Quiet;
-use refold_processor::log::memory::MemoryLog;
 use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Partition;
 use refold_processor::source::{Source, load_sources};
 use refold_processor::state::memory::MemoryState;
-use refold_processor::store::RowWriter;
-use refold_processor::table::{Epoch, Table, Version};
+use refold_processor::table::Epoch;
 use refold_processor::view::View;
 
 use super::oracle;
 use super::owner::{Owner, Scene};
-use super::world::{Disk, FaultyStore};
+use super::world::Disk;
 
 /// An application: the folder of its declarations, and one source of it.
 pub struct Application {
@@ -55,16 +53,8 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let source = application.source.clone();
     let clock = Arc::new(ManualClock::at(1_900_000_000_000));
-    let log = Arc::new(MemoryLog::new(clock.clone()));
-    log.create_topic(&source.topic, source.partitions).unwrap();
-    for chunk in records.chunks(rng.random_range(1..3_000)) {
-        log.append(&source.topic, chunk.to_vec()).unwrap();
-    }
     let mut schemas = StaticSchemas::default();
     schemas.add(&source.schema_json).unwrap();
-    let store = Arc::new(FaultyStore::new(None));
-    let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
-    store.create_table(&table).unwrap();
     let settings = FoldSettings {
         shards: rng.random_range(1..=8),
         rules: Rules::new(view, &source),
@@ -75,18 +65,10 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
         most_rows: usize::MAX,
     };
     let partitions: Vec<Partition> = (0..source.partitions).map(Partition).collect();
-    let scene = Scene {
-        source,
-        schemas: Arc::new(schemas),
-        view: view.clone(),
-        log,
-        store,
-        followers: Arc::default(),
-        table,
-        clock: clock.clone(),
-        settings,
-        mutant: None,
-    };
+    let scene = Scene::new(source, Arc::new(schemas), view, clock.clone(), settings, None);
+    for chunk in records.chunks(rng.random_range(1..3_000)) {
+        scene.log.append(&scene.source.topic, chunk.to_vec()).unwrap();
+    }
     let disk = Disk::new(MemoryState::default(), None);
     let mut epoch = 0;
     let mut owner: Option<Owner> = None;

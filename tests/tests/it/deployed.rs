@@ -12,11 +12,14 @@ use refold_processor::view::View;
 use refold_tests::command::refold;
 use refold_tests::deployment::{Deployment, table};
 use refold_tests::events::Events;
+use refold_tests::http::wait_until;
 use refold_tests::program::{Program, get, root};
 use refold_tests::scale;
 use refold_tests::services::cassandra::{Cassandra, Options};
 use refold_tests::services::kafka::Kafka;
 use refold_tests::simulation::oracle::lines;
+
+use crate::cassandra::plain_cql::Plain;
 
 /// A number from what a worker measures.
 fn metric(program: &Program, name: &str) -> f64 {
@@ -193,14 +196,6 @@ fn stored(deployment: &Deployment, cassandra: &Cassandra) -> BTreeSet<String> {
     deployment.application.views.iter().flat_map(|view| of(view.as_ref())).collect()
 }
 
-fn cql(cassandra: &Cassandra, statement: &str) {
-    let address = format!("127.0.0.1:{}", cassandra.port);
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let session = scylla::client::session_builder::SessionBuilder::new().known_node(address).build().await.unwrap();
-        session.query_unpaged(statement, ()).await.unwrap();
-    });
-}
-
 /// Away, refusing, slow: events are folded on, and then each row that has changed is written about once.
 #[test]
 fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_written_about_once_after() {
@@ -232,10 +227,10 @@ fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_wr
     let (rows, written) = (stored(&deployment, &cassandra), metric(&worker, "refold_rows_written_total"));
     let copies =
         |copies: u8| format!("ALTER KEYSPACE away WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {copies}}}");
-    cql(&cassandra, &copies(3));
+    Plain::to(&cassandra).run(&copies(3));
     fold_on(&deployment, &mut worker, "generate:20000?seed=11&count=50000", 50_000.0);
     assert!(metric(&worker, "refold_unwritten_events") > 0.0, "the lag of rows is shown");
-    cql(&cassandra, &copies(1));
+    Plain::to(&cassandra).run(&copies(1));
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     deployment.compare(&kafka, &cassandra);
     about_once("refusing", &rows, written, &worker, &cassandra);
@@ -280,6 +275,16 @@ fn partitions_that_a_topic_gets_later_are_read_too() {
     assert!(worker.stop(), "{}", deployment.last_words("worker"));
 }
 
+/// Waits until all versions have failed, and looks for what the error of one must name.
+fn all_fail_with(deployment: &Deployment, worker: &mut Program, parts: &[&str]) {
+    deployment.wait("failed", worker, |versions| versions.iter().all(|version| version["state"] == "failed"));
+    let status = get(&format!("{}/v1/admin/status", worker.url)).unwrap();
+    let error = status["views"][0]["versions"][0]["error"].as_str().unwrap().to_owned();
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+}
+
 #[test]
 fn a_topic_that_was_made_anew_is_not_gone_on_with() {
     let (kafka, cassandra) = (Kafka::start(), Cassandra::start());
@@ -292,21 +297,12 @@ fn a_topic_that_was_made_anew_is_not_gone_on_with() {
     let topic = &deployment.application.source.topic;
     kafka.delete_topics(&[topic.as_str()]);
     let log = kafka.log();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while refold_processor::log::Log::topics(&log).unwrap().contains(topic) {
-        assert!(Instant::now() < deadline, "the topic is not deleted");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("the topic is gone", || !refold_processor::log::Log::topics(&log).unwrap().contains(topic));
     // Longer than before: positions alone tell nothing.
     deployment.collect("generate:1?seed=16&backlog=30m&backlog_rate=10&count=6000", &["--restart"]).ends(0);
     let mut worker = deployment.process("worker", &[]);
     worker.wait_until_up();
-    deployment.wait("failed", &mut worker, |versions| versions.iter().all(|version| version["state"] == "failed"));
-    let status = get(&format!("{}/v1/admin/status", worker.url)).unwrap();
-    let error = status["views"][0]["versions"][0]["error"].as_str().unwrap().to_owned();
-    for part in [topic.as_str(), "made anew", "replay"] {
-        assert!(error.contains(part), "{part:?} is not in {error:?}");
-    }
+    all_fail_with(&deployment, &mut worker, &[topic, "made anew", "replay"]);
     // The way out that is named.
     refold(&["replay", "hashtag_counts", "--server", &worker.url]).ends(0);
     // In service at once, where the first version has failed before it was.
@@ -333,12 +329,6 @@ fn a_log_that_starts_behind_the_position_stops_the_version_with_the_way_out() {
     kafka.delete_records(topic, 1, end.0);
     let mut worker = deployment.process("worker", &[]);
     worker.wait_until_up();
-    deployment.wait("failed", &mut worker, |versions| versions.iter().all(|version| version["state"] == "failed"));
-    let status = get(&format!("{}/v1/admin/status", worker.url)).unwrap();
-    let error = status["views"][0]["versions"][0]["error"].as_str().unwrap().to_owned();
-    let offset = end.0.to_string();
-    for part in [topic.as_str(), "/1 ", &offset, "replay"] {
-        assert!(error.contains(part), "{part:?} is not in {error:?}");
-    }
+    all_fail_with(&deployment, &mut worker, &[topic, "/1 ", &end.0.to_string(), "replay"]);
     assert!(worker.stop());
 }

@@ -9,18 +9,17 @@ use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
 use refold_processor::engine::watermark::Quiet;
-use refold_processor::log::memory::MemoryLog;
 use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Partition;
 use refold_processor::quarantine::Reason;
 use refold_processor::state::memory::MemoryState;
-use refold_processor::store::{RowReader, RowWriter};
-use refold_processor::table::{Epoch, Table, Version};
+use refold_processor::store::RowReader;
+use refold_processor::table::Epoch;
 use refold_tests::simulation::events;
 use refold_tests::simulation::oracle::{self, lines};
 use refold_tests::simulation::owner::{Owner, Scene};
 use refold_tests::simulation::views;
-use refold_tests::simulation::world::{Disk, FaultyStore};
+use refold_tests::simulation::world::Disk;
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -35,25 +34,18 @@ struct Stand {
 impl Stand {
     fn new(view: &str) -> Stand {
         let clock = Arc::new(ManualClock::at(START_MS));
-        let log = Arc::new(MemoryLog::new(clock.clone()));
         let source = events::source(2);
-        log.create_topic(&source.topic, source.partitions).unwrap();
-        let view = views::all().iter().find(|planned| planned.name == view).unwrap().clone();
-        let store = Arc::new(FaultyStore::new(None));
-        let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
-        store.create_table(&table).unwrap();
+        let view = views::all().iter().find(|planned| planned.name == view).unwrap();
         let settings = FoldSettings {
             shards: 2,
-            rules: Rules::new(&view, &source),
+            rules: Rules::new(view, &source),
             lateness_us: source.lateness_us,
             quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: 5_000 },
             pane_cache_bytes: 1 << 20,
             max_quarantined_bytes: 100,
             most_rows: 1_000,
         };
-        let schemas = Arc::new(StaticSchemas::default());
-        let (followers, clock_of_scene) = (Arc::default(), clock.clone());
-        let scene = Scene { source, schemas, view, log, store, followers, table, clock: clock_of_scene, settings, mutant: None };
+        let scene = Scene::new(source, Arc::new(StaticSchemas::default()), view, clock.clone(), settings, None);
         let owner = Owner::open(&scene, Disk::new(MemoryState::default(), None), Epoch(1)).unwrap();
         let mut stand = Stand { clock, scene, owner, keys: [0, 0] };
         // The first event of each partition.

@@ -27,6 +27,12 @@ fn hashtags() -> Vec<String> {
     (0..HASHTAGS).map(|number| format!("hashtag {number}")).collect()
 }
 
+/// A row for each hashtag and slot, written at a time of as much as it counts.
+fn all_slots(hashtags: &[String], occurrences: i64) -> Vec<(&str, i64, Option<i64>, i64)> {
+    let slots = |hashtag| (0..SLOTS).map(move |slot| (hashtag, slot, Some(occurrences), occurrences));
+    hashtags.iter().flat_map(|hashtag| slots(hashtag.as_str())).collect()
+}
+
 /// By hashtag and slot.
 fn occurrences(scanned: &[RecordBatch]) -> BTreeMap<(String, i64), i64> {
     let rows = scanned.iter().flat_map(|rows| {
@@ -75,13 +81,9 @@ fn rows_go_where_they_are_kept(nodes: &[Cassandra; 3]) {
         for table in [one, two] {
             in_the_end("a table", || store.create_table(&table));
             in_the_end("a fence", || store.fence(&table, Epoch(1)));
-            let hashtags = hashtags();
-            let all: Vec<_> =
-                hashtags.iter().flat_map(|hashtag| (0..SLOTS).map(move |slot| (hashtag.as_str(), slot, Some(1), 1))).collect();
-            in_the_end("rows", || store.write(&table, &rows(&table, &all)));
+            in_the_end("rows", || store.write(&table, &rows(&table, &all_slots(&hashtags(), 1))));
             for node in nodes {
-                let (coordinated, carried_out) = writes(node, "spread", &table.name());
-                let (batches, partitions) = (coordinated, carried_out);
+                let (batches, partitions) = writes(node, "spread", &table.name());
                 println!("{}: {partitions} partitions written in {batches} batches", table.name());
                 // Were they put together or sent without regard to where they belong, hundreds would be elsewhere.
                 assert!(partitions > 100 && (batches * in_batch as i64).abs_diff(partitions) <= 4, "{partitions} in {batches}");
@@ -98,8 +100,7 @@ fn one_may_be_away(nodes: &mut [Cassandra; 3]) {
     let hashtags = hashtags();
     let mut wanted = BTreeMap::new();
     let mut write = |occurrences: i64| {
-        let all = hashtags.iter().flat_map(|hashtag| (0..SLOTS).map(move |slot| (hashtag.as_str(), slot, Some(occurrences), occurrences)));
-        let all: Vec<_> = all.collect();
+        let all = all_slots(&hashtags, occurrences);
         in_the_end("rows", || store.write(&table, &rows(&table, &all)));
         wanted.extend(all.iter().map(|(hashtag, slot, occurrences, _)| (((*hashtag).to_owned(), *slot), occurrences.unwrap())));
         wanted.clone()

@@ -5,7 +5,7 @@ mod cluster;
 mod conformance;
 mod faults;
 mod ownership;
-mod plain_cql;
+pub mod plain_cql;
 mod reading;
 
 use std::sync::{Arc, OnceLock};

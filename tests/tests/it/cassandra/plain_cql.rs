@@ -6,6 +6,7 @@ use datafusion::arrow::array::*;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use refold_processor::store::{RowBatch, RowReader, RowWriter};
 use refold_processor::table::{Order, Table, TableShape, Version};
+use refold_tests::services::cassandra::Cassandra;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::value::{CqlDate, CqlTimestamp, CqlValue, Row};
@@ -20,8 +21,12 @@ pub struct Plain {
 
 impl Plain {
     pub fn connect() -> Plain {
+        Plain::to(node())
+    }
+
+    pub fn to(node: &Cassandra) -> Plain {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let address = format!("127.0.0.1:{}", node().port);
+        let address = format!("127.0.0.1:{}", node.port);
         let session = runtime.block_on(SessionBuilder::new().known_node(address).build()).unwrap();
         Plain { runtime, session }
     }
