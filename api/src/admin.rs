@@ -4,12 +4,14 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use refold_processor::source::Source;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
+use crate::sources::document;
 use crate::state::{ApiState, blocking};
 use crate::versions::register;
 use crate::views::{documents, versions_of};
@@ -105,9 +107,21 @@ pub async fn switch(
 /// `GET /v1/admin/status`: all views and versions.
 pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
     blocking(move || {
-        let sources: Vec<Value> =
-            state.0.ports.sources.values().map(|source| source_document(&state, &source.name, &source.topic)).collect();
-        Ok(Json(json!({ "views": documents(&state)?, "sources": sources })))
+        // The status is asked for most when something is away.
+        let away = |source: &Source| json!({ "source": source.name, "topic": source.topic, "partitions": {} });
+        let sources = state.0.ports.sources.values().map(|source| document(&state, source).unwrap_or_else(|_| away(source)));
+        let sources: Vec<Value> = sources.collect();
+        let collector = state.0.ports.collected.as_ref().map(|collected| {
+            let totals = collected.report.totals();
+            json!({
+                "source": collected.spec,
+                "read": totals.read,
+                "written": totals.written,
+                "skipped": totals.skipped(),
+                "failed": collected.failed(),
+            })
+        });
+        Ok(Json(json!({ "views": documents(&state)?, "sources": sources, "collector": collector })))
     })
     .await
 }
@@ -158,15 +172,4 @@ fn newest_ready(view: &str, versions: &[VersionRecord], active: Option<Version>)
         );
         Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail)
     })
-}
-
-fn source_document(state: &ApiState, name: &str, topic: &str) -> Value {
-    let log = &state.0.ports.log;
-    let partitions = log.partitions(topic).unwrap_or_default();
-    let bounds: serde_json::Map<String, Value> = partitions
-        .into_iter()
-        .filter_map(|partition| Some((partition, log.bounds(topic, partition).ok()?)))
-        .map(|(partition, bounds)| (partition.to_string(), json!({ "start": bounds.start.0, "end": bounds.end.0 })))
-        .collect();
-    json!({ "source": name, "topic": topic, "partitions": bounds })
 }

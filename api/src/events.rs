@@ -2,6 +2,9 @@
 //!
 //! A bad line is refused by its number and the good ones are kept. The answer comes once they are durable, and carries positions: a
 //! version whose `positions` reach them has counted these events.
+//!
+//! With `since`, what is in the log already past those positions is not appended again. Who asks for the ends of the source's log first, and names them with
+//! every attempt to send the same events, sends them once, whatever becomes of an answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,15 +12,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::BytesMut;
 use futures::StreamExt;
 use refold_collector::encode_ndjson;
+use refold_collector::sink::find;
 use refold_processor::decode::Decoder;
 use refold_processor::json;
 use refold_processor::log::{NewRecord, RecordSpan, Records};
 use refold_processor::position::{Cut, Offset, Partition};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
@@ -43,24 +48,55 @@ struct Refused {
     detail: String,
 }
 
+/// What is said beside the events.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Positions, `0:12,1:40`: what is in the log past them is not appended again.
+    since: Option<String>,
+}
+
 /// `POST /v1/sources/{source}/events`
-pub async fn post(State(state): State<ApiState>, Path(source): Path<String>, request: Request) -> Result<Json<Value>, Problem> {
-    let Some(intake) = state.0.intakes.get(&source).cloned() else {
-        let known: Vec<String> = state.0.intakes.keys().cloned().collect();
-        let problem = Problem::not_found(format!("there is no source {source}; there are: {}", or_none(&known)));
-        return Err(problem.with("sources", known));
-    };
+pub async fn post(
+    State(state): State<ApiState>,
+    Path(source): Path<String>,
+    Query(query): Query<EventsQuery>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let intake = intake(&state, &source)?;
+    let since = query.since.as_deref().map(positions).transpose()?;
     // Taken before the body is read: while too many bodies are in memory, further ones wait in their senders.
     let permit = state.0.ingest.clone().acquire_owned().await.map_err(|_| Problem::away("the log takes no more events"))?;
     let (parts, body) = request.into_parts();
     let is_records = is_records(&parts.headers)?;
     let body = read_body(body, state.0.settings.max_body_bytes).await?;
     blocking(move || {
-        let answer = if is_records { take_records(&state, &intake, body) } else { take_lines(&state, &intake, &body) };
+        let taken = if is_records { take_records(&state, &intake, body) } else { Ok(take_lines(&intake, &body)) };
+        let answer = taken.and_then(|(records, refused)| append(&state, &intake, records, refused, since.as_ref()));
         drop(permit);
         answer.map(Json)
     })
     .await
+}
+
+/// The declared source of this name.
+pub(crate) fn intake(state: &ApiState, source: &str) -> Result<Arc<Intake>, Problem> {
+    state.0.intakes.get(source).cloned().ok_or_else(|| {
+        let known: Vec<String> = state.0.intakes.keys().cloned().collect();
+        Problem::not_found(format!("there is no source {source}; there are: {}", or_none(&known))).with("sources", known)
+    })
+}
+
+/// `0:12,1:40`
+fn positions(text: &str) -> Result<Cut, Problem> {
+    let position = |part: &str| {
+        let (partition, position) = part.split_once(':')?;
+        Some((Partition(partition.trim().parse().ok()?), Offset(position.trim().parse().ok()?)))
+    };
+    let positions = text.split(',').filter(|part| !part.is_empty()).map(position).collect::<Option<Cut>>();
+    positions.ok_or_else(|| {
+        Problem::parameter(format!("parameter since: {text:?} is not positions; write partition:position, for instance since=0:12,1:40"))
+    })
 }
 
 fn is_records(headers: &HeaderMap) -> Result<bool, Problem> {
@@ -125,14 +161,14 @@ fn too_slow(read: usize) -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly", detail)
 }
 
-fn take_lines(state: &ApiState, intake: &Arc<Intake>, body: &[u8]) -> Result<Value, Problem> {
+fn take_lines(intake: &Intake, body: &[u8]) -> (Vec<NewRecord>, Vec<Refused>) {
     let (records, bad) = encode_ndjson(&intake.encoder, body);
     let refused = bad.into_iter().map(|bad| Refused { number: bad.line, reason: bad.reason.as_str(), detail: bad.detail }).collect();
-    append(state, intake, records, refused)
+    (records, refused)
 }
 
 /// Every record is decoded before it is taken: what is in the log should not be quarantined for what could be seen here.
-fn take_records(state: &ApiState, intake: &Arc<Intake>, body: Bytes) -> Result<Value, Problem> {
+fn take_records(state: &ApiState, intake: &Intake, body: Bytes) -> Result<(Vec<NewRecord>, Vec<Refused>), Problem> {
     let records = records::decode(body).map_err(Problem::body)?;
     let (mut spans, mut payload) = (Vec::with_capacity(records.len()), Vec::new());
     let record_time_ms = state.0.ports.clock.now_ms();
@@ -158,22 +194,38 @@ fn take_records(state: &ApiState, intake: &Arc<Intake>, body: Bytes) -> Result<V
         })
         .collect();
     let good = records.into_iter().zip(1..).filter(|(_, number)| !refused.contains_key(number)).map(|(record, _)| record).collect();
-    append(state, intake, good, refused.into_values().collect())
+    Ok((good, refused.into_values().collect()))
 }
 
-fn append(state: &ApiState, intake: &Arc<Intake>, records: Vec<NewRecord>, refused: Vec<Refused>) -> Result<Value, Problem> {
+fn append(
+    state: &ApiState,
+    intake: &Intake,
+    mut records: Vec<NewRecord>,
+    refused: Vec<Refused>,
+    since: Option<&Cut>,
+) -> Result<Value, Problem> {
     let source = &intake.source;
-    let written = records.len();
+    let log = &state.0.ports.log;
+    let sent = records.len();
     let mut positions = Cut::default();
+    // Of two attempts to send the same events, one that nobody waits for any more may still be under way: the later one must see what came of it.
+    let alone = since.map(|_| intake.retries.lock());
+    if let Some(since) = since {
+        let found = find(log.as_ref(), &source.topic, records, since)?;
+        records = found.missing;
+        positions = found.positions;
+    }
+    let written = records.len();
     if !records.is_empty() {
-        for (partition, offset) in state.0.ports.log.append(&source.topic, records)? {
+        for (partition, offset) in log.append(&source.topic, records)? {
             positions.set(partition, positions.position(partition).max(offset.next()));
         }
     }
+    drop(alone);
     state.0.http.events(&source.name, written, refused.len());
     let line = |refused: &Refused| json!({ "line": refused.number, "reason": refused.reason, "detail": refused.detail });
     let shown: Vec<Value> = refused.iter().take(REFUSED_SHOWN).map(line).collect();
-    if written == 0 && !refused.is_empty() {
+    if sent == 0 && !refused.is_empty() {
         let detail = format!("none of the {} lines is an event of source {}", refused.len(), source.name);
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "events", "No event was taken", detail);
         return Err(problem.with("refused_count", refused.len()).with("refused", shown));
@@ -181,6 +233,7 @@ fn append(state: &ApiState, intake: &Arc<Intake>, records: Vec<NewRecord>, refus
     Ok(json!({
         "source": source.name,
         "written": written,
+        "already_there": sent - written,
         "positions": json::cut(&positions),
         "refused_count": refused.len(),
         "refused": shown,

@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use percent_encoding::percent_decode_str;
 
 use crate::problem::Problem;
 use crate::state::{Admin, ApiState};
@@ -33,6 +34,15 @@ pub async fn same_origin(request: Request, next: Next) -> Result<Response, Probl
             let detail = format!("a page of {origin} may not change anything at {sent_to}");
             return Err(Problem::new(StatusCode::FORBIDDEN, "origin", "Refused", detail));
         }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Refuses a query with bytes that are no text: replaced by something else they would ask for another thing.
+pub async fn text_query(request: Request, next: Next) -> Result<Response, Problem> {
+    let query = request.uri().query().unwrap_or_default();
+    if percent_decode_str(query).decode_utf8().is_err() {
+        return Err(Problem::parameter(format!("the query {query:?} is not UTF-8 where it is escaped (%..)")));
     }
     Ok(next.run(request).await)
 }

@@ -16,6 +16,7 @@ mod quarantine;
 mod rates;
 pub mod records;
 mod rows;
+mod sources;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,12 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use elsewhere::Elsewhere;
 pub use problem::{PROBLEM_JSON, Problem};
-pub use state::{Admin, ApiError, ApiSettings, ApiState, Definitions, Ports, Running};
+pub use state::{Admin, ApiError, ApiSettings, ApiState, Collected, Definitions, Ports, Running};
 
 const OPENAPI: &str = include_str!("../openapi.json");
 
@@ -62,12 +64,15 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/views/{view}", get(views::one))
         .route("/v1/views/{view}/rows", get(rows::read))
         .route("/v1/views/{view}/live", get(live::follow))
+        .route("/v1/sources", get(sources::list))
+        .route("/v1/sources/{source}", get(sources::one))
         .route("/v1/sources/{source}/events", post(events::post))
         .merge(admin)
         .method_not_allowed_fallback(no_such_method)
         .route_layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
         .fallback(no_such_route)
         .layer(middleware::map_response(problem::of_every_refusal))
+        .layer(middleware::from_fn(guard::text_query))
         .layer(middleware::from_fn(guard::same_origin))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request was not finished: a defect; the server's log has more").into_response()
@@ -80,16 +85,9 @@ pub fn router(state: ApiState) -> Router {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-    let sampled = state.clone();
-    let sampler = tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
-        loop {
-            ticks.tick().await;
-            let sampled = sampled.clone();
-            // A status may wait for a lock that a starting version holds.
-            let _ = tokio::task::spawn_blocking(move || sampled.running()).await;
-        }
-    });
+    // A status may wait for a lock that a starting version holds, and the log may be away: neither waits for the other.
+    let rates = tokio::spawn(again_and_again(state.clone(), |state| drop(state.running())));
+    let ends = tokio::spawn(again_and_again(state.clone(), |state| state.0.seen.look_at_ends(state)));
     let closing = state.clone();
     let shutdown = async move {
         shutdown.await;
@@ -97,8 +95,20 @@ pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future
         closing.close_streams();
     };
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(shutdown).await;
-    sampler.abort();
+    rates.abort();
+    ends.abort();
     served
+}
+
+/// Does something that may take long every second.
+async fn again_and_again(state: ApiState, sample: fn(&ApiState)) {
+    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let state = state.clone();
+        let _ = tokio::task::spawn_blocking(move || sample(&state)).await;
+    }
 }
 
 async fn openapi() -> impl IntoResponse {

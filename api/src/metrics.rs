@@ -4,6 +4,7 @@
 
 mod versions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::log::Bounds;
-use refold_processor::position::Partition;
+use refold_processor::position::{Offset, Partition};
 
 use crate::problem::Problem;
-use crate::state::{ApiState, blocking};
+use crate::state::{ApiState, Collected, blocking};
 use versions::Catalogued;
 
 /// The media type of Prometheus' text format.
@@ -116,6 +117,9 @@ pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> 
         families.extend(versions::gathered(&runs.last, &catalogued.last, state.0.ports.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
         families.extend(away(catalogued.is_away, ends.is_away)?.gather());
+        if let Some(collected) = &state.0.ports.collected {
+            families.extend(of_collector(collected)?.gather());
+        }
         families.sort_by(|left, right| left.name().cmp(right.name()));
         TextEncoder::new().encode_to_string(&families)
     };
@@ -133,12 +137,34 @@ pub struct Look<T> {
     is_away: bool,
 }
 
-/// What was seen at the last scrape that saw it.
+/// What was last seen.
 #[derive(Default)]
 pub struct Seen {
     runs: Arc<Mutex<Look<Vec<RunStatus>>>>,
     catalogued: Arc<Mutex<Look<Vec<Catalogued>>>>,
     ends: Arc<Mutex<Look<Vec<End>>>>,
+}
+
+impl Seen {
+    /// Asks the log where it ends. May take long when it is away.
+    pub fn look_at_ends(&self, state: &ApiState) {
+        note(&self.ends, ends(state));
+    }
+
+    /// Where a topic was last seen to end.
+    pub fn ends_of(&self, topic: &str) -> BTreeMap<Partition, Offset> {
+        let seen = self.ends.lock();
+        seen.last.iter().filter(|end| end.topic == topic).map(|end| (end.partition, end.bounds.end)).collect()
+    }
+}
+
+fn note<T: Clone>(seen: &Mutex<Look<T>>, found: Result<T, Problem>) -> Look<T> {
+    let mut noted = seen.lock();
+    noted.is_away = found.is_err();
+    if let Ok(found) = found {
+        noted.last = found;
+    }
+    noted.clone()
 }
 
 async fn look<T: Clone + Send + 'static>(
@@ -148,15 +174,7 @@ async fn look<T: Clone + Send + 'static>(
 ) -> Look<T> {
     let (state, noted) = (state.clone(), seen.clone());
     // It goes on when it takes too long, and notes what it finds for the next scrape.
-    let looking = blocking(move || {
-        let found = find(&state);
-        let mut noted = noted.lock();
-        noted.is_away = found.is_err();
-        if let Ok(found) = found {
-            noted.last = found;
-        }
-        Ok(noted.clone())
-    });
+    let looking = blocking(move || Ok(note(&noted, find(&state))));
     match tokio::time::timeout(LOOK_FOR, looking).await {
         Ok(Ok(look)) => look,
         _ => Look { is_away: true, ..seen.lock().clone() },
@@ -174,6 +192,26 @@ fn away(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
         gauge.set(if is_away { 1.0 } else { 0.0 });
         registry.register(Box::new(gauge))?;
     }
+    Ok(registry)
+}
+
+/// Figures of the collector in this process.
+fn of_collector(collected: &Collected) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let totals = collected.report.totals();
+    let counts = [
+        ("refold_collector_read_total", "Events and bad lines that the source has yielded.", totals.read),
+        ("refold_collector_written_total", "Events of the source that were appended to the log.", totals.written),
+        ("refold_collector_skipped_total", "Lines of the source that were no events.", totals.skipped()),
+    ];
+    for (name, help, count) in counts {
+        let counter = IntCounter::with_opts(Opts::new(name, help))?;
+        counter.inc_by(count);
+        registry.register(Box::new(counter))?;
+    }
+    let failed = IntGauge::new("refold_collector_failed", "1 when the source failed: nothing of it is collected any more.")?;
+    failed.set(i64::from(collected.failed().is_some()));
+    registry.register(Box::new(failed))?;
     Ok(registry)
 }
 

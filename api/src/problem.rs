@@ -137,7 +137,12 @@ impl From<StoreError> for Problem {
 
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Problem {
-        if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) }
+        let detail = error.to_string();
+        match error {
+            LogError::PastEnd { .. } => Problem::new(StatusCode::CONFLICT, "past-end", "The log does not reach so far", detail),
+            error if error.is_retryable() => Problem::away(detail),
+            _ => Problem::internal(detail),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use refold_collector::{CollectError, Encoder};
+use parking_lot::{Mutex, RwLock};
+use refold_collector::{CollectError, Encoder, Report};
 use refold_processor::changes::ChangeFeed;
 use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
@@ -69,6 +69,33 @@ impl Running for Worker {
     }
 }
 
+/// A source that is collected in this process.
+#[derive(Debug)]
+pub struct Collected {
+    /// Its specification.
+    pub spec: String,
+    /// Running totals.
+    pub report: Arc<Report>,
+    failed: Mutex<Option<String>>,
+}
+
+impl Collected {
+    /// A source of which nothing is collected yet.
+    pub fn new(spec: &str) -> Collected {
+        Collected { spec: spec.to_owned(), report: Arc::default(), failed: Mutex::default() }
+    }
+
+    /// Notes that collecting ended, and why.
+    pub fn fail(&self, error: &CollectError) {
+        *self.failed.lock() = Some(error.to_string());
+    }
+
+    /// Why collecting ended before the source did.
+    pub fn failed(&self) -> Option<String> {
+        self.failed.lock().clone()
+    }
+}
+
 /// Where the declared definitions of views are.
 pub trait Definitions: Send + Sync {
     /// The file that declares a view now, and its text; `None` when there is none.
@@ -97,6 +124,8 @@ pub struct Ports {
     pub schema_ids: BTreeMap<String, u32>,
     /// What runs in this process.
     pub running: Arc<dyn Running>,
+    /// What is collected in this process.
+    pub collected: Option<Arc<Collected>>,
     /// The declared definitions of views.
     pub definitions: Arc<dyn Definitions>,
     /// The clock.
@@ -165,6 +194,8 @@ pub enum ApiError {
 pub(crate) struct Intake {
     pub source: Source,
     pub encoder: Encoder,
+    /// Held while events are appended that may be in the log already.
+    pub retries: Mutex<()>,
 }
 
 pub(crate) struct Inner {
@@ -197,7 +228,7 @@ impl ApiState {
         let mut intakes = BTreeMap::new();
         for (name, source) in &ports.sources {
             let encoder = Encoder::new(source, ports.schema_ids.get(name).copied())?;
-            intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder }));
+            intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder, retries: Mutex::default() }));
         }
         let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
         let streams = Arc::new(Semaphore::new(settings.live_streams));
@@ -244,6 +275,18 @@ impl ApiState {
     /// How far each running version is, with its rate of the last seconds.
     pub(crate) fn running(&self) -> Vec<RunStatus> {
         let mut statuses = self.0.ports.running.status();
+        for status in &mut statuses {
+            // What is being folded was read some time ago: by now the log may reach further.
+            let seen = self.0.seen.ends_of(&status.topic);
+            if !seen.is_empty() {
+                let mut ends = status.ends.clone();
+                for (partition, seen) in seen {
+                    let end = ends.entry(partition).or_default();
+                    *end = seen.max(*end);
+                }
+                status.set_ends(ends);
+            }
+        }
         self.0.rates.apply(self.0.ports.clock.now_ms(), &mut statuses);
         statuses
     }

@@ -18,8 +18,8 @@ use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{self, Page, Quarantined, Wanted};
 use refold_processor::engine::status::RunStatus;
-use refold_processor::log::Log;
 use refold_processor::log::memory::MemoryLog;
+use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::quarantine::{Reason, Rejected};
 use refold_processor::source::{Framing, Source, Sources};
@@ -127,6 +127,7 @@ fn world(settings: ApiSettings) -> World {
         sources,
         schema_ids: [("tweets".to_owned(), 1)].into(),
         running: told.clone(),
+        collected: None,
         definitions: Arc::new(Declared),
         clock,
     };
@@ -283,6 +284,8 @@ async fn what_is_asked_wrongly_is_answered_with_what_there_is() {
         ("/v1/views/counts/rows?username=ann&limit=6", 400, "more than 5"),
         ("/v1/views/counts/rows?username=ann&version=9", 404, "no version v9"),
         ("/v1/views/counts/rows?username=ann&cursor=v1.AAAA", 400, "cursor"),
+        ("/v1/views/counts/rows?username=%ff", 400, "not UTF-8"),
+        ("/v1/sources/posts", 404, "there are: tweets"),
         ("/v2/views", 404, "/openapi.json"),
     ] {
         let (answered, document) = world.get(path).await;
@@ -306,6 +309,51 @@ async fn good_lines_are_kept_and_bad_ones_refused_by_number() {
     let (partition, position) = answer["positions"].as_object().unwrap().iter().next().unwrap();
     let bounds = world.log.bounds("tweet_feed", Partition(partition.parse().unwrap())).unwrap();
     assert_eq!((position.as_u64(), answer["positions"].as_object().unwrap().len()), (Some(bounds.end.0), 1), "one author, one partition");
+}
+
+#[tokio::test]
+async fn the_same_events_sent_again_are_taken_once() {
+    let world = world(open());
+    let line = |second| format!("{{\"username\":\"ann\",\"timestamp\":\"1970-01-01T00:00:0{second}Z\"}}\n");
+    let send =
+        async |query: &str, body: String| world.post(&format!("/v1/sources/tweets/events{query}"), "application/x-ndjson", body).await;
+    let (_, before) = send("", line(0)).await;
+    let (partition, position) = before["positions"].as_object().unwrap().iter().next().unwrap();
+    let since = format!("?since={partition}:{position}");
+    // Two equal events are two, and those that another sent before count as nobody's.
+    let body = [line(1), line(1), line(0)].concat();
+    let (_, first) = send(&since, body.clone()).await;
+    assert_eq!((&first["written"], &first["already_there"]), (&json!(3), &json!(0)), "{first}");
+    let (_, again) = send(&since, body.clone() + &line(2)).await;
+    assert_eq!((&again["written"], &again["already_there"]), (&json!(1), &json!(3)), "{again}");
+    let (_, all) = send(&since, body).await;
+    assert_eq!((&all["written"], &all["already_there"]), (&json!(0), &json!(3)), "{all}");
+    assert_eq!(all["positions"], first["positions"], "past the events that were sent, wherever the log ends by now");
+    let (_, source) = world.get("/v1/sources/tweets").await;
+    assert_eq!(source["partitions"][partition]["end"], 5, "{source}");
+    assert_eq!(world.get("/v1/sources").await.1["sources"], json!([source]));
+    for (query, status, kind) in [
+        ("?since=0:9", StatusCode::CONFLICT, "past-end"),
+        ("?since=0", StatusCode::BAD_REQUEST, "parameter"),
+        ("?until=0:9", StatusCode::BAD_REQUEST, "request"),
+    ] {
+        let (answered, problem) = send(query, line(3)).await;
+        assert_eq!((answered, &problem["type"]), (status, &json!(format!("urn:refold:problem:{kind}"))), "{query}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn the_lag_is_up_to_where_the_log_ends_now() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
+    let mut run = RunStatus { view: "counts".into(), version: Some(version), topic: "tweet_feed".into(), ..RunStatus::default() };
+    run.set_ends([(Partition(0), Offset(0)), (Partition(7), Offset(5))].into());
+    world.told.statuses.lock().push(run);
+    let record = NewRecord { key: None, value: "x".into() };
+    world.log.append("tweet_feed", vec![record; 4]).unwrap();
+    assert_eq!(world.state.running()[0].lag, 5, "as of when it was read");
+    world.state.0.seen.look_at_ends(&world.state);
+    assert_eq!(world.state.running()[0].lag, 9);
 }
 
 #[tokio::test]

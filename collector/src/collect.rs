@@ -1,21 +1,20 @@
 //! The loop: source → sink, with the resume point kept so that nothing is lost and nothing doubled.
 //!
-//! Before a batch is appended its intent is kept: the ends of the topic's partitions and the number of events. A run that begins with an intent reads
-//! the same events from the source again, looks for their bytes in the log past those ends, and appends those that are not there. So a
+//! Before a batch is appended it is announced in what is kept: the ends of the topic's partitions and the number of events. A run that begins with an
+//! announcement reads the same events from the source again, looks for their bytes in the log past those ends, and appends those that are not there. So a
 //! crash at any step neither loses nor doubles an event, provided that the source yields the same events again and that no other collector of the same source is
 //! running. The same search is made before an append is tried again.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use refold_processor::log::NewRecord;
+use refold_processor::position::Cut;
 
 use crate::CollectError;
 use crate::bad_lines::BadLines;
 use crate::event_source::{BadLine, EventSource, Pull};
 use crate::report::{Report, Totals};
-use crate::resume::{Intent, Progress, ResumeStore};
+use crate::resume::{Progress, ResumeStore};
 use crate::sink::Sink;
 use crate::stop::Stop;
 
@@ -57,27 +56,24 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
     let mut progress = if resumable { collection.resume.load(&name)? } else { Progress::default() };
     if let Some(point) = &progress.point {
         tracing::info!(source = %name, point, "going on where it was; --restart begins again");
-        source.resume(point, progress.intent.as_ref().map_or(0, |intent| intent.events))?;
+        source.resume(point, progress.announced)?;
     }
-    if let Some(intent) = progress.intent.take() {
-        match intent.ends {
-            Some(_) => tracing::info!(source = %name, events = intent.events, "looking in the log for the batch of an interrupted run"),
-            None => tracing::warn!(
-                source = %name,
-                events = intent.events,
-                "the batch of an interrupted run is sent again; a server cannot be looked into, so it may be there twice"
-            ),
+    if let Some(left) = &progress.ends {
+        let Some(ends) = collection.patiently(|| collection.sink.ends())? else { return Ok(collection.report.totals()) };
+        if let Some(difference) = ends.differs(left) {
+            return Err(CollectError::AnotherLog { name, difference });
         }
-        if !collection.finish_interrupted(source, &name, &intent, &mut progress)? {
+    }
+    if progress.announced > 0 {
+        tracing::info!(source = %name, events = progress.announced, "looking in the log for the batch of an interrupted run");
+        if !collection.finish_interrupted(source, &name, &mut progress)? {
             return Ok(collection.report.totals());
         }
     }
     let mut kept = Kept { progress, is_behind: false };
     let collected = collection.collect_batches(source, &name, resumable, &mut kept);
-    // Also when the source failed: what is acknowledged must not be looked for, or be appended again where it cannot be.
-    if kept.is_behind {
-        collection.resume.save(&name, &kept.progress)?;
-    }
+    // Also when the source failed: what is acknowledged need not be looked for.
+    collection.keep_acknowledged(&name, &mut kept)?;
     collected.map(|()| collection.report.totals())
 }
 
@@ -95,24 +91,23 @@ impl Collection<'_> {
                     self.take(name, records.len(), &bad)?;
                     if !records.is_empty() {
                         let Some(ends) = self.patiently(|| self.sink.ends())? else { return Ok(()) };
-                        let intent = Intent { ends, events: records.len() as u64 };
+                        let since = ends.positions.clone();
+                        kept.progress.ends = Some(ends);
                         if resumable {
-                            kept.progress.intent = Some(intent.clone());
+                            kept.progress.announced = records.len() as u64;
                             self.resume.save(name, &kept.progress)?;
                             kept.is_behind = false;
                         }
-                        if !self.append(records, &intent)? {
+                        if !self.append(records, &since)? {
                             return Ok(());
                         }
                     }
                     // The acknowledgement is kept with the next announcement, or as soon as there is nothing to do.
-                    *kept = Kept { progress: Progress { point: Some(resume), intent: None }, is_behind: resumable };
+                    kept.progress.point = Some(resume);
+                    kept.progress.announced = 0;
+                    kept.is_behind = resumable;
                 }
-                Pull::Idle if kept.is_behind => {
-                    self.resume.save(name, &kept.progress)?;
-                    kept.is_behind = false;
-                }
-                Pull::Idle => {}
+                Pull::Idle => self.keep_acknowledged(name, kept)?,
                 Pull::End => return Ok(()),
             }
         }
@@ -121,14 +116,9 @@ impl Collection<'_> {
 
     /// Reads the events of an announced batch again, and appends those that the log does not have. `false`: told to stop before; what is kept
     /// still announces the batch.
-    fn finish_interrupted(
-        &mut self,
-        source: &mut dyn EventSource,
-        name: &str,
-        intent: &Intent,
-        progress: &mut Progress,
-    ) -> Result<bool, CollectError> {
-        let wanted = usize::try_from(intent.events).unwrap_or(usize::MAX);
+    fn finish_interrupted(&mut self, source: &mut dyn EventSource, name: &str, progress: &mut Progress) -> Result<bool, CollectError> {
+        let since = progress.ends.as_ref().map(|ends| ends.positions.clone()).unwrap_or_default();
+        let wanted = usize::try_from(progress.announced).unwrap_or(usize::MAX);
         let mut records = Vec::new();
         let mut point = progress.point.clone();
         while records.len() < wanted {
@@ -146,50 +136,42 @@ impl Collection<'_> {
             }
         }
         let read = records.len();
-        let Some(missing) = self.patiently(|| self.missing(records.clone(), intent))? else { return Ok(false) };
-        self.report.add_already_there(read - missing.len());
-        if !missing.is_empty() && !self.append(missing, intent)? {
-            return Ok(false);
-        }
-        *progress = Progress { point, intent: None };
+        let Some(there) = self.patiently(|| self.sink.append_missing(records.clone(), &since))? else { return Ok(false) };
+        self.report.add_already_there(there);
+        self.report.add_written(read - there);
+        progress.point = point;
+        progress.announced = 0;
         self.resume.save(name, progress)?;
         Ok(true)
     }
 
+    /// Keeps what the log has acknowledged, and how far it reaches by now.
+    fn keep_acknowledged(&self, name: &str, kept: &mut Kept) -> Result<(), CollectError> {
+        if !kept.is_behind {
+            return Ok(());
+        }
+        // Only to know the log again: one that does not answer now is no reason to keep nothing.
+        if let Ok(ends) = self.sink.ends() {
+            kept.progress.ends = Some(ends);
+        }
+        self.resume.save(name, &kept.progress)?;
+        kept.is_behind = false;
+        Ok(())
+    }
+
     /// Appends until it is acknowledged; `false`: told to stop before.
-    fn append(&self, mut records: Vec<NewRecord>, intent: &Intent) -> Result<bool, CollectError> {
+    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<bool, CollectError> {
         let events = records.len();
         let mut tried = false;
-        let appended = self.patiently(|| {
-            if std::mem::replace(&mut tried, true) {
-                records = self.missing(std::mem::take(&mut records), intent)?;
-            }
-            // Cheap to clone: keys and values are shared.
-            if records.is_empty() { Ok(()) } else { self.sink.append(records.clone()) }
+        // Cheap to clone: keys and values are shared.
+        let appended = self.patiently(|| match std::mem::replace(&mut tried, true) {
+            false => self.sink.append(records.clone(), since),
+            true => self.sink.append_missing(records.clone(), since).map(drop),
         })?;
         if appended.is_some() {
             self.report.add_written(events);
         }
         Ok(appended.is_some())
-    }
-
-    /// The records that are not in the log past the intent's ends; equal ones count as often as they are there.
-    fn missing(&self, mut records: Vec<NewRecord>, intent: &Intent) -> Result<Vec<NewRecord>, CollectError> {
-        let Some(ends) = &intent.ends else { return Ok(records) };
-        let mut there: HashMap<Bytes, usize> = records.iter().map(|record| (record.value.clone(), 0)).collect();
-        self.sink.since(ends, &mut |value| {
-            if let Some(count) = there.get_mut(value) {
-                *count += 1;
-            }
-        })?;
-        records.retain(|record| match there.get_mut(&record.value) {
-            Some(count) if *count > 0 => {
-                *count -= 1;
-                false
-            }
-            _ => true,
-        });
-        Ok(records)
     }
 
     /// Asks the log until it answers or refuses for good; `None`: told to stop before.
@@ -198,7 +180,7 @@ impl Collection<'_> {
         loop {
             match ask() {
                 Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "the log is away");
+                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "collecting waits; trying again");
                     if self.stop.wait(pause) {
                         return Ok(None);
                     }

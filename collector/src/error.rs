@@ -49,6 +49,20 @@ pub enum CollectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The log is not the one that the source was collected into before.
+    #[error(
+        "{name} was collected into another log before, or this one has lost what it had: {difference}; to read the source from its start, into the log as \
+         it is, collect with --restart"
+    )]
+    AnotherLog {
+        /// The source.
+        name: String,
+        /// What is different.
+        difference: String,
+    },
+    /// A server before the log does not answer, or cannot reach it.
+    #[error("{0}")]
+    Away(String),
     /// The log refused.
     #[error("topic {topic}: {error}")]
     Log {
@@ -62,6 +76,10 @@ pub enum CollectError {
 impl CollectError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, CollectError::Log { error, .. } if error.is_retryable())
+        match self {
+            CollectError::Log { error, .. } => error.is_retryable(),
+            CollectError::Away(_) => true,
+            _ => false,
+        }
     }
 }

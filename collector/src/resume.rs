@@ -9,27 +9,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use refold_processor::position::Cut;
 use serde::{Deserialize, Serialize};
 
 use crate::CollectError;
-
-/// A batch that is being appended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    /// The ends of the topic's partitions before it; `None` for a sink that cannot be looked into.
-    pub ends: Option<Cut>,
-    /// How many events of the source it has.
-    pub events: u64,
-}
+use crate::sink::LogEnds;
 
 /// What is kept for a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Everything before this point is in the log. `None`: the start.
     pub point: Option<String>,
-    /// What may be in the log already of what follows the point.
-    pub intent: Option<Intent>,
+    /// The log, and how far it reached when this was kept. `None`: nothing was appended yet.
+    pub ends: Option<LogEnds>,
+    /// How many events after the point may be in the log already, past those ends: a batch that is being appended.
+    pub announced: u64,
 }
 
 /// Keeps the progress of sources, by name.
@@ -58,6 +51,11 @@ impl ResumeFolder {
     /// Keeps progress in `folder`, which is made when there is something to keep.
     pub fn new(folder: &Path) -> Self {
         ResumeFolder { folder: folder.to_path_buf(), locks: Mutex::default() }
+    }
+
+    /// Whether something is kept of a source.
+    pub fn knows(&self, name: &str) -> bool {
+        self.file(name).exists()
     }
 
     /// Forgets a source: it will be read from its start.
@@ -148,10 +146,8 @@ mod tests {
     fn progress_survives_and_sources_are_apart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not/there/yet");
-        let progress = Progress {
-            point: Some("{\"offset\":7}".into()),
-            intent: Some(Intent { ends: Some([(Partition(0), Offset(3))].into_iter().collect()), events: 2 }),
-        };
+        let ends = LogEnds { log: "a".into(), positions: [(Partition(0), Offset(3))].into_iter().collect() };
+        let progress = Progress { point: Some("{\"offset\":7}".into()), ends: Some(ends), announced: 2 };
         ResumeFolder::new(&path).save("jsonl:/a/b?c", &progress).unwrap();
         let store = ResumeFolder::new(&path);
         assert_eq!(store.load("jsonl:/a/b?c").unwrap(), progress);
@@ -166,11 +162,9 @@ mod tests {
 
     #[test]
     fn the_kept_form_is_stable() {
-        let progress = Progress {
-            point: Some("p".into()),
-            intent: Some(Intent { ends: Some([(Partition(1), Offset(5))].into_iter().collect()), events: 9 }),
-        };
-        let golden = r#"{"point":"p","intent":{"ends":{"1":5},"events":9}}"#;
+        let ends = LogEnds { log: "a".into(), positions: [(Partition(1), Offset(5))].into_iter().collect() };
+        let progress = Progress { point: Some("p".into()), ends: Some(ends), announced: 9 };
+        let golden = r#"{"point":"p","ends":{"log":"a","positions":{"1":5}},"announced":9}"#;
         assert_eq!(serde_json::to_string(&progress).unwrap(), golden);
         assert_eq!(serde_json::from_str::<Progress>(golden).unwrap(), progress);
     }

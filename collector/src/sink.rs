@@ -1,35 +1,71 @@
 //! Where events go: a topic of a log, or whatever stands before one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use refold_processor::log::{Log, LogError, NewRecord};
-use refold_processor::position::Cut;
+use refold_processor::position::{Cut, Partition};
+use serde::{Deserialize, Serialize};
 
 use crate::CollectError;
 
 /// The most that is read from the log at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
-/// The way into one topic.
-pub trait Sink: Send + Sync {
-    /// The ends of the topic's partitions; `None` when this sink cannot look into the log, so that after a crash a batch may be appended twice.
+/// A log, and how far it reaches in one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnds {
+    /// Which log it is: its id.
+    pub log: String,
+    /// The ends of the topic's partitions.
+    pub positions: Cut,
+}
+
+impl LogEnds {
+    /// The ends of a topic now.
     ///
     /// # Errors
     /// When the log does not answer.
-    fn ends(&self) -> Result<Option<Cut>, CollectError>;
+    pub fn of(log: &dyn Log, topic: &str) -> Result<LogEnds, LogError> {
+        let end = |partition: Partition| Ok((partition, log.bounds(topic, partition)?.end));
+        let positions = log.partitions(topic)?.into_iter().map(end).collect::<Result<Cut, LogError>>()?;
+        Ok(LogEnds { log: log.id()?, positions })
+    }
 
-    /// Appends records; on return they are durable.
+    /// In what the log that has these ends now is another one than that which was left with the ends `left`. A log only grows.
+    pub fn differs(&self, left: &LogEnds) -> Option<String> {
+        if self.log != left.log {
+            return Some(format!("its id is {}, and that of the other was {}", self.log, left.log));
+        }
+        let shorter = left.positions.iter().find(|(partition, end)| self.positions.position(*partition) < *end);
+        shorter.map(|(partition, end)| {
+            format!("partition {partition} ends at {}, and reached to {end} before", self.positions.position(partition))
+        })
+    }
+}
+
+/// The way into one topic.
+pub trait Sink: Send + Sync {
+    /// The log and the ends of the topic's partitions.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    fn ends(&self) -> Result<LogEnds, CollectError>;
+
+    /// Appends records, none of which can be in the log past `since` unless this is being called twice; on return they are durable.
     ///
     /// # Errors
     /// Some of the records may have been appended all the same.
-    fn append(&self, records: Vec<NewRecord>) -> Result<(), CollectError>;
+    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<(), CollectError>;
 
-    /// Shows the values of all records past `ends`, up to the ends of now.
+    /// Appends those records that are not in the log past `since`, and returns how many were there; on return all are durable.
+    /// Equal ones count as often as they are there.
     ///
     /// # Errors
-    /// When they cannot be read.
-    fn since(&self, ends: &Cut, see: &mut dyn FnMut(&[u8])) -> Result<(), CollectError>;
+    /// As [`append`](Sink::append).
+    fn append_missing(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError>;
 }
 
 /// A topic of a log in reach.
@@ -48,50 +84,83 @@ impl TopicSink {
     fn error(&self, error: LogError) -> CollectError {
         CollectError::Log { topic: self.topic.clone(), error }
     }
-
-    fn read_since(&self, ends: &Cut, see: &mut dyn FnMut(&[u8])) -> Result<(), LogError> {
-        let (mut from, mut until) = (Cut::default(), Cut::default());
-        for partition in self.log.partitions(&self.topic)? {
-            let bounds = self.log.bounds(&self.topic, partition)?;
-            let position = ends.position(partition);
-            if position > bounds.end {
-                let topic = self.topic.clone();
-                return Err(LogError::PastEnd { topic, partition, position, end: bounds.end });
-            }
-            if position < bounds.start {
-                tracing::warn!(topic = %self.topic, %partition, %position, log_start = %bounds.start,
-                    "what an interrupted batch had appended may have expired since; it may be appended again");
-            }
-            from.set(partition, position.max(bounds.start));
-            until.set(partition, bounds.end);
-        }
-        if from.reaches(&until) {
-            return Ok(());
-        }
-        let mut reader = self.log.reader(&self.topic, &from)?;
-        while !from.reaches(&until) {
-            let Some(records) = reader.read(READ_BYTES, Duration::ZERO)? else { break };
-            records.spans.iter().filter_map(|span| records.value(span)).for_each(&mut *see);
-            from.set(records.partition, records.next);
-        }
-        Ok(())
-    }
 }
 
 impl Sink for TopicSink {
-    fn ends(&self) -> Result<Option<Cut>, CollectError> {
-        let read = || -> Result<Cut, LogError> {
-            let partitions = self.log.partitions(&self.topic)?;
-            partitions.into_iter().map(|partition| Ok((partition, self.log.bounds(&self.topic, partition)?.end))).collect()
-        };
-        read().map(Some).map_err(|error| self.error(error))
+    fn ends(&self) -> Result<LogEnds, CollectError> {
+        LogEnds::of(self.log.as_ref(), &self.topic).map_err(|error| self.error(error))
     }
 
-    fn append(&self, records: Vec<NewRecord>) -> Result<(), CollectError> {
-        self.log.append(&self.topic, records).map(|_| ()).map_err(|error| self.error(error))
+    fn append(&self, records: Vec<NewRecord>, _since: &Cut) -> Result<(), CollectError> {
+        self.log.append(&self.topic, records).map(drop).map_err(|error| self.error(error))
     }
 
-    fn since(&self, ends: &Cut, see: &mut dyn FnMut(&[u8])) -> Result<(), CollectError> {
-        self.read_since(ends, see).map_err(|error| self.error(error))
+    fn append_missing(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {
+        let count = records.len();
+        let found = find(self.log.as_ref(), &self.topic, records, since).map_err(|error| self.error(error))?;
+        let there = count - found.missing.len();
+        if !found.missing.is_empty() {
+            self.append(found.missing, since)?;
+        }
+        Ok(there)
     }
+}
+
+/// What was found of some records in the log.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Those that are not there, in their order.
+    pub missing: Vec<NewRecord>,
+    /// The positions past the others.
+    pub positions: Cut,
+}
+
+/// Looks for records, by their values, in a topic past `since`; equal ones count as often as they are there.
+///
+/// # Errors
+/// When the log cannot be read; [`LogError::PastEnd`] when it does not reach to `since`.
+pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) -> Result<Found, LogError> {
+    // How often each value is wanted, and how often it was found.
+    let mut counts: HashMap<Bytes, (usize, usize)> = HashMap::new();
+    for record in &records {
+        counts.entry(record.value.clone()).or_default().0 += 1;
+    }
+    let mut found = Found::default();
+    let (mut from, mut until) = (Cut::default(), Cut::default());
+    for partition in log.partitions(topic)? {
+        let bounds = log.bounds(topic, partition)?;
+        let position = since.position(partition);
+        if position > bounds.end {
+            return Err(LogError::PastEnd { topic: topic.to_owned(), partition, position, end: bounds.end });
+        }
+        if position < bounds.start {
+            tracing::warn!(topic, %partition, %position, log_start = %bounds.start,
+                "what an interrupted batch had appended may have expired since; it may be appended again");
+        }
+        from.set(partition, position.max(bounds.start));
+        until.set(partition, bounds.end);
+    }
+    if !from.reaches(&until) {
+        let mut reader = log.reader(topic, &from)?;
+        while !from.reaches(&until) {
+            let Some(read) = reader.read(READ_BYTES, Duration::ZERO)? else { break };
+            for span in &read.spans {
+                let count = read.value(span).and_then(|value| counts.get_mut(value));
+                if let Some(count) = count.filter(|(wanted, there)| there < wanted) {
+                    count.1 += 1;
+                    found.positions.set(read.partition, span.offset.next());
+                }
+            }
+            from.set(read.partition, read.next);
+        }
+    }
+    found.missing = records;
+    found.missing.retain(|record| match counts.get_mut(&record.value) {
+        Some((_, there)) if *there > 0 => {
+            *there -= 1;
+            false
+        }
+        _ => true,
+    });
+    Ok(found)
 }

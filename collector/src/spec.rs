@@ -76,7 +76,12 @@ impl Spec {
             }
             _ => {
                 let near = ["jsonl", "generate"].into_iter().find(|known| strsim::damerau_levenshtein(known, kind) <= 2);
-                let hint = near.map(|near| format!("; did you mean {near}")).unwrap_or_default();
+                let is_file = || kind.contains(".json") || Path::new(text).exists();
+                let hint = match near {
+                    Some(near) => format!("; did you mean {near}"),
+                    None if is_file() => format!("; did you mean jsonl:{text}"),
+                    None => String::new(),
+                };
                 Err(format!("there is no source {kind:?}{hint}; there is {KINDS}"))
             }
         }

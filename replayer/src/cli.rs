@@ -202,7 +202,7 @@ pub struct Collect {
 /// `refold check`
 #[derive(Debug, Args)]
 pub struct Check {
-    /// View files [default: all in the schemas folder]
+    /// View files, or folders of them [default: all in the schemas folder]
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Prints one object a file
@@ -253,7 +253,7 @@ pub struct Switch {
     /// The version, such as 2 [default: the newest that is caught up]
     #[arg(value_name = "VERSION", value_parser = version)]
     pub version: Option<u32>,
-    /// The version that must be in service now; the switch is refused when another is
+    /// The version that must be in service now; the switch is refused when another is. Asked again after it was done, it is done
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub expected: Option<u32>,
     /// Why, for the audit trail

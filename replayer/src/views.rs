@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use refold_api::Definitions;
 use refold_api::versions::Planner;
 use refold_processor::view::View;
 
 /// The files that declare views, in the order of their names. A folder that is not there declares none.
 pub fn files(schemas: &Path) -> Result<Vec<PathBuf>> {
-    let folder = schemas.join("views");
-    let entries = match std::fs::read_dir(&folder) {
+    files_in(&schemas.join("views"))
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
@@ -28,7 +31,19 @@ pub fn files(schemas: &Path) -> Result<Vec<PathBuf>> {
 
 /// The text of a view file.
 pub fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Some editors begin a file with a mark that says that it is UTF-8.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).map_or(bytes.clone(), <[u8]>::to_vec);
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        anyhow!("{}:{line}: the file is not UTF-8; save it in that encoding", path.display())
+    })
+}
+
+/// A file, or the view files in a folder.
+pub fn named(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_dir() { files_in(path) } else { Ok(vec![path.to_path_buf()]) }
 }
 
 /// Plans all declared views. What is wrong with any of them is in the error.

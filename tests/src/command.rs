@@ -21,7 +21,8 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(output: Output) -> Said {
+    /// What a process said that has ended.
+    pub fn of(output: Output) -> Said {
         let text = |bytes| String::from_utf8(bytes).expect("what a command says is UTF-8");
         Said { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use refold_processor::log::{Bounds, Log, LogError, LogReader, RecordSpan, Records};
 use refold_processor::position::{Cut, Offset, Partition};
 
 use super::*;
 use crate::event_source::{BadReason, Refused};
-use crate::sink::TopicSink;
+use crate::sink::{LogEnds, TopicSink};
 
 /// Decides, call by call, whether a step fails.
 #[derive(Default)]
@@ -39,6 +40,7 @@ type Shared<T> = Arc<Mutex<T>>;
 struct MemoryLog {
     partitions: Shared<[Vec<Bytes>; 2]>,
     faults: Shared<Faults>,
+    id: &'static str,
 }
 
 impl MemoryLog {
@@ -57,6 +59,10 @@ impl MemoryLog {
 }
 
 impl Log for MemoryLog {
+    fn id(&self) -> Result<String, LogError> {
+        Ok(self.id.to_owned())
+    }
+
     fn create_topic(&self, _: &str, _: u32) -> Result<(), LogError> {
         Ok(())
     }
@@ -188,9 +194,9 @@ impl EventSource for Numbers {
     }
 }
 
-struct Kept(Vec<BadLine>);
+struct KeptLines(Vec<BadLine>);
 
-impl BadLines for Kept {
+impl BadLines for KeptLines {
     fn keep(&mut self, _: &str, bad: &[BadLine]) -> Result<(), CollectError> {
         self.0.extend_from_slice(bad);
         Ok(())
@@ -202,7 +208,7 @@ fn run(source: &mut dyn EventSource, log: &MemoryLog, resume: &MemoryResume, sto
     let collection = Collection {
         sink: &sink,
         resume,
-        bad_lines: &mut Kept(Vec::new()),
+        bad_lines: &mut KeptLines(Vec::new()),
         report: &Report::new(),
         batch_events: 5,
         retry_pause: Duration::ZERO,
@@ -269,23 +275,6 @@ fn a_log_that_was_away_gets_what_it_has_not_got() {
     }
 }
 
-/// A log that cannot be searched, as that behind a server.
-struct Unsearchable(MemoryLog);
-
-impl Sink for Unsearchable {
-    fn ends(&self) -> Result<Option<Cut>, CollectError> {
-        Ok(None)
-    }
-
-    fn append(&self, records: Vec<NewRecord>) -> Result<(), CollectError> {
-        self.0.append("t", records).map(drop).map_err(|error| CollectError::Log { topic: "t".into(), error })
-    }
-
-    fn since(&self, _: &Cut, _: &mut dyn FnMut(&[u8])) -> Result<(), CollectError> {
-        panic!("there is nothing to search")
-    }
-}
-
 /// Fails after some pulls.
 struct Failing(Numbers, usize);
 
@@ -314,23 +303,11 @@ impl EventSource for Failing {
 #[test]
 fn what_came_before_a_source_failed_is_not_appended_again() {
     let (log, resume) = stand();
-    let sink = Unsearchable(log.clone());
-    let run = |source: &mut dyn EventSource| {
-        let collection = Collection {
-            sink: &sink,
-            resume: &resume,
-            bad_lines: &mut Kept(Vec::new()),
-            report: &Report::new(),
-            batch_events: 5,
-            retry_pause: Duration::ZERO,
-            stop: &Stop::new(),
-        };
-        collect(source, collection)
-    };
     for pulls in 0..4 {
-        run(&mut Failing(Numbers::new(60, 4), pulls)).expect_err("the source fails");
+        run(&mut Failing(Numbers::new(60, 4), pulls), &log, &resume, &Stop::new()).expect_err("the source fails");
+        assert_eq!(resume.kept.lock().get("numbers").map_or(0, |kept| kept.announced), 0, "nothing is left to look for");
     }
-    run(&mut Numbers::new(60, 4)).unwrap();
+    run(&mut Numbers::new(60, 4), &log, &resume, &Stop::new()).unwrap();
     assert_eq!(log.contents(), expected(60));
 }
 
@@ -347,7 +324,7 @@ fn a_finished_run_is_not_repeated_and_a_longer_input_goes_on() {
 fn what_an_interrupted_run_had_appended_is_told() {
     let (log, resume) = stand();
     let ends = [(Partition(0), Offset(0)), (Partition(1), Offset(0))].into_iter().collect();
-    let progress = Progress { point: None, intent: Some(Intent { ends: Some(ends), events: 4 }) };
+    let progress = Progress { point: None, ends: Some(LogEnds { log: String::new(), positions: ends }), announced: 4 };
     resume.kept.lock().insert("numbers".into(), progress);
     // Of the batch 0 0 1 1, one 0 and one 1 had arrived.
     *log.partitions.lock() = [vec![Numbers::value(0)], vec![Numbers::value(2)]];
@@ -357,13 +334,17 @@ fn what_an_interrupted_run_had_appended_is_told() {
 }
 
 #[test]
-fn a_log_that_was_replaced_is_refused() {
+fn another_log_is_told_from_the_one_before() {
     let (log, resume) = stand();
-    let ends = [(Partition(0), Offset(100))].into_iter().collect();
-    let progress = Progress { point: None, intent: Some(Intent { ends: Some(ends), events: 4 }) };
-    resume.kept.lock().insert("numbers".into(), progress);
-    let error = run(&mut Numbers::new(4, 4), &log, &resume, &Stop::new()).unwrap_err();
-    assert!(error.to_string().contains("past the end of the log"), "{error}");
+    run(&mut Numbers::new(6, 4), &log, &resume, &Stop::new()).unwrap();
+    let refused = |log: MemoryLog, difference: &str| {
+        let error = run(&mut Numbers::new(9, 4), &log, &resume, &Stop::new()).unwrap_err().to_string();
+        assert!(error.contains("another log before") && error.contains(difference) && error.contains("--restart"), "{error}");
+    };
+    refused(MemoryLog { id: "new", ..stand().0 }, "its id is new");
+    refused(stand().0, "partition 0 ends at 0, and reached to 4 before");
+    run(&mut Numbers::new(9, 4), &log, &resume, &Stop::new()).unwrap();
+    assert_eq!(log.contents(), expected(9));
 }
 
 #[test]
@@ -411,7 +392,7 @@ fn bad_lines_are_kept_counted_and_passed_over() {
         Pull::Idle,
         Pull::Events { records: vec![], bad: vec![bad(3)], resume: "b".into() },
     ];
-    let (mut kept, report) = (Kept(Vec::new()), Report::new());
+    let (mut kept, report) = (KeptLines(Vec::new()), Report::new());
     let sink = TopicSink::new(Arc::new(log.clone()), "t");
     let collection = Collection {
         sink: &sink,
@@ -425,5 +406,6 @@ fn bad_lines_are_kept_counted_and_passed_over() {
     let totals = collect(&mut Script(pulls), collection).unwrap();
     assert_eq!((totals.read, totals.written, totals.skipped(), totals.bad["not_json"]), (3, 1, 2, 2));
     assert_eq!(kept.0.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(resume.kept.lock()["script"], Progress { point: Some("b".into()), intent: None });
+    let kept = resume.kept.lock()["script"].clone();
+    assert_eq!((kept.point.as_deref(), kept.announced), (Some("b"), 0));
 }

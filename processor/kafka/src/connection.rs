@@ -74,6 +74,13 @@ impl Connection {
         }
     }
 
+    /// The id that the cluster gave itself.
+    pub fn cluster(&self) -> Result<String, LogError> {
+        self.ask("asking for the cluster's id", None, |client, timeout| {
+            client.fetch_cluster_id(timeout).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
+        })
+    }
+
     /// The names of all topics but Kafka's own.
     pub fn topics(&self) -> Result<Vec<String>, LogError> {
         let metadata = self.ask("listing topics", None, |client, timeout| client.fetch_metadata(None, timeout))?;

@@ -40,6 +40,10 @@ impl KafkaLog {
 }
 
 impl Log for KafkaLog {
+    fn id(&self) -> Result<String, LogError> {
+        self.connection.cluster()
+    }
+
     fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), LogError> {
         check_topic(topic, partitions)?;
         match self.connection.partitions(topic) {

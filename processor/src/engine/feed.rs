@@ -14,7 +14,7 @@ use super::error::EngineError;
 use super::map::{Before, Chunk, ChunkMapper, Mapped, Rules};
 use super::watermark::{LastRecord, PartitionTime};
 use crate::decode::{Decoder, SchemaLookup, arrow_schema};
-use crate::log::{Log, LogError, LogReader, Records};
+use crate::log::{Bounds, Log, LogError, LogReader, Records};
 use crate::position::{Cut, Offset, Partition};
 use crate::source::Source;
 use crate::view::View;
@@ -201,10 +201,10 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
         return Ok(Some(records));
     }
     let Some(reader) = &mut reading.reader else {
-        let ends =
-            settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?.end)));
-        tell_ends(served, ends.collect::<Result<_, EngineError>>()?);
-        check_same_log(settings, served, &reading.positions)?;
+        let bounds = settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?)));
+        let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
+        tell_ends(served, bounds.iter().map(|(partition, bounds)| (*partition, bounds.end)).collect());
+        check_same_log(settings, served, &reading.positions, &bounds)?;
         reading.reader = Some(settings.log.reader(&settings.source.topic, &reading.positions)?);
         return Ok(None);
     };
@@ -224,14 +224,13 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
 
 /// Whether the log is the one that was read before: the last record of each partition that was taken is still where it was, unless it is gone.
 /// A topic that was made anew, or a log that lost what it had acknowledged, would else be gone on with as if nothing had happened.
-fn check_same_log(settings: &FeedSettings, served: &[Served], positions: &Cut) -> Result<(), EngineError> {
+fn check_same_log(settings: &FeedSettings, served: &[Served], positions: &Cut, bounds: &[(Partition, Bounds)]) -> Result<(), EngineError> {
     let topic = &settings.source.topic;
     let mut expected = BTreeMap::new();
-    for partition in &settings.partitions {
+    for (partition, bounds) in bounds {
         let position = positions.position(*partition);
         let there = served.iter().filter_map(|served| served.before.get(partition)).find(|before| before.position == position);
         let Some(last) = there.and_then(|before| before.time.last) else { continue };
-        let bounds = settings.log.bounds(topic, *partition)?;
         if (bounds.start..bounds.end).contains(&last.offset) {
             expected.insert(*partition, last);
         }

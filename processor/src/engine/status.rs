@@ -18,6 +18,9 @@ pub struct RunStatus {
     pub view: String,
     /// The version, once it runs.
     pub version: Option<Version>,
+    /// The topic that it reads.
+    #[serde(default)]
+    pub topic: String,
     /// The positions committed.
     pub positions: Cut,
     /// The ends of the source's partitions, as last seen.
@@ -78,8 +81,7 @@ impl RunStatus {
     /// Notes a commit.
     pub fn committed(&mut self, meta: &Meta, ends: &BTreeMap<Partition, Offset>) {
         self.positions = meta.cut.clone();
-        self.ends = ends.clone();
-        self.lag = ends.iter().map(|(partition, end)| end.0.saturating_sub(meta.cut.position(*partition).0)).sum();
+        self.set_ends(ends.clone());
         self.watermark_us = meta.watermark_us;
         self.event_times_us = meta.times.iter().filter_map(|(partition, time)| Some((*partition, time.max_us?))).collect();
         self.event_time_us = self.event_times_us.values().copied().max();
@@ -88,6 +90,12 @@ impl RunStatus {
         self.applied = meta.applied;
         self.quarantined = meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();
         self.commits += 1;
+    }
+
+    /// Where the log ends, as of now.
+    pub fn set_ends(&mut self, ends: BTreeMap<Partition, Offset>) {
+        self.lag = ends.iter().map(|(partition, end)| end.0.saturating_sub(self.positions.position(*partition).0)).sum();
+        self.ends = ends;
     }
 }
 

@@ -50,7 +50,8 @@ const TOPIC: &str = "events";
 /// When the log does not do what it must.
 pub fn run(make: &dyn Fn() -> Box<dyn Harness>) {
     type Case = fn(&mut dyn Harness);
-    let cases: [(&str, Case); 20] = [
+    let cases: [(&str, Case); 21] = [
+        ("a log is known again", known_again),
         ("topics are created once and listed", topics_are_created_once),
         ("an unknown topic is said to be one", unknown_topics),
         ("an unknown partition is refused", unknown_partitions),
@@ -156,6 +157,13 @@ fn texts(seen: &[Seen]) -> Vec<&str> {
 
 fn numbered(count: usize) -> Vec<NewRecord> {
     (0..count).map(|number| keyless(format!("record {number}"))).collect()
+}
+
+fn known_again(harness: &mut dyn Harness) {
+    let id = harness.log().id().unwrap();
+    assert!(!id.is_empty());
+    harness.reopen();
+    assert_eq!(harness.log().id().unwrap(), id);
 }
 
 fn topics_are_created_once(harness: &mut dyn Harness) {

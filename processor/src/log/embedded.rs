@@ -179,6 +179,10 @@ impl EmbeddedLog {
 }
 
 impl Log for EmbeddedLog {
+    fn id(&self) -> Result<String, LogError> {
+        Ok(self.disk.id().to_owned())
+    }
+
     fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), LogError> {
         check_topic(topic, partitions)?;
         let mut topics = self.topics.write();

@@ -92,6 +92,10 @@ fn with_partition<T>(
 }
 
 impl Log for MemoryLog {
+    fn id(&self) -> Result<String, LogError> {
+        Ok(format!("{:p}", Arc::as_ptr(&self.topics)))
+    }
+
     fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), LogError> {
         check_topic(topic, partitions)?;
         self.topics.lock().entry(topic.to_owned()).or_insert_with(|| Topic {

@@ -142,6 +142,9 @@ impl LogError {
 
 /// The log port.
 pub trait Log: Send + Sync {
+    /// Which log this is: another folder or cluster says something else, the same one always the same.
+    fn id(&self) -> Result<String, LogError>;
+
     /// Creates a topic; an existing one is left as it is.
     fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), LogError>;
 

@@ -20,14 +20,11 @@ pub fn run(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
     let planner = Planner::new(&declared(&settings.schemas)?)?;
     let files = match arguments.files.is_empty() {
         true => views::files(&settings.schemas)?,
-        false => arguments.files.clone(),
+        false => arguments.files.iter().map(|path| views::named(path)).collect::<Result<Vec<_>, _>>()?.concat(),
     };
     if files.is_empty() {
-        return Err(anyhow!(
-            "there are no view files in {}; name them, or the folder with --schemas",
-            settings.schemas.join("views").display()
-        )
-        .into());
+        let folder = arguments.files.first().cloned().unwrap_or_else(|| settings.schemas.join("views"));
+        return Err(anyhow!("there are no view files (*.sql) in {}; name them, or the folder with --schemas", folder.display()).into());
     }
     let (mut defined, mut refused) = (Vec::<(String, PathBuf)>::new(), 0_usize);
     for path in &files {

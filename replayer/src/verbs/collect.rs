@@ -1,33 +1,27 @@
 //! `refold collect`: a source → the log, through a running `refold up` or straight.
 
+mod server;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use bytes::Bytes;
-use refold_api::records;
 use refold_collector::bad_lines::BadLinesFile;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
 use refold_collector::{BadLine, BadLines, CollectError, Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
 use refold_processor::decode::derived_id;
-use refold_processor::log::{LogError, NewRecord};
-use refold_processor::position::Cut;
-use refold_processor::source::Source;
-use serde_json::{Value, json};
-use ureq::Agent;
+use serde_json::json;
 
+use self::server::ServerSink;
 use crate::cli::Collect;
-use crate::client::agent;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::parts::{Intake, choose, collector_folder, declared};
 use crate::settings::{self, Settings};
 
-/// The largest body that is posted, bytes: well below what a server takes unless told otherwise.
-const BODY_BYTES: usize = 8 << 20;
 /// The most that is kept of lines that are no events, bytes.
 pub const BAD_LINES_BYTES: u64 = 16 << 20;
 /// The most bad lines that are told one by one; all are counted and kept.
@@ -83,7 +77,7 @@ fn into_server(arguments: &Collect, settings: &Settings, spec: Spec, stop: &Stop
     let source = choose(&sources, arguments.source.as_deref(), "--source")?;
     // The server knows the schemas that it declares under this number too.
     let encoder = Encoder::new(source, Some(derived_id(&source.schema_json)?))?;
-    let sink = ServerSink::new(&server, source);
+    let sink = ServerSink::new(&server, &source.name);
     sink.is_there()?;
     // What one server has is no reason to skip it for another.
     let folder = collector_folder(&settings.data).join(server.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
@@ -105,6 +99,7 @@ fn gather(
     if arguments.restart {
         resumes.forget(&source.name())?;
     }
+    let was_read = resumes.knows(&source.name());
     let bad_lines_path = folder.join("bad_lines.jsonl");
     let mut bad_lines = ToldBadLines { kept: BadLinesFile::new(&bad_lines_path, BAD_LINES_BYTES), told: 0 };
     let report = Arc::new(Report::new());
@@ -131,8 +126,11 @@ fn gather(
         let so_far = report.totals();
         complain(&format!("before it failed: {} read, {} written, {} skipped", so_far.read, so_far.written, so_far.skipped()));
     })?;
-    if totals.read == 0 && source.is_resumable() && !stop.is_stopped() {
-        complain("nothing new: the source was read to its end before; --restart reads it again");
+    if totals.read == 0 && !stop.is_stopped() {
+        complain(match was_read {
+            true => "nothing new: the source was read to its end before; --restart reads it again",
+            false => "the source has no events",
+        });
     }
     Ok(totals)
 }
@@ -193,79 +191,4 @@ fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
     let stop = stop.clone();
     super::up::signals::watch(move || stop.stop())?;
     Ok(())
-}
-
-/// Events for a running `refold up`.
-struct ServerSink {
-    agent: Agent,
-    url: String,
-    server: String,
-    topic: String,
-}
-
-impl ServerSink {
-    fn new(server: &str, source: &Source) -> ServerSink {
-        let url = format!("{server}/v1/sources/{}/events", source.name);
-        ServerSink { agent: agent(), url, server: server.to_owned(), topic: source.topic.clone() }
-    }
-
-    /// Fails when nobody answers at the beginning: most likely there is nobody. Who goes away later is waited for.
-    fn is_there(&self) -> Result<(), Failure> {
-        let server = &self.server;
-        let asked = self.agent.get(format!("{server}/healthz")).call();
-        asked.map(drop).map_err(|error| {
-            anyhow!("{server} does not answer: {error}; start refold up, name another with --to, or write into a data folder with --data")
-                .into()
-        })
-    }
-
-    fn post(&self, records: &[NewRecord]) -> Result<(), CollectError> {
-        let away = |message: String| CollectError::Log { topic: self.topic.clone(), error: LogError::Away(message) };
-        let sent = self.agent.post(&self.url).header("content-type", records::RECORDS).send(&records::encode(records)[..]);
-        let mut response = sent.map_err(|error| away(format!("{} does not answer: {error}", self.server)))?;
-        let status = response.status();
-        let text = response.body_mut().read_to_string().map_err(|error| away(format!("{}: {error}", self.server)))?;
-        let document: Value = serde_json::from_str(&text).unwrap_or_default();
-        let detail = document.get("detail").and_then(Value::as_str).unwrap_or(&text);
-        if status.as_u16() == 503 {
-            return Err(away(detail.to_owned()));
-        }
-        let refused = document.get("refused_count").and_then(Value::as_u64).unwrap_or(0);
-        match (status.is_success(), refused) {
-            (true, 0) => Ok(()),
-            (false, 0) => Err(CollectError::Invalid(format!("{} refuses events: {detail}", self.server))),
-            _ => {
-                let first = document.pointer("/refused/0/detail").and_then(Value::as_str).unwrap_or("");
-                let message =
-                    format!("{} refuses {refused} events, the first one because: {first}; does it declare the same schema?", self.server);
-                Err(CollectError::Invalid(message))
-            }
-        }
-    }
-}
-
-impl Sink for ServerSink {
-    fn ends(&self) -> Result<Option<Cut>, CollectError> {
-        Ok(None)
-    }
-
-    fn append(&self, records: Vec<NewRecord>) -> Result<(), CollectError> {
-        let mut rest = records.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = |record: &&NewRecord| {
-                bytes += record.value.len() + record.key.as_ref().map_or(0, Bytes::len);
-                bytes <= BODY_BYTES
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (body, after) = rest.split_at(count);
-            self.post(body)?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    fn since(&self, _ends: &Cut, _see: &mut dyn FnMut(&[u8])) -> Result<(), CollectError> {
-        Ok(())
-    }
 }

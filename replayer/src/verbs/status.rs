@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::Status;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, complain};
 use crate::settings;
 use crate::verbs::up::signals;
 
@@ -35,6 +35,10 @@ pub fn run(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
             output.line("there are no views yet")?;
         } else {
             output.table(&HEADER, versions.iter().map(row).collect())?;
+        }
+        if let Some(error) = answer.pointer("/collector/failed").and_then(Value::as_str) {
+            let source = answer.pointer("/collector/source").and_then(Value::as_str).unwrap_or_default();
+            complain(&format!("source {source} failed, nothing of it is collected any more: {error}"));
         }
         if !arguments.watch {
             return Ok(());

@@ -331,7 +331,11 @@ fn scraped(text: &str) -> (BTreeMap<String, String>, Vec<(String, f64)>) {
 #[test]
 fn every_documented_metric_is_scraped_and_every_scraped_one_is_documented() {
     let data = tempfile::tempdir().unwrap();
-    let program = up(data.path(), &[]);
+    // With a source, which has figures of its own.
+    let arguments = ["up", "--source", "generate:100?count=10", "--data", data.path().to_str().unwrap()];
+    let mut program = Program::start_verb(&arguments, &root().join("schemas"), free_port(), &data.path().join("stderr.log"));
+    assert!(program.wait_until_up());
+    wait_until("every view is in service", || get(&format!("{}/readyz", program.url)).status == 200);
     let url = &program.url;
     let in_a_day = chrono::Utc::now().timestamp_millis() + 86_400_000;
     post_lines(url, "tweets", &format!("{}{}x\n", post(1, NEW_YEAR_MS, "#a"), post(1, in_a_day, "#b"))).is(200);

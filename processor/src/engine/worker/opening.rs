@@ -136,7 +136,9 @@ impl Worker {
         let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, &told)?;
         self.check_readable(&source, &fold.meta().cut, &before, &partitions)?;
         let committed = progress(fold.meta(), view.options.keep_us);
-        let status = Arc::new(Mutex::new(RunStatus { view: view.name.clone(), version: Some(record.version), ..RunStatus::default() }));
+        let status =
+            RunStatus { view: view.name.clone(), version: Some(record.version), topic: source.topic.clone(), ..RunStatus::default() };
+        let status = Arc::new(Mutex::new(status));
         status.lock().committed(fold.meta(), &BTreeMap::new());
         let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, before, committed)));
         let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));

@@ -10,7 +10,7 @@ use rocksdb::{
 
 use super::EmbeddedLogSettings;
 use super::failure::{failure, failure_to_open};
-use super::layout::{BLOCKS, BlockEntry, FORMAT, FORMAT_KEY, INDEX, META, PartitionKey, base_of};
+use super::layout::{BLOCKS, BlockEntry, FORMAT, FORMAT_KEY, ID_KEY, INDEX, META, PartitionKey, base_of};
 use crate::log::LogError;
 use crate::position::Offset;
 
@@ -29,6 +29,7 @@ const MAX_READ_AHEAD_BYTES: usize = 1 << 20;
 pub struct Disk {
     db: DB,
     dir: PathBuf,
+    id: String,
     sync: bool,
 }
 
@@ -62,9 +63,27 @@ impl Disk {
             ColumnFamilyDescriptor::new(name, family)
         });
         let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| failure_to_open(dir, error.as_ref()))?;
-        let disk = Disk { db, dir: dir.to_path_buf(), sync: settings.sync };
+        let mut disk = Disk { db, dir: dir.to_path_buf(), id: String::new(), sync: settings.sync };
         disk.check_format()?;
+        disk.id = disk.kept_id()?;
         Ok(disk)
+    }
+
+    /// Which log this is.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The id of the directory; a new one gets one.
+    fn kept_id(&self) -> Result<String, LogError> {
+        if let Some(id) = self.meta(ID_KEY)? {
+            return String::from_utf8(id).map_err(|_| self.damaged("its id is not text"));
+        }
+        let id = format!("{:032x}", rand::random::<u128>());
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(META)?, ID_KEY, &id);
+        self.write(batch, Durability::Synced)?;
+        Ok(id)
     }
 
     fn check_format(&self) -> Result<(), LogError> {

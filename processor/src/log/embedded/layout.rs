@@ -5,6 +5,7 @@
 //! | `blocks` | topic id u32, partition u32, base offset u64 | the block, see [`block`](crate::log::block) |
 //! | `index` | the same key | format u8, records u32, raw bytes u32, stored bytes u32, first and last record time i64 |
 //! | `meta` | `format` | format u8 of the whole directory |
+//! | `meta` | `id` | text: which log this is |
 //! | `meta` | `topic/` name | format u8, topic id u32, partitions u32 |
 //! | `meta` | `start/` topic id u32, partition u32 | format u8, log start u64, a record time i64 that later ones are not below |
 //!
@@ -22,6 +23,8 @@ pub const META: &str = "meta";
 
 /// The key in [`META`] of the directory's format.
 pub const FORMAT_KEY: &[u8] = b"format";
+/// The key in [`META`] of what tells this log from others.
+pub const ID_KEY: &[u8] = b"id";
 /// The format of the directory, and the first byte of every value here.
 pub const FORMAT: u8 = 1;
 

@@ -6,11 +6,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use refold_api::Collected;
 use refold_collector::bad_lines::BadLinesFile;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{CollectError, Collection, EventSource, Pull, Report, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{CollectError, Collection, EventSource, Pull, Spec, Stop, SystemTimer, Totals, collect};
 
 use super::Happened;
 use crate::failure::Failure;
@@ -20,16 +21,16 @@ use crate::verbs::collect::BAD_LINES_BYTES;
 
 /// A collector that runs, or stands ready to.
 pub struct Collecting {
-    /// Running totals.
-    pub report: Arc<Report>,
+    /// What it has done.
+    pub collected: Arc<Collected>,
     stop: Stop,
     thread: JoinHandle<()>,
 }
 
 /// A source that is opened.
 pub struct Opened {
-    /// Its specification, for people.
-    pub spec: String,
+    /// What is collected of it.
+    pub collected: Arc<Collected>,
     source: Box<dyn EventSource>,
     sink: TopicSink,
     stop: Stop,
@@ -61,7 +62,7 @@ fn open_spec(intake: &Intake, settings: &Settings) -> Result<Opened, Failure> {
     let stop = Stop::new();
     let source = spec.open(&settings.schemas, intake.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
     let sink = TopicSink::new(intake.log.clone(), &declared.topic);
-    Ok(Opened { spec: settings.source.clone(), source, sink, stop })
+    Ok(Opened { collected: Arc::new(Collected::new(&settings.source)), source, sink, stop })
 }
 
 impl Opened {
@@ -69,8 +70,7 @@ impl Opened {
     pub fn start(self, settings: &Settings, happened: Sender<Happened>) -> Result<Collecting> {
         let folder = collector_folder(&settings.data);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let report = Arc::new(Report::new());
-        let (stop, shared) = (self.stop.clone(), report.clone());
+        let (stop, collected) = (self.stop.clone(), self.collected.clone());
         let body = move || {
             let resumes = ResumeFolder::new(&folder);
             let mut bad_lines = BadLinesFile::new(&folder.join("bad_lines.jsonl"), BAD_LINES_BYTES);
@@ -79,16 +79,16 @@ impl Opened {
                 sink: &self.sink,
                 resume: &resumes,
                 bad_lines: &mut bad_lines,
-                report: &shared,
+                report: &self.collected.report,
                 batch_events: BATCH_EVENTS,
                 retry_pause: RETRY_PAUSE,
                 stop: &self.stop,
             };
-            let ended = collect(&mut source, collection);
+            let ended = collect(&mut source, collection).inspect_err(|error| self.collected.fail(error));
             let _ = happened.send(Happened::SourceEnded(ended.map_err(|error| anyhow!(error))));
         };
         let thread = std::thread::Builder::new().name("collector".into()).spawn(body).context("the collector cannot be started")?;
-        Ok(Collecting { report, stop, thread })
+        Ok(Collecting { collected, stop, thread })
     }
 }
 
@@ -97,7 +97,7 @@ impl Collecting {
     pub fn finish(self) -> Totals {
         self.stop.stop();
         let _ = self.thread.join();
-        self.report.totals()
+        self.collected.report.totals()
     }
 }
 

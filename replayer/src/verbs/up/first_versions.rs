@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use refold_api::versions::register;
-use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::store::catalogue::{Catalogue, VersionRecord, VersionState};
 use refold_processor::view::View;
 
 use crate::parts::SELF;
@@ -14,18 +14,22 @@ pub fn register_views(catalogue: &Catalogue, declared: &[(PathBuf, View)]) -> Re
     let mut notes = Vec::new();
     for (path, view) in declared {
         let versions = catalogue.versions(&view.name)?;
-        match versions.iter().rfind(|record| record.state != VersionState::Dropped) {
-            None => {
-                register(catalogue, view, SELF)?;
-            }
-            Some(newest) if newest.digest != view.digest => notes.push(format!(
+        let kept: Vec<&VersionRecord> = versions.iter().filter(|record| record.state != VersionState::Dropped).collect();
+        let Some(newest) = kept.last() else {
+            register(catalogue, view, SELF)?;
+            continue;
+        };
+        // One that readers were sent away from says nothing about what they should have.
+        let is_current = |record: &&&VersionRecord| record.state != VersionState::Retired;
+        let shown = kept.iter().rfind(is_current).unwrap_or(newest);
+        if !kept.iter().filter(is_current).any(|record| record.digest == view.digest) {
+            notes.push(format!(
                 "{} is not what {} of view {} was built from; to build a version of it, run: refold replay {}",
                 path.display(),
-                newest.version,
+                shown.version,
                 view.name,
                 view.name
-            )),
-            Some(_) => {}
+            ));
         }
     }
     let names = catalogue.views()?;

@@ -143,8 +143,9 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
             Arc::new(Elsewhere::new(catalogue.clone(), store.clone(), intake.log.clone(), intake.sources.clone(), parts.clock.clone())?)
         }
     };
-    let api = Api::start(&parts, settings, running, listener, happened.clone())?;
-    announce(role, as_json, settings, address, source.as_ref().map(|source| source.spec.as_str()), output)?;
+    let collected = source.as_ref().map(|source| source.collected.clone());
+    let api = Api::start(&parts, settings, running, collected.clone(), listener, happened.clone())?;
+    announce(role, as_json, settings, address, collected.as_ref().map(|collected| collected.spec.as_str()), output)?;
     noted.iter().for_each(|note| complain(note));
 
     let maintained = parts.intake.embedded_log.clone();
@@ -195,7 +196,7 @@ impl Supervised {
                 Happened::Signal => return Ok(()),
                 Happened::HistoryWritten => {
                     if self.waits_until.take().is_some() {
-                        let written = self.collecting.as_ref().map_or(0, |collecting| collecting.report.totals().written);
+                        let written = self.collecting.as_ref().map_or(0, |collecting| collecting.collected.report.totals().written);
                         tracing::info!(events = written, "the source's history is in the log; building views");
                         self.start_worker(happened)?;
                     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use refold_api::versions::Planner;
-use refold_api::{Admin, ApiSettings, ApiState, Running};
+use refold_api::{Admin, ApiSettings, ApiState, Collected, Running};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -27,11 +27,12 @@ pub struct Api {
 }
 
 impl Api {
-    /// Serves on `listener`; `running` tells how far versions are.
+    /// Serves on `listener`; `running` tells how far versions are, `collected` how far the source.
     pub fn start(
         parts: &Parts,
         settings: &Settings,
         running: Arc<dyn Running>,
+        collected: Option<Arc<Collected>>,
         listener: std::net::TcpListener,
         happened: Sender<Happened>,
     ) -> Result<Api> {
@@ -45,6 +46,7 @@ impl Api {
             sources: parts.intake.sources.clone(),
             schema_ids: parts.intake.schema_ids.clone(),
             running,
+            collected,
             definitions: Arc::new(ViewFolder::new(&settings.schemas, planner)),
             clock: parts.clock.clone(),
         };

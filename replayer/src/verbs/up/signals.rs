@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -8,6 +9,9 @@ use crate::output::complain;
 
 /// The exit status of a process that was interrupted.
 const INTERRUPTED: i32 = 130;
+
+/// Signals closer together than this are one: some send it to a process and to its group.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Calls `first` at the first signal; the second one ends the process at once.
 pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -19,10 +23,16 @@ pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let body = move || {
         runtime.block_on(async move {
             let mut first = Some(first);
+            let mut last: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = interrupts.recv() => {}
                     _ = terminations.recv() => {}
+                }
+                let is_same = last.is_some_and(|last| last.elapsed() < ONE_SIGNAL);
+                last = Some(Instant::now());
+                if is_same {
+                    continue;
                 }
                 match first.take() {
                     Some(first) => first(),

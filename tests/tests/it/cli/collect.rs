@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use refold_tests::command::{command, refold, run, run_with, text};
-use refold_tests::http::wait_until;
-use refold_tests::program::free_port;
+use refold_tests::command::{Said, command, refold, run, run_with, text};
+use refold_tests::http::{get, wait_until};
+use refold_tests::program::{Program, free_port, root};
 use serde_json::json;
 
 use crate::http::{NEW_YEAR_MS, counts, post, up};
@@ -95,6 +96,107 @@ fn a_running_program_takes_events_of_files_of_stdin_and_of_the_generator() {
     run(&mut collect(&format!("jsonl:{}", mapped.display()), &["--mapping", "plain_psots"])).ends(1).complains("plain_posts");
     run(&mut collect("jsonl:none.jsonl", &[])).ends(1).complains("none.jsonl");
     run(&mut collect(&spec, &["--source", "twets"])).ends(2).complains("declared are: tweets");
+}
+
+/// Collectors and servers are killed at random moments, and started again until the whole file is read.
+#[test]
+fn a_killed_collector_or_server_neither_loses_nor_doubles_an_event() {
+    const POSTS: i64 = 400_000;
+    let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("posts.jsonl");
+    append(&file, &posts(0..POSTS));
+    let port = free_port();
+    let start = || {
+        let mut program = Program::start(data.path(), port, &[]);
+        assert!(program.wait_until_up());
+        program
+    };
+    let mut program = start();
+    let spec = format!("jsonl:{}", file.display());
+    let mut kills = 0;
+    let report = loop {
+        let mut collect = command(&["collect", &spec, "--json", "--to", &program.url]);
+        let mut child = collect.env("REFOLD_DATA", folder.path().join("kept")).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(rand::random_range(20..250)));
+        if kills % 3 == 2 {
+            program.kill();
+            program = start();
+            std::thread::sleep(Duration::from_millis(rand::random_range(0..250)));
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            let said = Said::of(child.wait_with_output().unwrap());
+            assert!(status.success(), "{said:#?}");
+            break said.ends(0);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(kills < 1_000, "it does not get on");
+    };
+    println!("{kills} kills; the last run: {}", report.out.trim());
+    assert!(kills > 5, "{kills} kills");
+    let counted = || counts(&program.url, "collected").iter().sum::<u64>();
+    wait_until("the view is in service", || get(&format!("{}/readyz", program.url)).status == 200);
+    wait_until("all are counted", || counted() >= POSTS as u64);
+    assert_eq!(counted(), POSTS as u64, "each once");
+}
+
+#[test]
+fn a_server_with_another_log_is_not_taken_for_the_one_before() {
+    let (data, other, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("posts.jsonl");
+    append(&file, &posts(0..4));
+    let spec = format!("jsonl:{}", file.display());
+    let port = free_port();
+    let start = |data: &Path| {
+        let mut program = Program::start(data, port, &[]);
+        assert!(program.wait_until_up());
+        program
+    };
+    let collect = |url: &str, more: &[&str]| {
+        let mut collect = command(&[&["collect", &spec, "--to", url], more].concat());
+        run(collect.env("REFOLD_DATA", folder.path().join("kept")))
+    };
+    let mut program = start(data.path());
+    collect(&program.url, &[]).ends(0).says("4 written");
+    program.kill();
+    let program = start(other.path());
+    append(&file, &posts(4..6));
+    collect(&program.url, &[]).ends(1).complains("into another log before").complains("--restart");
+    collect(&program.url, &["--restart"]).ends(0).says("6 written");
+    wait_until("the view is in service", || get(&format!("{}/readyz", program.url)).status == 200);
+    wait_until("all are counted", || counts(&program.url, "collected") == [6]);
+}
+
+#[test]
+fn a_source_of_up_that_failed_is_seen_from_outside() {
+    let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("posts.jsonl");
+    append(&file, &posts(0..40));
+    assert!(Command::new("gzip").arg(&file).status().unwrap().success());
+    let file = folder.path().join("posts.jsonl.gz");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let source = format!("jsonl:{}", file.display());
+    let arguments = ["up", "--source", &source, "--data", text(data.path())];
+    let mut program = Program::start_verb(&arguments, &root().join("schemas"), free_port(), &data.path().join("stderr.log"));
+    assert!(program.wait_until_up());
+    wait_until("it failed", || get(&format!("{}/metrics", program.url)).text.contains("refold_collector_failed 1\n"));
+    wait_until("views are in service all the same", || get(&format!("{}/readyz", program.url)).status == 200);
+    let status = get(&format!("{}/v1/admin/status", program.url)).is(200).json;
+    assert_eq!(status["collector"]["source"], source);
+    refold(&["status", "--server", &program.url]).ends(0).complains("nothing of it is collected any more").complains("posts.jsonl.gz");
+}
+
+#[test]
+fn what_is_nearly_a_source_is_told_what_to_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    refold(&["collect", "posts.jsonl", "--data", text(&data)]).ends(2).complains("did you mean jsonl:posts.jsonl");
+    let empty = folder.path().join("empty.jsonl");
+    append(&empty, "");
+    let spec = format!("jsonl:{}", empty.display());
+    refold(&["collect", &spec, "--data", text(&data)]).ends(0).complains("has no events");
 }
 
 #[test]

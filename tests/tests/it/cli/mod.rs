@@ -138,4 +138,9 @@ fn bad_views_are_refused_with_file_line_and_column() {
     std::fs::copy(&path, folder.path().join("views/more.sql")).unwrap();
     check(&[]).ends(1).complains("views/more.sql:1:1").complains("is defined in");
     check(&["views/none.sql"]).ends(1).complains("cannot read views/none.sql");
+    std::fs::write(&path, format!("\u{feff}{good}")).unwrap();
+    std::fs::remove_file(folder.path().join("views/more.sql")).unwrap();
+    check(&["views"]).ends(0).says("views/hashtag_counts.sql: ok").says("views/hashtag_trends.sql: ok");
+    std::fs::write(&path, [b"-- first\n-- caf\xe9\n", good.as_bytes()].concat()).unwrap();
+    check(&[]).ends(1).complains("hashtag_counts.sql:2: the file is not UTF-8");
 }
