@@ -230,12 +230,15 @@ fn append(
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "events", "No event was taken", detail);
         return Err(problem.with("refused_count", refused.len()).with("refused", shown));
     }
-    Ok(json!({
+    let mut answer = json!({
         "source": source.name,
         "written": written,
-        "already_there": sent - written,
         "positions": json::cut(&positions),
         "refused_count": refused.len(),
         "refused": shown,
-    }))
+    });
+    if let (Some(_), Some(members)) = (since, answer.as_object_mut()) {
+        members.insert("already_there".into(), (sent - written).into());
+    }
+    Ok(answer)
 }
