@@ -93,9 +93,12 @@ fn positions(text: &str) -> Result<Cut, Problem> {
         let (partition, position) = part.split_once(':')?;
         Some((Partition(partition.trim().parse().ok()?), Offset(position.trim().parse().ok()?)))
     };
-    let positions = text.split(',').filter(|part| !part.is_empty()).map(position).collect::<Option<Cut>>();
-    positions.ok_or_else(|| {
-        Problem::parameter(format!("parameter since: {text:?} is not positions; write partition:position, for instance since=0:12,1:40"))
+    let parts: Vec<&str> = text.split(',').collect();
+    let positions = parts.iter().map(|part| position(part)).collect::<Option<Cut>>();
+    positions.filter(|positions| positions.iter().count() == parts.len()).ok_or_else(|| {
+        Problem::parameter(format!(
+            "parameter since: {text:?} is not positions; write partition:position for each partition once, for instance since=0:12,1:40"
+        ))
     })
 }
 
@@ -211,6 +214,10 @@ fn append(
     // Of two attempts to send the same events, one that nobody waits for any more may still be under way: the later one must see what came of it.
     let alone = since.map(|_| intake.retries.lock());
     if let Some(since) = since {
+        let partitions = log.partitions(&source.topic)?;
+        if let Some((unknown, _)) = since.iter().find(|(partition, _)| !partitions.contains(partition)) {
+            return Err(Problem::parameter(format!("parameter since: topic {} has no partition {unknown}", source.topic)));
+        }
         let found = find(log.as_ref(), &source.topic, records, since)?;
         records = found.missing;
         positions = found.positions;

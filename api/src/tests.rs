@@ -335,6 +335,9 @@ async fn the_same_events_sent_again_are_taken_once() {
     for (query, status, kind) in [
         ("?since=0:9", StatusCode::CONFLICT, "past-end"),
         ("?since=0", StatusCode::BAD_REQUEST, "parameter"),
+        ("?since=", StatusCode::BAD_REQUEST, "parameter"),
+        ("?since=0:1,0:2", StatusCode::BAD_REQUEST, "parameter"),
+        ("?since=9:0", StatusCode::BAD_REQUEST, "parameter"),
         ("?until=0:9", StatusCode::BAD_REQUEST, "request"),
     ] {
         let (answered, problem) = send(query, line(3)).await;

@@ -15,7 +15,7 @@ use crate::bad_lines::BadLines;
 use crate::event_source::{BadLine, EventSource, Pull};
 use crate::report::{Report, Totals};
 use crate::resume::{Progress, ResumeStore};
-use crate::sink::Sink;
+use crate::sink::{LogEnds, Sink};
 use crate::stop::Stop;
 
 /// How long the loop waits for a first event before it looks at the signal to stop.
@@ -58,11 +58,8 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
         tracing::info!(source = %name, point, "going on where it was; --restart begins again");
         source.resume(point, progress.announced)?;
     }
-    if let Some(left) = &progress.ends {
-        let Some(ends) = collection.patiently(|| collection.sink.ends())? else { return Ok(collection.report.totals()) };
-        if let Some(difference) = ends.differs(left) {
-            return Err(CollectError::AnotherLog { name, difference });
-        }
+    if progress.ends.is_some() && collection.ends(&name, &progress)?.is_none() {
+        return Ok(collection.report.totals());
     }
     if progress.announced > 0 {
         tracing::info!(source = %name, events = progress.announced, "looking in the log for the batch of an interrupted run");
@@ -90,7 +87,7 @@ impl Collection<'_> {
                 Pull::Events { records, bad, resume } => {
                     self.take(name, records.len(), &bad)?;
                     if !records.is_empty() {
-                        let Some(ends) = self.patiently(|| self.sink.ends())? else { return Ok(()) };
+                        let Some(ends) = self.ends(name, &kept.progress)? else { return Ok(()) };
                         let since = ends.positions.clone();
                         kept.progress.ends = Some(ends);
                         if resumable {
@@ -150,13 +147,23 @@ impl Collection<'_> {
         if !kept.is_behind {
             return Ok(());
         }
-        // Only to know the log again: one that does not answer now is no reason to keep nothing.
-        if let Ok(ends) = self.sink.ends() {
+        // Only to know the log again: one that does not answer now is no reason to keep nothing. One that is another now is told with the next batch.
+        let is_same = |ends: &LogEnds| kept.progress.ends.as_ref().is_none_or(|left| ends.differs(left).is_none());
+        if let Some(ends) = self.sink.ends().ok().filter(is_same) {
             kept.progress.ends = Some(ends);
         }
         self.resume.save(name, &kept.progress)?;
         kept.is_behind = false;
         Ok(())
+    }
+
+    /// The ends of the log, which must be the one that was left; `None`: told to stop before it answered.
+    fn ends(&self, name: &str, left: &Progress) -> Result<Option<LogEnds>, CollectError> {
+        let ends = self.patiently(|| self.sink.ends())?;
+        match ends.as_ref().zip(left.ends.as_ref()).and_then(|(ends, left)| ends.differs(left)) {
+            Some(difference) => Err(CollectError::AnotherLog { name: name.to_owned(), difference }),
+            None => Ok(ends),
+        }
     }
 
     /// Appends until it is acknowledged; `false`: told to stop before.
@@ -166,10 +173,12 @@ impl Collection<'_> {
         // Cheap to clone: keys and values are shared.
         let appended = self.patiently(|| match std::mem::replace(&mut tried, true) {
             false => self.sink.append(records.clone(), since),
-            true => self.sink.append_missing(records.clone(), since).map(drop),
+            // What an attempt of this very batch had appended was written by it.
+            true => self.sink.append_missing(records.clone(), since).map(|_| 0),
         })?;
-        if appended.is_some() {
-            self.report.add_written(events);
+        if let Some(there) = appended {
+            self.report.add_already_there(there);
+            self.report.add_written(events - there);
         }
         Ok(appended.is_some())
     }

@@ -54,11 +54,12 @@ pub trait Sink: Send + Sync {
     /// When the log does not answer.
     fn ends(&self) -> Result<LogEnds, CollectError>;
 
-    /// Appends records, none of which can be in the log past `since` unless this is being called twice; on return they are durable.
+    /// Appends records that are being sent for the first time since the log had the ends `since`; on return they are durable. Returns how many were
+    /// found there all the same, and not appended, where that is looked for.
     ///
     /// # Errors
     /// Some of the records may have been appended all the same.
-    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<(), CollectError>;
+    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError>;
 
     /// Appends those records that are not in the log past `since`, and returns how many were there; on return all are durable.
     /// Equal ones count as often as they are there.
@@ -91,8 +92,8 @@ impl Sink for TopicSink {
         LogEnds::of(self.log.as_ref(), &self.topic).map_err(|error| self.error(error))
     }
 
-    fn append(&self, records: Vec<NewRecord>, _since: &Cut) -> Result<(), CollectError> {
-        self.log.append(&self.topic, records).map(drop).map_err(|error| self.error(error))
+    fn append(&self, records: Vec<NewRecord>, _since: &Cut) -> Result<usize, CollectError> {
+        self.log.append(&self.topic, records).map(|_| 0).map_err(|error| self.error(error))
     }
 
     fn append_missing(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {
@@ -126,6 +127,7 @@ pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) ->
         counts.entry(record.value.clone()).or_default().0 += 1;
     }
     let mut found = Found::default();
+    let mut left = records.len();
     let (mut from, mut until) = (Cut::default(), Cut::default());
     for partition in log.partitions(topic)? {
         let bounds = log.bounds(topic, partition)?;
@@ -142,12 +144,16 @@ pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) ->
     }
     if !from.reaches(&until) {
         let mut reader = log.reader(topic, &from)?;
-        while !from.reaches(&until) {
-            let Some(read) = reader.read(READ_BYTES, Duration::ZERO)? else { break };
+        // Mostly they are right at the beginning, and what others appended since need not be read.
+        while left > 0 && !from.reaches(&until) {
+            let Some(read) = reader.read(READ_BYTES, Duration::ZERO)? else {
+                return Err(LogError::Away(format!("{topic} could not be searched to the end that it had")));
+            };
             for span in &read.spans {
                 let count = read.value(span).and_then(|value| counts.get_mut(value));
                 if let Some(count) = count.filter(|(wanted, there)| there < wanted) {
                     count.1 += 1;
+                    left -= 1;
                     found.positions.set(read.partition, span.offset.next());
                 }
             }

@@ -33,8 +33,8 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 pub fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     // Some editors begin a file with a mark that says that it is UTF-8.
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).map_or(bytes.clone(), <[u8]>::to_vec);
-    String::from_utf8(bytes).map_err(|error| {
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    String::from_utf8(text.to_vec()).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         anyhow!("{}:{line}: the file is not UTF-8; save it in that encoding", path.display())

@@ -311,6 +311,75 @@ fn what_came_before_a_source_failed_is_not_appended_again() {
     assert_eq!(log.contents(), expected(60));
 }
 
+/// Swaps the log behind the sink when it is pulled for the third time.
+struct Swapping(Numbers, Arc<Swapped>, usize);
+
+struct Swapped(Mutex<MemoryLog>);
+
+impl Sink for Swapped {
+    fn ends(&self) -> Result<LogEnds, CollectError> {
+        self.sink().ends()
+    }
+
+    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {
+        self.sink().append(records, since)
+    }
+
+    fn append_missing(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {
+        self.sink().append_missing(records, since)
+    }
+}
+
+impl Swapped {
+    fn sink(&self) -> TopicSink {
+        TopicSink::new(Arc::new(self.0.lock().clone()), "t")
+    }
+}
+
+impl EventSource for Swapping {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.0.resumable
+    }
+
+    fn resume(&mut self, point: &str, again: u64) -> Result<(), CollectError> {
+        self.0.resume(point, again)
+    }
+
+    fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
+        self.2 += 1;
+        if self.2 == 3 {
+            *self.1.0.lock() = MemoryLog { id: "new", ..stand().0 };
+        }
+        // The acknowledgement is kept when there is nothing to do: that must not make the new log the known one.
+        if self.2 == 3 { Ok(Pull::Idle) } else { self.0.next(max, wait) }
+    }
+}
+
+#[test]
+fn a_log_that_becomes_another_one_on_the_way_is_told_too() {
+    for resumable in [true, false] {
+        let (log, resume) = stand();
+        let swapped = Arc::new(Swapped(Mutex::new(log)));
+        let numbers = Numbers { resumable, ..Numbers::new(17, 4) };
+        let collection = Collection {
+            sink: swapped.as_ref(),
+            resume: &resume,
+            bad_lines: &mut KeptLines(Vec::new()),
+            report: &Report::new(),
+            batch_events: 5,
+            retry_pause: Duration::ZERO,
+            stop: &Stop::new(),
+        };
+        let error = collect(&mut Swapping(numbers, swapped.clone(), 0), collection).unwrap_err().to_string();
+        assert!(error.contains("its id is new"), "{error}");
+        assert!(swapped.0.lock().contents().is_empty());
+    }
+}
+
 #[test]
 fn a_finished_run_is_not_repeated_and_a_longer_input_goes_on() {
     let (log, resume) = stand();

