@@ -73,10 +73,8 @@ impl Elsewhere {
         let table = Table { view: record.view.clone(), version: record.version, shape: view.shape.clone() };
         let progress = self.rows.progress(&table).ok()??;
         let topic = &self.sources.get(&view.source)?.topic;
-        let mut ends = BTreeMap::new();
-        for partition in self.log.partitions(topic).ok()? {
-            ends.insert(partition, self.log.bounds(topic, partition).ok()?.end);
-        }
+        let bounds = self.log.topic_bounds(topic).ok()?;
+        let ends: BTreeMap<_, _> = bounds.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect();
         let behind = ends.iter().map(|(partition, end)| end.0.saturating_sub(progress.visible.position(*partition).0));
         Some(RunStatus {
             view: record.view.clone(),

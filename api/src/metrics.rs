@@ -247,8 +247,7 @@ fn ends(state: &ApiState) -> Result<Vec<End>, Problem> {
     let log = &state.0.ports.log;
     let mut ends = Vec::new();
     for source in state.0.ports.sources.values() {
-        for partition in log.partitions(&source.topic)? {
-            let bounds = log.bounds(&source.topic, partition)?;
+        for (partition, bounds) in log.topic_bounds(&source.topic)? {
             ends.push(End { source: source.name.clone(), topic: source.topic.clone(), partition, bounds });
         }
     }

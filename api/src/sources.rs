@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use refold_processor::log::LogError;
+use refold_processor::log::{Bounds, LogError};
 use refold_processor::source::Source;
 use serde_json::{Map, Value, json};
 
@@ -28,10 +28,8 @@ pub async fn one(State(state): State<ApiState>, Path(source): Path<String>) -> R
 /// A source, its log, and where the partitions of its topic start and end.
 pub fn document(state: &ApiState, source: &Source) -> Result<Value, LogError> {
     let log = &state.0.ports.log;
-    let mut partitions = Map::new();
-    for partition in log.partitions(&source.topic)? {
-        let bounds = log.bounds(&source.topic, partition)?;
-        partitions.insert(partition.to_string(), json!({ "start": bounds.start.0, "end": bounds.end.0 }));
-    }
+    let reach = |bounds: Bounds| json!({ "start": bounds.start.0, "end": bounds.end.0 });
+    let partitions: Map<String, Value> =
+        log.topic_bounds(&source.topic)?.into_iter().map(|(partition, bounds)| (partition.to_string(), reach(bounds))).collect();
     Ok(json!({ "source": source.name, "topic": source.topic, "log": log.id()?, "partitions": partitions }))
 }

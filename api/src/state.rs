@@ -75,14 +75,14 @@ pub struct Collected {
     /// Its specification.
     pub spec: String,
     /// Running totals.
-    pub report: Arc<Report>,
+    pub report: Report,
     failed: Mutex<Option<String>>,
 }
 
 impl Collected {
     /// A source of which nothing is collected yet.
     pub fn new(spec: &str) -> Collected {
-        Collected { spec: spec.to_owned(), report: Arc::default(), failed: Mutex::default() }
+        Collected { spec: spec.to_owned(), report: Report::default(), failed: Mutex::default() }
     }
 
     /// Notes that collecting ended, and why.

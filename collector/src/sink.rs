@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use refold_processor::log::{Log, LogError, NewRecord};
-use refold_processor::position::{Cut, Partition};
+use refold_processor::position::Cut;
 use serde::{Deserialize, Serialize};
 
 use crate::CollectError;
@@ -29,8 +29,7 @@ impl LogEnds {
     /// # Errors
     /// When the log does not answer.
     pub fn of(log: &dyn Log, topic: &str) -> Result<LogEnds, LogError> {
-        let end = |partition: Partition| Ok((partition, log.bounds(topic, partition)?.end));
-        let positions = log.partitions(topic)?.into_iter().map(end).collect::<Result<Cut, LogError>>()?;
+        let positions = log.topic_bounds(topic)?.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect();
         Ok(LogEnds { log: log.id()?, positions })
     }
 
@@ -129,8 +128,7 @@ pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) ->
     let mut found = Found::default();
     let mut left = records.len();
     let (mut from, mut until) = (Cut::default(), Cut::default());
-    for partition in log.partitions(topic)? {
-        let bounds = log.bounds(topic, partition)?;
+    for (partition, bounds) in log.topic_bounds(topic)? {
         let position = since.position(partition);
         if position > bounds.end {
             return Err(LogError::PastEnd { topic: topic.to_owned(), partition, position, end: bounds.end });

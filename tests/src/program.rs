@@ -15,9 +15,11 @@ pub struct Program {
     pub url: String,
 }
 
-/// The folder of the workspace.
+/// The folder of the workspace, by where the tests run. Not by where they were compiled: build outputs are shared by checkouts.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    let here = std::env::current_dir().unwrap();
+    let root = here.ancestors().find(|folder| folder.join("Cargo.lock").exists());
+    root.unwrap_or_else(|| panic!("{} is not in a checkout: tests run in one", here.display())).to_path_buf()
 }
 
 /// The program, which `scripts/test` has built beside the tests.

@@ -49,8 +49,7 @@ mod tests {
 
     #[test]
     fn orders_are_events_of_the_shops_source() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("applications/shop");
-        let source = &refold_processor::source::load_sources(&folder).unwrap()["orders"];
+        let source = &refold_processor::source::load_sources("applications/shop".as_ref()).unwrap()["orders"];
         let lines: Vec<String> = orders(1).take(2000).collect();
         let (records, bad) = encode_ndjson(&Encoder::new(source, None).unwrap(), lines.join("\n").as_bytes());
         assert_eq!((records.len(), bad), (2000, vec![]));

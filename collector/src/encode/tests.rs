@@ -237,8 +237,7 @@ fn a_body_of_lines_keeps_the_good_ones_and_tells_the_bad_by_number() {
 
 #[test]
 fn the_shops_orders_are_read_back() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/applications/shop");
-    let orders = refold_processor::source::load_sources(&folder).unwrap().remove("orders").unwrap();
+    let orders = refold_processor::source::load_sources("../tests/applications/shop".as_ref()).unwrap().remove("orders").unwrap();
     let encoder = Encoder::new(&orders, None).unwrap();
     let order = json!({"order_id": "1", "customer": 2, "product": 3, "country": "CZ", "amount": "19.90", "quantity": 1, "placed_at": "2026-11-23T12:00:00Z"});
     let record = encoder.encode(&order).unwrap();
@@ -272,8 +271,7 @@ proptest! {
 #[test]
 fn the_speed_is_told() {
     use std::io::Write;
-    let schemas = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
-    let encoder = Encoder::new(&refold_processor::source::load_sources(&schemas).unwrap()["tweets"], Some(1)).unwrap();
+    let encoder = Encoder::new(&refold_processor::source::load_sources("../schemas".as_ref()).unwrap()["tweets"], Some(1)).unwrap();
     let tweet = "about as long as people write ".repeat(4) + "#hashtag";
     let line =
         json!({"userid": 123_456, "username": "someone", "timestamp": 1_790_000_000_000_i64, "tweetid": 1_i64 << 60, "tweet": tweet});

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use refold_processor::source::load_sources;
@@ -29,8 +28,7 @@ fn hand(seconds_after_start: i64) -> Arc<Hand> {
 }
 
 fn encoder() -> Encoder {
-    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
-    Encoder::new(&load_sources(&schemas).unwrap()["tweets"], Some(7)).unwrap()
+    Encoder::new(&load_sources("../schemas".as_ref()).unwrap()["tweets"], Some(7)).unwrap()
 }
 
 fn settings(rate: u64) -> GenerateSettings {
@@ -234,8 +232,7 @@ fn a_day_off_is_left_out_or_filled_as_the_backlog_was() {
 
 #[test]
 fn another_schema_is_refused() {
-    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/applications/shop");
-    let orders = Encoder::new(&load_sources(&shop).unwrap()["orders"], None).unwrap();
+    let orders = Encoder::new(&load_sources("../tests/applications/shop".as_ref()).unwrap()["orders"], None).unwrap();
     let refused = Generate::new(settings(1), orders, hand(0)).err().unwrap().to_string();
     assert!(refused.contains("source orders has order_id") && refused.contains("jsonl:FILE"), "{refused}");
 }

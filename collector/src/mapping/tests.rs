@@ -1,17 +1,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-use std::path::PathBuf;
+use std::path::Path;
 
 use refold_processor::source::load_sources;
 use serde_json::json;
 
 use super::*;
 
-fn schemas() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas")
+fn schemas() -> &'static Path {
+    Path::new("../schemas")
 }
 
 fn tweets() -> Encoder {
-    Encoder::new(&load_sources(&schemas()).unwrap()["tweets"], Some(1)).unwrap()
+    Encoder::new(&load_sources(schemas()).unwrap()["tweets"], Some(1)).unwrap()
 }
 
 fn mapping(fields: &str) -> Result<Mapping, String> {
@@ -24,7 +24,7 @@ fn apply(mapping: &Mapping, json: Value) -> Result<Value, Refused> {
 
 #[test]
 fn the_declared_mapping_of_the_sample_reads_plain_posts() {
-    let mapping = Mapping::load(&schemas(), "plain_posts", &tweets()).unwrap();
+    let mapping = Mapping::load(schemas(), "plain_posts", &tweets()).unwrap();
     let event = apply(&mapping, json!({"time_us": 1_723_760_649_123_999_i64, "lang": "en", "text": "hi #there"})).unwrap();
     assert_eq!(event["timestamp"], 1_723_760_649_123_i64);
     assert_eq!(event["tweet"], "hi #there");
@@ -71,6 +71,6 @@ fn a_mapping_that_does_not_fit_is_refused_at_once() {
     assert!(refused("tweet = { default = 1 }").contains("go with from"));
     assert!(refused("tweet = { from = \"a\", unit = \"ms\" }").contains("a unit is for a time"));
     assert!(refused("tweet = { form = \"a\" }").contains("form"));
-    let missing = Mapping::load(&schemas(), "other", &tweets()).unwrap_err().to_string();
+    let missing = Mapping::load(schemas(), "other", &tweets()).unwrap_err().to_string();
     assert!(missing.contains("there is plain_posts"), "{missing}");
 }

@@ -3,6 +3,7 @@
 //! A log keeps what it acknowledged, in the order of its partition, and never skips: a position below the start of the
 //! log is a [`LogError::Hole`]. The conformance suite in `conformance` is what every adapter must pass.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -156,6 +157,11 @@ pub trait Log: Send + Sync {
 
     /// Start and end of a partition's log.
     fn bounds(&self, topic: &str, partition: Partition) -> Result<Bounds, LogError>;
+
+    /// Start and end of each partition of a topic.
+    fn topic_bounds(&self, topic: &str) -> Result<BTreeMap<Partition, Bounds>, LogError> {
+        self.partitions(topic)?.into_iter().map(|partition| Ok((partition, self.bounds(topic, partition)?))).collect()
+    }
 
     /// Appends records and returns the place of each, in the order given, once they are durable. On error some may
     /// have been appended: a caller that retries appends at least once.

@@ -38,8 +38,7 @@ mod tests {
 
     #[test]
     fn the_documented_file_is_the_one_in_the_documentation() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/refold.toml");
-        let documentation = std::fs::read_to_string(path).unwrap();
+        let documentation = std::fs::read_to_string("../docs/refold.toml").unwrap();
         assert_eq!(documentation, documented(), "write it anew: refold settings > docs/refold.toml");
     }
 

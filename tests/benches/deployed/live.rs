@@ -18,7 +18,10 @@ const BATCHES: u64 = 200;
 const APPENDERS: u64 = 4;
 /// Of so many appends, one is waited for.
 const SAMPLED: u64 = 7;
+/// How often a row is asked for that is not there yet. One that is waited for long is asked for more rarely, by the part of the wait so far that this
+/// says: otherwise a database that is slow would have ever more questions to answer.
 const POLL: Duration = Duration::from_millis(2);
+const POLL_SHARE: u32 = 20;
 
 pub fn run(site: &Site, running: &Running, rate: u64) {
     let seconds = setting("LIVE_SECONDS", 15);
@@ -37,7 +40,7 @@ pub fn run(site: &Site, running: &Running, rate: u64) {
                     if answer.into_rows_result().unwrap().rows_num() > 0 {
                         return appended.elapsed();
                     }
-                    tokio::time::sleep(POLL).await;
+                    tokio::time::sleep(POLL.max(appended.elapsed() / POLL_SHARE)).await;
                 }
             }));
         }

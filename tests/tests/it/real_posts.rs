@@ -1,19 +1,15 @@
 //! Real posts, and orders of an application without any text, through the engine in every order of steps: the rows are those of the same SQL as one batch.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use refold_collector::{Encoder, EventSource, Pull, Spec, Stop, SystemTimer, encode_ndjson};
 use refold_processor::log::NewRecord;
 use refold_processor::source::Framing;
+use refold_tests::program::root;
 use refold_tests::scale;
 use refold_tests::shop;
 use refold_tests::simulation::replay::{Application, run};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
 
 fn all_seeds(application: &Application, records: &[NewRecord], seeds: u64) -> Vec<usize> {
     let rows = |view| {
