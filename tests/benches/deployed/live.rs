@@ -1,6 +1,6 @@
 //! From the beginning of an append to Kafka until the row can be read by CQL, at an even rate, with everything on the same machine.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use refold_collector::Encoder;
@@ -18,35 +18,31 @@ const BATCHES: u64 = 200;
 const APPENDERS: u64 = 4;
 /// Of so many appends, one is waited for.
 const SAMPLED: u64 = 7;
-/// How often a row is asked for that is not there yet. One that is waited for long is asked for more rarely, by the part of the wait so far that this
-/// says: otherwise a database that is slow would have ever more questions to answer.
+/// Rows that are waited for are asked for in turn, one each time: a database that is slow does not get more questions to answer.
 const POLL: Duration = Duration::from_millis(2);
-const POLL_SHARE: u32 = 20;
 
 pub fn run(site: &Site, running: &Running, rate: u64) {
     let seconds = setting("LIVE_SECONDS", 15);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<(String, Instant)>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("poll").enable_all().build().unwrap();
-    let session = Arc::new(runtime.block_on(connect(site)));
+    let session = runtime.block_on(connect(site));
     let select = "SELECT occurrences FROM second.hashtag_counts__v1 WHERE hashtag = ? LIMIT 1";
     let select = runtime.block_on(session.prepare(select)).unwrap();
     let waiting = runtime.spawn(async move {
-        let mut waits = Vec::new();
-        while let Some((hashtag, appended)) = told.recv().await {
-            let (session, select) = (session.clone(), select.clone());
-            waits.push(tokio::spawn(async move {
-                loop {
-                    let answer = session.execute_unpaged(&select, (&hashtag,)).await.unwrap();
-                    if answer.into_rows_result().unwrap().rows_num() > 0 {
-                        return appended.elapsed();
-                    }
-                    tokio::time::sleep(POLL.max(appended.elapsed() / POLL_SHARE)).await;
-                }
-            }));
-        }
-        let mut latencies = Vec::new();
-        for wait in waits {
-            latencies.push(wait.await.unwrap());
+        let (mut waits, mut latencies) = (VecDeque::new(), Vec::new());
+        let mut ticks = tokio::time::interval(POLL);
+        while !told.is_closed() || !told.is_empty() || !waits.is_empty() {
+            ticks.tick().await;
+            while let Ok(next) = told.try_recv() {
+                waits.push_back(next);
+            }
+            let Some((hashtag, appended)) = waits.pop_front() else { continue };
+            let answer = session.execute_unpaged(&select, (&hashtag,)).await.unwrap();
+            if answer.into_rows_result().unwrap().rows_num() > 0 {
+                latencies.push(appended.elapsed());
+            } else {
+                waits.push_back((hashtag, appended));
+            }
         }
         latencies
     });

@@ -1,7 +1,7 @@
 //! Refold over a real Kafka and a real Cassandra, in one run beside its limits: librdkafka alone, a store that writes to nothing, and the plain
 //! driver with the same rows in its best order.
 //!
-//! `EVENTS=…` sets the number of posts, over 6 hours of event time and 3 partitions. `ONLY=read,nothing,cassandra,plain` leaves parts out. Each part
+//! `EVENTS=…` sets the number of posts, over 6 hours of event time and 3 partitions. `ONLY=read,nothing,first,cassandra,plain` leaves parts out. Each part
 //! runs in a process of its own, so that processor time and peak memory are its own; broker, database and all parts share the machine.
 //! The first replay into Cassandra finds a Java that has compiled nothing yet; it is repeated, and then left running for the live part.
 //! Before each of the parts that follow Cassandra may finish what it was left with: what it compacts meanwhile would be counted against the wrong one.
