@@ -345,6 +345,20 @@ async fn the_same_events_sent_again_are_taken_once() {
     }
 }
 
+/// A client that gave up and asks anew, while its first request is still under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_events_sent_at_once_are_taken_once() {
+    let world = world(open());
+    for round in 0..100 {
+        let body = format!("{{\"username\":\"ann\",\"timestamp\":{round}}}\n").repeat(20);
+        let send = || world.post("/v1/sources/tweets/events?since=0:0,1:0", "application/x-ndjson", body.clone());
+        let answers = futures::future::join_all((0..4).map(|_| send())).await;
+        let mut written: Vec<_> = answers.iter().map(|(_, answer)| answer["written"].as_u64()).collect();
+        written.sort_unstable();
+        assert_eq!(written, [Some(0), Some(0), Some(0), Some(20)], "{answers:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_lag_is_up_to_where_the_log_ends_now() {
     let world = world(open());
