@@ -83,8 +83,17 @@ impl Deployment {
 
     /// Starts a worker over a state folder of this name.
     pub fn process(&self, name: &str, arguments: &[&str]) -> Program {
+        self.start("process", name, arguments)
+    }
+
+    /// Starts everything in one process, over a state folder of this name.
+    pub fn up(&self, name: &str, arguments: &[&str]) -> Program {
+        self.start("up", name, arguments)
+    }
+
+    fn start(&self, verb: &str, name: &str, arguments: &[&str]) -> Program {
         let data = self.folder.path().join(name);
-        let mut all = vec!["process", "--data", data.to_str().unwrap(), "--kafka", &self.brokers, "--cassandra", &self.nodes];
+        let mut all = vec![verb, "--data", data.to_str().unwrap(), "--kafka", &self.brokers, "--cassandra", &self.nodes];
         all.extend(["--cassandra-keyspace", &self.keyspace]);
         all.extend(arguments);
         Program::start_verb(&all, &self.schemas(), free_port(), &self.said(name))

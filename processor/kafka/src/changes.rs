@@ -43,6 +43,16 @@ impl KafkaFeed {
         KafkaFeed { followers: Followers::new(connection.clone()), connection, appender: Appender::default(), created: Mutex::default() }
     }
 
+    fn append(&self, topic: &str, encoded: &Encoded) -> Result<(), LogError> {
+        self.connection.known_partitions(topic)?;
+        let outgoing = encoded.records.iter().map(|record| Outgoing {
+            key: Some(record.key.as_bytes()),
+            value: record.value.as_deref().map(str::as_bytes),
+            headers: record.written_at.map(|written_at| encoded.headers(written_at)),
+        });
+        self.appender.append(&self.connection, topic, outgoing).map(drop)
+    }
+
     fn create_topic(&self, topic: &str, keep_us: Option<i64>) -> Result<(), LogError> {
         check_topic(topic, 1)?;
         if self.connection.partitions(topic).is_ok() {
@@ -86,21 +96,19 @@ impl ChangeFeed for KafkaFeed {
                 table.name()
             )));
         }
-        match self.connection.known_partitions(&topic) {
-            Ok(_) => {}
+        match self.append(&topic, &encoded) {
             // Somebody removed it: followers can go on with what comes from now on.
             Err(LogError::UnknownTopic(_)) => {
                 let keep_us = self.created.lock().get(&topic).copied().flatten();
                 self.create_topic(&topic, keep_us)?;
+                // Until every broker has heard of the new one.
+                self.append(&topic, &encoded).map_err(|error| match error {
+                    LogError::UnknownTopic(_) => LogError::Away(error.to_string()),
+                    error => error,
+                })
             }
-            Err(error) => return Err(error),
+            appended => appended,
         }
-        let outgoing = encoded.records.iter().map(|record| Outgoing {
-            key: Some(record.key.as_bytes()),
-            value: record.value.as_deref().map(str::as_bytes),
-            headers: record.written_at.map(|written_at| encoded.headers(written_at)),
-        });
-        self.appender.append(&self.connection, &topic, outgoing).map(drop)
     }
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use parking_lot::RwLock;
-use refold_processor::decode::{SchemaError, SchemaLookup, rabin_fingerprint};
+use refold_processor::decode::{SchemaError, SchemaLookup};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::http::Response;
@@ -88,16 +88,10 @@ pub struct Registry {
     url: String,
     authorization: Option<String>,
     agent: Agent,
-    known: RwLock<Known>,
+    /// Schemas by id. One never changes under its id, so it is asked for once.
+    known: RwLock<HashMap<u32, String>>,
     /// Asked for fingerprints and for ids that no registry gives.
     declared: Option<Arc<dyn SchemaLookup>>,
-}
-
-/// A schema never changes under its id, so it is asked for once.
-#[derive(Default)]
-struct Known {
-    by_id: HashMap<u32, String>,
-    by_fingerprint: HashMap<u64, String>,
 }
 
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -176,7 +170,7 @@ impl Registry {
     ///
     /// [`RegistryError::Away`]: nobody can tell now.
     pub fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
-        if let Some(schema) = self.known.read().by_id.get(&id) {
+        if let Some(schema) = self.known.read().get(&id) {
             return Ok(Some(schema.clone()));
         }
         let path = format!("/schemas/ids/{id}");
@@ -196,12 +190,7 @@ impl Registry {
     }
 
     fn remember(&self, id: u32, schema: &str) {
-        let mut known = self.known.write();
-        known.by_id.insert(id, schema.to_owned());
-        // What is not Avro has no fingerprint.
-        if let Ok(fingerprint) = rabin_fingerprint(schema) {
-            known.by_fingerprint.insert(fingerprint, schema.to_owned());
-        }
+        self.known.write().insert(id, schema.to_owned());
     }
 
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Answer, RegistryError> {
@@ -255,9 +244,7 @@ impl SchemaLookup for Registry {
     }
 
     fn by_fingerprint(&self, fingerprint: u64) -> Result<Option<String>, SchemaError> {
-        if let Some(schema) = self.known.read().by_fingerprint.get(&fingerprint) {
-            return Ok(Some(schema.clone()));
-        }
+        // Never one that was fetched by its id: which of them are known here depends on what was read before.
         self.declared.as_ref().map_or(Ok(None), |declared| declared.by_fingerprint(fingerprint))
     }
 }

@@ -138,6 +138,8 @@ impl Running {
 struct Unable {
     error: String,
     looks: u32,
+    /// How many it had to wait for the last time.
+    waits: u32,
 }
 
 type Key = (String, Version);
@@ -320,13 +322,24 @@ impl Worker {
             let is_lost = running.lease.lost.load(Ordering::Relaxed);
             // Not only is everything folded: what was folded is written, too.
             let is_caught_up = running.status.lock().live && running.outbox.lock().progress().live;
-            let failed = running.status.lock().failed.clone();
-            (is_lost, is_caught_up, failed, running.topic.clone(), running.partitions, running.lease.epoch)
+            let (failed, unable, commits) = {
+                let status = running.status.lock();
+                (status.failed.clone(), status.unable.clone(), status.commits)
+            };
+            (is_lost, is_caught_up, failed, unable, commits, running.topic.clone(), running.partitions, running.lease.epoch)
         });
-        let Some((is_lost, is_caught_up, failed, topic, partitions, epoch)) = found else { return Ok(()) };
+        let Some((is_lost, is_caught_up, failed, unable, commits, topic, partitions, epoch)) = found else { return Ok(()) };
         if is_lost {
             self.end(key, false);
             return Ok(());
+        }
+        if let Some(error) = unable {
+            self.note_unable(key, &error, LOOKS_UNTIL_ANOTHER_TRY);
+            self.end(key, false);
+            return Ok(());
+        }
+        if commits > 0 {
+            self.unable.lock().remove(key);
         }
         if let Some(error) = failed {
             // An owner that was replaced fails too, and that is no fault of the version.
@@ -453,7 +466,9 @@ impl Worker {
             };
             let consumers: Vec<Consumer> = group.iter().map(|opened| opened.consumer.share()).collect();
             let handle = spawn(&format!("feed-{}-{thread}", source.name), move || feed::run(&settings, consumers))?;
-            self.feeds.lock().push(handle);
+            let mut feeds = self.feeds.lock();
+            feeds.retain(|feed| !feed.is_finished());
+            feeds.push(handle);
         }
         Ok(())
     }
@@ -476,12 +491,14 @@ fn finish(running: Running) {
 /// Runs a thread's work, and notes why it ended before it was told to.
 fn note_failure(status: &Mutex<RunStatus>, work: impl FnOnce() -> Result<(), EngineError>) {
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    let failed = match ended {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "a thread of it panicked; see the log".to_owned(),
-    };
-    status.lock().failed.get_or_insert(failed);
+    let mut status = status.lock();
+    match ended {
+        Ok(Ok(())) => {}
+        // A disk that is full or broken is this machine's fault, not the version's.
+        Ok(Err(error @ EngineError::State(_))) => drop(status.unable.get_or_insert(error.to_string())),
+        Ok(Err(error)) => drop(status.failed.get_or_insert(error.to_string())),
+        Err(_) => drop(status.failed.get_or_insert("a thread of it panicked; see the log".to_owned())),
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {
@@ -495,6 +512,9 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 const LOOKS_UNTIL_RETRY: u32 = 4;
 /// And one that does not fit what this process has, after so many.
 const LOOKS_UNTIL_ANOTHER_TRY: u32 = 60;
+/// Each further time it waits twice as long, up to so many times the first: a try may take the version, which uses up an epoch and an entry in the
+/// journal.
+const MOST_WAITS: u32 = 64;
 /// Topics rarely get more partitions.
 const LOOKS_PER_PARTITION_CHECK: usize = 10;
 

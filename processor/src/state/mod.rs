@@ -137,7 +137,10 @@ pub enum StateError {
         message: String,
     },
     /// A read or a commit failed; nothing of the batch is kept.
-    #[error("the state in {} failed: {message}", path.display())]
+    #[error(
+        "the state in {} failed: {message}; give the disk room, or repair it; without the folder the state is built again from the log",
+        path.display()
+    )]
     Failed {
         /// The directory.
         path: PathBuf,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use refold_processor::log::Log;
 use refold_processor::store::RowReader;
 use refold_processor::view::View;
 use refold_tests::command::refold;
@@ -88,6 +89,33 @@ fn separate_processes_give_the_rows_of_the_batch() {
     let switched = get(&format!("{}/v1/views/hashtag_counts/rows?hashtag={}", serve.url, encoded(&hashtag))).unwrap();
     assert_eq!((&switched["version"], &switched["rows"]), (&2.into(), &answer["rows"]), "the same log gives the same rows");
     assert!(worker.stop() && serve.stop(), "a stop is clean: {} {}", deployment.last_words("worker"), deployment.last_words("serve"));
+}
+
+#[test]
+fn everything_in_one_process_gives_the_rows_of_the_batch() {
+    let (kafka, cassandra) = (Kafka::start(), durable());
+    let deployment = Deployment::new(&kafka, &cassandra, "one");
+    deployment.collect("generate:1?seed=8&backlog=1h&backlog_rate=20&count=20000", &[]).ends(0);
+    let start = || {
+        let mut up = deployment.up("worker", &["--source", "generate:1?seed=9&backlog=1h&backlog_rate=60&count=200000"]);
+        assert!(up.wait_until_up(), "{}", deployment.last_words("worker"));
+        up
+    };
+    for _ in 0..2 {
+        start().kill();
+    }
+    let mut up = start();
+    let log = kafka.log();
+    let collected = || log.topic_bounds(&deployment.application.source.topic).unwrap().values().map(|bounds| bounds.end.0).sum::<u64>();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while collected() < 220_000 {
+        assert!(Instant::now() < deadline, "{} collected: {}", collected(), deployment.last_words("worker"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    deployment.wait_until_current(&kafka, &cassandra, &mut up);
+    assert!(up.stop(), "a stop is clean: {}", deployment.last_words("worker"));
+    let progress = deployment.compare(&kafka, &cassandra);
+    assert_eq!((collected(), progress.read), (220_000, 220_000), "each event once");
 }
 
 fn encoded(text: &str) -> String {

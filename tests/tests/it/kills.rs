@@ -137,7 +137,7 @@ fn wait_until_current(url: &str) {
     panic!("the views do not catch up: {:?}", get(&format!("{url}/v1/admin/status")));
 }
 
-/// Compares the rows of `hashtag_counts` with the batch over the log, and answers how many events that is.
+/// Compares the rows of each view with the batch over the log, and answers how many events that is.
 fn compare(data: &std::path::Path) -> u64 {
     let application = Application::load(&root().join("schemas"), "tweets");
     let log = EmbeddedLog::open(&data.join("log"), EmbeddedLogSettings::default(), Arc::new(SystemClock)).unwrap();
@@ -158,9 +158,12 @@ fn compare(data: &std::path::Path) -> u64 {
         }
     }
     let applied = events.iter().map(|events| events.num_rows() as u64).sum();
-    let view = application.views.iter().find(|view| view.name == "hashtag_counts").unwrap();
-    let wanted = lines(&view.batch(events).unwrap());
-    let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
-    assert_eq!(lines(&store.scan(&table).unwrap()), wanted);
+    assert_eq!(application.views.len(), 3);
+    for view in &application.views {
+        let wanted = lines(&view.batch(events.clone()).unwrap());
+        assert!(!wanted.is_empty(), "{} has no rows", view.name);
+        let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
+        assert_eq!(lines(&store.scan(&table).unwrap()), wanted, "rows of {}", view.name);
+    }
     applied
 }

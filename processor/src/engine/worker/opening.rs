@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{CHUNKS_IN_FLIGHT, DRAIN_AT_STOP, Key, LOOKS_UNTIL_ANOTHER_TRY, LOOKS_UNTIL_RETRY, MAX_QUARANTINED_BYTES};
+use super::{CHUNKS_IN_FLIGHT, DRAIN_AT_STOP, Key, LOOKS_UNTIL_ANOTHER_TRY, LOOKS_UNTIL_RETRY, MAX_QUARANTINED_BYTES, MOST_WAITS};
 use super::{Opened, Ports, Running, Unable, Worker, note_failure, spawn};
 use crate::decode::arrow_schema;
 use crate::engine::error::EngineError;
@@ -34,6 +34,10 @@ struct Planned {
     partitions: Vec<Partition>,
 }
 
+fn looks_until_next(error: &EngineError) -> u32 {
+    if error.is_retryable() { LOOKS_UNTIL_RETRY } else { LOOKS_UNTIL_ANOTHER_TRY }
+}
+
 impl Worker {
     /// Takes a version and starts its threads; `None` when it cannot be run here now.
     pub(super) fn open(&self, key: &Key, record: &VersionRecord) -> Result<Option<Opened>, EngineError> {
@@ -49,7 +53,7 @@ impl Worker {
             Ok(planned) => Some(planned),
             // One that nobody ever ran cannot be run anywhere, as far as anybody knows.
             Err(error) if before.is_some() || error.is_retryable() => {
-                self.note_unable(key, &error);
+                self.note_unable(key, &error.to_string(), looks_until_next(&error));
                 return Ok(None);
             }
             Err(error) => {
@@ -68,22 +72,21 @@ impl Worker {
         let lease = Arc::new(Lease { view: record.view.clone(), version: record.version, epoch, lost: Arc::default() });
         self.leases.hold(lease.clone());
         match self.start(record, planned, lease.clone()) {
-            Ok(opened) => {
-                self.unable.lock().remove(key);
-                Ok(Some(opened))
-            }
+            Ok(opened) => Ok(Some(opened)),
             Err(error) => {
                 self.leases.release(&lease);
-                self.note_unable(key, &error);
+                self.note_unable(key, &error.to_string(), looks_until_next(&error));
                 Ok(None)
             }
         }
     }
 
-    fn note_unable(&self, key: &Key, error: &EngineError) {
-        tracing::warn!(view = key.0, version = %key.1, %error, "version cannot be run here; trying again");
-        let looks = if error.is_retryable() { LOOKS_UNTIL_RETRY } else { LOOKS_UNTIL_ANOTHER_TRY };
-        self.unable.lock().insert(key.clone(), Unable { error: error.to_string(), looks });
+    /// Notes why a version cannot be run here, and that it is tried again after so many looks, or more if it was noted before.
+    pub(super) fn note_unable(&self, key: &Key, error: &str, first: u32) {
+        tracing::warn!(view = key.0, version = %key.1, error, "version cannot be run here; trying again");
+        let mut unable = self.unable.lock();
+        let looks = unable.get(key).map_or(first, |before| (before.waits * 2).clamp(first, first * MOST_WAITS));
+        unable.insert(key.clone(), Unable { error: error.to_owned(), looks, waits: looks });
     }
 
     fn plan(&self, record: &VersionRecord) -> Result<Planned, EngineError> {

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use refold_processor::changes::{ChangeFeed, conformance};
+use refold_processor::log::Log;
 use refold_processor::position::{Offset, Partition};
 use refold_processor::store::{Progress, RowBatch};
 use refold_processor::table::{Order, Table, TableShape, Version};
@@ -19,7 +20,7 @@ use super::{shared, until};
 fn does_what_every_feed_must() {
     conformance::run(&|| {
         until("the topics of the case before are gone", || {
-            let topics = refold_processor::log::Log::topics(&shared().log()).unwrap();
+            let topics = Log::topics(&shared().log()).unwrap();
             !topics.iter().any(|topic| topic.starts_with("refold.changes.conforming."))
         });
         (Arc::new(shared().log().feed()) as Arc<dyn ChangeFeed>, Arc::new(shared().log().feed()))
@@ -29,6 +30,33 @@ fn does_what_every_feed_must() {
 fn text<'a>(message: &'a BorrowedMessage<'_>, header: &str) -> Option<&'a str> {
     let value = message.headers()?.iter().find(|found| found.key == header)?.value?;
     Some(std::str::from_utf8(value).unwrap())
+}
+
+#[test]
+fn a_topic_that_somebody_removed_is_made_again() {
+    let columns = Schema::new(vec![Field::new("hashtag", DataType::Utf8, false)]);
+    let shape = TableShape { columns: Arc::new(columns), partition_key: vec![0], clustering: vec![] };
+    let table = Table { view: "removed".into(), version: Version(1), shape };
+    let log = shared().log();
+    let is_there = || Log::topics(&log).unwrap().contains(&"refold.changes.removed.v1".to_owned());
+    let (feed, another) = (shared().log().feed(), shared().log().feed());
+    let rows = RecordBatch::try_new(table.shape.columns.clone(), vec![Arc::new(StringArray::from(vec!["rust"]))]).unwrap();
+    let batch = RowBatch { rows, written_at: vec![11], deleted: vec![false] };
+    let publish = || feed.publish(&table, std::slice::from_ref(&batch), &Progress::default());
+    feed.create(&table, None).unwrap();
+    publish().unwrap();
+    another.remove(&table).unwrap();
+    until("the topic is gone", || !is_there());
+    // Brokers and clients hear of what is gone and what is new one after another; nothing but that may be said meanwhile.
+    until("changes are published again", || match publish() {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(error.is_retryable(), "{error}");
+            false
+        }
+    });
+    assert!(is_there());
+    feed.remove(&table).unwrap();
 }
 
 #[test]
