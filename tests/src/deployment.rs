@@ -167,26 +167,32 @@ impl Deployment {
     /// The same, where writers' schemas are found elsewhere.
     #[track_caller]
     pub fn compare_with(&self, kafka: &Kafka, cassandra: &Cassandra, schemas: Arc<dyn SchemaLookup>) -> Progress {
-        let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
-        let mut first = None;
-        for view in &self.application.views {
-            let rules = Rules::new(view, &self.application.source);
-            let (events, quarantined) = accepted(&log, &self.application.source, schemas.clone(), rules.accept_late_us);
-            let progress = store.progress(&table(view)).unwrap().unwrap();
-            let applied: u64 = events.iter().map(|events| events.num_rows() as u64).sum();
-            let counted: u64 = progress.quarantined.values().sum();
-            assert_eq!((progress.applied, counted), (applied, quarantined), "counts of {}", view.name);
-            assert_eq!(progress.read, applied + quarantined, "counts of {}", view.name);
-            let shown = |rows: &[RecordBatch]| lines(&rows.iter().map(|rows| shown(view, rows, &progress)).collect::<Vec<_>>());
-            let (wanted, found) = (shown(&view.batch(events).unwrap()), shown(&store.scan(&table(view)).unwrap()));
-            let missing: Vec<_> = wanted.difference(&found).take(5).collect();
-            let extra: Vec<_> = found.difference(&wanted).take(5).collect();
-            assert!(wanted == found, "{}: missing {missing:?}, extra {extra:?}", view.name);
-            assert!(!wanted.is_empty(), "{} has no rows", view.name);
-            first.get_or_insert(progress);
-        }
-        first.unwrap()
+        compare(&self.application, &kafka.log(), &cassandra.store(&self.keyspace), &schemas)
     }
+}
+
+/// Compares the rows of all views of an application with the batch over the log, and the counts with what was read. Answers the progress of the first
+/// view.
+#[track_caller]
+pub fn compare(application: &Application, log: &dyn Log, store: &dyn RowReader, schemas: &Arc<dyn SchemaLookup>) -> Progress {
+    let mut first = None;
+    for view in &application.views {
+        let rules = Rules::new(view, &application.source);
+        let (events, quarantined) = accepted(log, &application.source, schemas.clone(), rules.accept_late_us);
+        let progress = store.progress(&table(view)).unwrap().unwrap();
+        let applied: u64 = events.iter().map(|events| events.num_rows() as u64).sum();
+        let counted: u64 = progress.quarantined.values().sum();
+        assert_eq!((progress.applied, counted), (applied, quarantined), "counts of {}", view.name);
+        assert_eq!(progress.read, applied + quarantined, "counts of {}", view.name);
+        let shown = |rows: &[RecordBatch]| lines(&rows.iter().map(|rows| shown(view, rows, &progress)).collect::<Vec<_>>());
+        let (wanted, found) = (shown(&view.batch(events).unwrap()), shown(&store.scan(&table(view)).unwrap()));
+        let missing: Vec<_> = wanted.difference(&found).take(5).collect();
+        let extra: Vec<_> = found.difference(&wanted).take(5).collect();
+        assert!(wanted == found, "{}: missing {missing:?}, extra {extra:?}", view.name);
+        assert!(!wanted.is_empty(), "{} has no rows", view.name);
+        first.get_or_insert(progress);
+    }
+    first.unwrap()
 }
 
 /// A running collector, ended with this value.

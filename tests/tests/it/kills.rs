@@ -9,17 +9,13 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_processor::clock::SystemClock;
-use refold_processor::decode::{Decoder, StaticSchemas, arrow_schema};
+use refold_processor::decode::{SchemaLookup, StaticSchemas};
 use refold_processor::engine::faults::Step;
-use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
-use refold_processor::position::{Cut, Partition};
-use refold_processor::store::RowReader;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
-use refold_processor::table::{Table, Version};
+use refold_tests::deployment::compare;
 use refold_tests::program::{Program, free_port, get, root};
 use refold_tests::scale;
-use refold_tests::simulation::oracle::lines;
 use refold_tests::simulation::replay::Application;
 
 const TAGS: usize = 20;
@@ -116,7 +112,7 @@ fn kills_under_load_neither_lose_nor_double_nor_turn_back() {
         wait_until_current(&url);
         assert!(program.stop(), "a stop is clean");
     });
-    let applied = compare(data.path());
+    let applied = applied(data.path());
     assert!(applied >= acknowledged.load(Ordering::Relaxed), "{applied} of {acknowledged:?} acknowledged events are there");
 }
 
@@ -138,32 +134,12 @@ fn wait_until_current(url: &str) {
 }
 
 /// Compares the rows of each view with the batch over the log, and answers how many events that is.
-fn compare(data: &std::path::Path) -> u64 {
+fn applied(data: &std::path::Path) -> u64 {
     let application = Application::load(&root().join("schemas"), "tweets");
     let log = EmbeddedLog::open(&data.join("log"), EmbeddedLogSettings::default(), Arc::new(SystemClock)).unwrap();
     let store = EmbeddedStore::open(&data.join("store"), &EmbeddedStoreSettings::default()).unwrap();
-    let source = &application.source;
-    let columns: Vec<usize> = (0..arrow_schema(&source.schema_json).unwrap().fields().len()).collect();
     let mut schemas = StaticSchemas::default();
-    schemas.add_with_id(1, &source.schema_json).unwrap();
-    let mut decoder = Decoder::new(source, &columns, Arc::new(schemas)).unwrap();
-    let mut events = Vec::new();
-    for partition in log.partitions(&source.topic).unwrap() {
-        let from: Cut = [(Partition(partition.0), Default::default())].into_iter().collect();
-        let mut reader = log.reader(&source.topic, &from).unwrap();
-        while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
-            let decoded = decoder.decode(&records).unwrap();
-            assert_eq!(decoded.rejected, []);
-            events.push(decoded.events);
-        }
-    }
-    let applied = events.iter().map(|events| events.num_rows() as u64).sum();
-    assert_eq!(application.views.len(), 3);
-    for view in &application.views {
-        let wanted = lines(&view.batch(events.clone()).unwrap());
-        assert!(!wanted.is_empty(), "{} has no rows", view.name);
-        let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
-        assert_eq!(lines(&store.scan(&table).unwrap()), wanted, "rows of {}", view.name);
-    }
-    applied
+    schemas.add_with_id(1, &application.source.schema_json).unwrap();
+    let schemas: Arc<dyn SchemaLookup> = Arc::new(schemas);
+    compare(&application, &log, &store, &schemas).applied
 }
