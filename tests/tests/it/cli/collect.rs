@@ -114,26 +114,32 @@ fn a_killed_collector_or_server_neither_loses_nor_doubles_an_event() {
     let port = free_port();
     let mut program = server(data.path(), port);
     let spec = format!("jsonl:{}", file.display());
-    let mut kills = 0;
+    let mut rounds = 0;
     let report = loop {
         let mut collect = command(&["collect", &spec, "--json", "--to", &program.url]);
         let mut child = collect.env("REFOLD_DATA", folder.path().join("kept")).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(rand::random_range(20..250)));
-        if kills % 3 == 2 {
+        let is_servers_turn = rounds % 3 == 2;
+        rounds += 1;
+        assert!(rounds < 1_000, "it does not get on");
+        if is_servers_turn {
             program.kill();
             program = server(data.path(), port);
             std::thread::sleep(Duration::from_millis(rand::random_range(0..250)));
         }
         if child.try_wait().unwrap().is_some() {
-            break Said::of(child.wait_with_output().unwrap()).ends(0);
+            let said = Said::of(child.wait_with_output().unwrap());
+            // One that had not found its server yet when that was killed says so, and ends.
+            if is_servers_turn && said.err.contains("does not answer") {
+                continue;
+            }
+            break said.ends(0);
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        kills += 1;
-        assert!(kills < 1_000, "it does not get on");
     };
-    println!("{kills} kills; the last run: {}", report.out.trim());
-    assert!(kills > 1, "{kills} kills");
+    println!("{rounds} rounds; the last run: {}", report.out.trim());
+    assert!(rounds > 2, "{rounds} rounds");
     let counted = || counts(&program.url, "collected").iter().sum::<u64>();
     wait_until("the view is in service", || get(&format!("{}/readyz", program.url)).status == 200);
     wait_until("all are counted", || counted() >= POSTS as u64);
