@@ -93,10 +93,6 @@ impl Outbox {
         }
         let Some(rows) = rows else { return self.overflow() };
         let count: usize = rows.iter().map(DirtyRows::len).sum();
-        // The sweep may read rows newer than these, and readers must not see them go back: these are read anew after it.
-        if count > 0 && self.is_sweeping() {
-            return self.overflow();
-        }
         // Commits that change no row would else be queued without end while the store is away.
         if count == 0
             && let Some(last) = self.queue.back_mut().and_then(Arc::get_mut)
@@ -140,17 +136,13 @@ impl Outbox {
         if let Some(queued) = self.queue.front() {
             return Work::Rows(queued.clone());
         }
-        // What was read back before a sweep would be read back again for each commit beside it, and the sweep never come to an end.
-        if let Some(sweep) = &self.sweep {
-            return Work::Sweep(sweep.clone());
-        }
         if self.must_drain {
             // Commits from now on are queued again; this pass writes all before them.
             self.must_drain = false;
             self.drain = Some(Drain { after: None, progress: self.latest.clone() });
             return Work::Drain(None);
         }
-        Work::Nothing
+        self.sweep.clone().map_or(Work::Nothing, Work::Sweep)
     }
 
     /// The rows of a commit are in the store.
@@ -258,48 +250,4 @@ fn acknowledge(rows: &DirtyRows) -> Acknowledged {
         keys.push(key);
     }
     Acknowledged { keys, sums: rows.sums.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-    use datafusion::arrow::array::RecordBatch;
-    use datafusion::arrow::datatypes::Schema;
-
-    use super::*;
-    use crate::engine::shard::KeyArena;
-
-    fn none() -> DirtyRows {
-        let rows = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        DirtyRows { keys: KeyArena::default(), rows, deleted: vec![], sums: vec![] }
-    }
-
-    fn row() -> Vec<DirtyRows> {
-        let mut rows = none();
-        rows.keys.push(b"key");
-        rows.sums.push(1);
-        vec![rows]
-    }
-
-    #[test]
-    fn commits_beside_a_sweep_are_read_back_after_it() {
-        let mut outbox = Outbox::new(10, Progress::default(), Progress::default());
-        assert!(matches!(outbox.work(), Work::Drain(None)));
-        outbox.drained(&none());
-        outbox.offer(Some(row()), Progress::default());
-        outbox.offer_sweep(Sweep { panes: None, to_us: None, sum: 1, delete_excluded: false });
-        let Work::Rows(before) = outbox.work() else { panic!("what was queued before the sweep goes before it") };
-        outbox.wrote(&before);
-        for _ in 0..3 {
-            assert!(matches!(outbox.work(), Work::Sweep(_)));
-            outbox.offer(Some(row()), Progress::default());
-        }
-        assert_eq!(outbox.queued_rows(), 0, "a queued row may be older than one that the sweep has read meanwhile");
-        outbox.swept();
-        assert!(matches!(outbox.work(), Work::Drain(None)));
-        outbox.offer(Some(row()), Progress::default());
-        outbox.drained(&none());
-        assert!(matches!(outbox.work(), Work::Rows(_)), "after the sweep rows are queued again");
-    }
 }
