@@ -141,5 +141,7 @@ fn applied(data: &std::path::Path) -> u64 {
     let mut schemas = StaticSchemas::default();
     schemas.add_with_id(1, &application.source.schema_json).unwrap();
     let schemas: Arc<dyn SchemaLookup> = Arc::new(schemas);
-    compare(&application, &log, &store, &schemas).applied
+    let progress = compare(&application, &log, &store, &schemas);
+    assert_eq!(progress.quarantined.values().sum::<u64>(), 0, "{progress:?}");
+    progress.applied
 }
