@@ -69,8 +69,14 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
     }
     let mut kept = Kept { progress, is_behind: false };
     let collected = collection.collect_batches(source, &name, resumable, &mut kept);
-    // Also when the source failed: what is acknowledged need not be looked for.
-    collection.keep_acknowledged(&name, &mut kept)?;
+    // Also when the source failed: what is acknowledged need not be looked for. But then nobody waits for it.
+    match &collected {
+        Ok(()) => collection.keep_acknowledged(&name, &mut kept)?,
+        Err(_) if kept.is_behind => {
+            let _ = collection.resume.save(&name, collection.acknowledged(&mut kept));
+        }
+        Err(_) => {}
+    }
     collected.map(|()| collection.report.totals())
 }
 
@@ -92,7 +98,9 @@ impl Collection<'_> {
                         kept.progress.ends = Some(ends);
                         if resumable {
                             kept.progress.announced = records.len() as u64;
-                            self.resume.save(name, &kept.progress)?;
+                            if !self.save(name, &kept.progress)? {
+                                return Ok(());
+                            }
                             kept.is_behind = false;
                         }
                         if !self.append(records, &since)? {
@@ -138,8 +146,7 @@ impl Collection<'_> {
         self.report.add_written(read - there);
         progress.point = point;
         progress.announced = 0;
-        self.resume.save(name, progress)?;
-        Ok(true)
+        self.save(name, progress)
     }
 
     /// Keeps what the log has acknowledged, and how far it reaches by now.
@@ -147,14 +154,23 @@ impl Collection<'_> {
         if !kept.is_behind {
             return Ok(());
         }
+        kept.is_behind = !self.save(name, self.acknowledged(kept))?;
+        Ok(())
+    }
+
+    /// What is acknowledged, with where the log ends by now.
+    fn acknowledged<'a>(&self, kept: &'a mut Kept) -> &'a Progress {
         // Only to know the log again: one that does not answer now is no reason to keep nothing. One that is another now is told with the next batch.
         let is_same = |ends: &LogEnds| kept.progress.ends.as_ref().is_none_or(|left| ends.differs(left).is_none());
         if let Some(ends) = self.sink.ends().ok().filter(is_same) {
             kept.progress.ends = Some(ends);
         }
-        self.resume.save(name, &kept.progress)?;
-        kept.is_behind = false;
-        Ok(())
+        &kept.progress
+    }
+
+    /// Keeps progress, when the disk has room for it; `false`: told to stop before.
+    fn save(&self, name: &str, progress: &Progress) -> Result<bool, CollectError> {
+        Ok(self.patiently(|| self.resume.save(name, progress))?.is_some())
     }
 
     /// The ends of the log, which must be the one that was left; `None`: told to stop before it answered.
@@ -183,7 +199,7 @@ impl Collection<'_> {
         Ok(appended.is_some())
     }
 
-    /// Asks the log until it answers or refuses for good; `None`: told to stop before.
+    /// Asks the log, or the disk, until it answers or refuses for good; `None`: told to stop before.
     fn patiently<T>(&self, mut ask: impl FnMut() -> Result<T, CollectError>) -> Result<Option<T>, CollectError> {
         let mut pause = self.retry_pause;
         loop {

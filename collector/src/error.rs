@@ -1,5 +1,7 @@
 //! Why collecting stopped.
 
+use std::io::ErrorKind;
+
 use refold_processor::log::LogError;
 
 /// Why a source could not be opened, or collecting stopped before its end.
@@ -79,6 +81,8 @@ impl CollectError {
         match self {
             CollectError::Log { error, .. } => error.is_retryable(),
             CollectError::Away(_) => true,
+            // Somebody will give the disk room.
+            CollectError::Keep { error, .. } => matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
             _ => false,
         }
     }

@@ -19,6 +19,7 @@ use refold_processor::engine::feed::columns;
 use refold_processor::engine::fold::{Fold, FoldSettings, Told};
 use refold_processor::engine::map::{Chunk, ChunkMapper, Rules};
 use refold_processor::engine::run::RunSettings;
+use refold_processor::engine::shares::Shares;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::engine::worker::{Pool, Ports, Worker, WorkerSettings};
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
@@ -26,13 +27,13 @@ use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Cut;
 use refold_processor::source::Source;
 use refold_processor::state::rocks::{RocksMemory, RocksState};
-use refold_processor::state::{Space, StateReader};
+use refold_processor::state::{Lookup, Space};
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
 use refold_processor::store::{PartitionRead, RowReader};
 use refold_processor::table::{Table, Version};
 use refold_processor::view::View;
-use refold_tests::program::root;
+use refold_tests::program::{Program, free_port, root};
 use refold_tests::simulation::replay::Application;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -57,6 +58,7 @@ fn main() {
     many_keys(log.as_ref(), &application.source, &view, folder.path(), rate);
     replay(&log, &application.source, &view, folder.path(), bare_rate);
     live(&log, &application.source, &view, folder.path());
+    live_in_up(folder.path());
 }
 
 fn schemas(source: &Source) -> Arc<StaticSchemas> {
@@ -117,9 +119,10 @@ fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path) -> 
         rules: Rules::new(view, source),
         lateness_us: source.lateness_us,
         quiet: QUIET,
-        pane_cache_bytes: 64 << 20,
+        shares: Arc::new(Shares::new(usize::MAX, 64 << 20, usize::MAX)),
         max_quarantined_bytes: 1 << 10,
         most_rows: usize::MAX,
+        emitted_batch_bytes: 4 << 20,
     };
     let partitions = log.partitions(&source.topic).unwrap();
     let mut fold = Fold::open(view.clone(), state.clone(), settings.clone(), &partitions, &Told::default()).unwrap();
@@ -325,14 +328,45 @@ fn live(log: &Arc<EmbeddedLog>, source: &Source, view: &View, folder: &Path) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     drop(tell);
-    let mut latencies = waiter.join().unwrap();
+    say_latencies(&format!("live at {rate}/s, append begun to row readable"), waiter.join().unwrap());
+}
+
+fn say_latencies(what: &str, mut latencies: Vec<Duration>) {
     latencies.sort();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    println!(
-        "live at {rate}/s, append begun to row readable, {} samples: p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
-        latencies.len(),
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
+    println!("{what}, {} samples: p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms", latencies.len(), at(0.5), at(0.99), at(1.0));
+}
+
+/// The program as people run it, with all views of the sample application: posts are generated at an even rate, and now and then one with a hashtag of its own is
+/// sent over HTTP, whose row is then asked for over HTTP.
+fn live_in_up(folder: &Path) {
+    let (rate, data) = (setting("RATE", 7_000), folder.join("up"));
+    std::fs::create_dir_all(&data).unwrap();
+    let generator = format!("generate:{rate}?seed=5");
+    let arguments = ["up", "--data", data.to_str().unwrap(), "--source", &generator];
+    let mut program = Program::start_verb(&arguments, &root().join("schemas"), free_port(), &data.join("stderr.log"));
+    assert!(program.wait_until_up(), "refold up has ended");
+    std::thread::sleep(Duration::from_secs(5));
+    let agent = ureq::Agent::new_with_defaults();
+    let mut latencies = Vec::new();
+    for number in 0..400 {
+        let post = serde_json::json!({
+            "userid": 1, "username": "u", "timestamp": chrono::Utc::now().timestamp_millis(), "tweetid": number, "tweet": format!("#marker{number}"),
+        });
+        let posting = Instant::now();
+        agent.post(format!("{}/v1/sources/tweets/events", program.url)).send(post.to_string()).unwrap();
+        let rows = format!("{}/v1/views/hashtag_counts/rows?hashtag=marker{number}", program.url);
+        let is_there = || {
+            let answer: serde_json::Value = agent.get(&rows).call().unwrap().body_mut().read_json().unwrap();
+            answer["rows"].as_array().is_some_and(|rows| !rows.is_empty())
+        };
+        while !is_there() {
+            assert!(posting.elapsed() < Duration::from_secs(60), "the row of marker{number} does not come");
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        latencies.push(posting.elapsed());
+        std::thread::sleep(Duration::from_millis(13));
+    }
+    say_latencies(&format!("live in refold up at {rate}/s, all views, HTTP request begun to row readable over HTTP"), latencies);
+    assert!(program.stop(), "a stop is clean");
 }

@@ -71,7 +71,7 @@ impl Deployment {
 
     /// Starts to collect a source.
     pub fn start_collecting(&self, spec: &str) -> Collector {
-        let child = command(&self.collect_arguments(spec)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command(&self.collect_arguments(spec)).arg("--json").stderr(Stdio::null()).spawn().unwrap();
         Collector(Some(child))
     }
 
@@ -199,12 +199,13 @@ pub fn compare(application: &Application, log: &dyn Log, store: &dyn RowReader, 
 pub struct Collector(Option<Child>);
 
 impl Collector {
-    /// Asks it to stop, which it does cleanly.
+    /// Asks it to stop, which it does cleanly. Answers how many events it says to have written.
     #[track_caller]
-    pub fn stop(mut self, within: Duration) {
+    pub fn stop(mut self, within: Duration) -> u64 {
         let child = self.0.take().unwrap();
         signal(&child, "-TERM");
-        ended_within(child, within).ends(0);
+        let said = ended_within(child, within).ends(0);
+        said.objects().last().and_then(|totals| totals["written"].as_u64()).unwrap_or_else(|| panic!("{said:#?}"))
     }
 }
 
@@ -239,7 +240,8 @@ fn shown(view: &View, rows: &RecordBatch, progress: &Progress) -> RecordBatch {
     filter_record_batch(rows, &mask).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,6 +1,6 @@
 //! Rows that were written ahead of commits which still wait.
 //!
-//! Drains and sweeps read rows as the state has them now, which may be newer than commits that are queued: those have older values of the same
+//! Drains read rows as the state has them now, which may be newer than commits that are queued: those have older values of the same
 //! rows. The store resolves that by write timestamps, but who follows changes, and compaction of their topic, take the last one that comes.
 
 use std::collections::HashMap;

@@ -126,6 +126,11 @@ impl DirtyRows {
         self.sums.len()
     }
 
+    /// The memory that they take, bytes.
+    pub fn size(&self) -> usize {
+        self.keys.size() + self.rows.get_array_memory_size() + self.sums.len() * (size_of::<u64>() + size_of::<bool>())
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.sums.is_empty()

@@ -14,20 +14,24 @@ use super::shard::KeyArena;
 use crate::state::{Batch, Space, StateReader};
 use crate::view::View;
 
-/// The rows that a window is to have.
+/// The rows that a window is to have, or a part of it.
 pub struct Wanted {
     rows: RecordBatch,
     keys: KeyArena,
     others: KeyArena,
-    /// If the window is in doubt: the keys of rows that it may have had while it had fewer events, and is not to have.
+    /// The keys of rows that it may have had while it had fewer events, and is not to have. Of a whole window that is not in doubt they are not worked
+    /// out: what was emitted tells.
     excluded: KeyArena,
+    is_whole: bool,
 }
 
 /// How the rows of a window differ from those that readers may see.
 pub struct Changed {
     start_us: i64,
     /// New and changed rows.
-    upserts: Wanted,
+    rows: RecordBatch,
+    keys: KeyArena,
+    others: KeyArena,
     /// The keys of rows that are no more.
     deleted: KeyArena,
 }
@@ -37,8 +41,8 @@ pub fn window_key(start_us: i64) -> [u8; 8] {
     ((start_us as u64) ^ (1 << 63)).to_be_bytes()
 }
 
-/// Evaluates a window. If it is in doubt, what else it may have had is worked out too.
-pub fn rows_of(view: &View, layout: &Layout, window: &Window, doubtful: bool) -> Result<Wanted, EngineError> {
+/// Evaluates a window, or a part of it; a ranking only as a whole. If it is in doubt, what else it may have had is worked out too.
+pub fn rows_of(view: &View, layout: &Layout, window: &Window, is_whole: bool, doubtful: bool) -> Result<Wanted, EngineError> {
     let (rows, excluded) = match view.ranking {
         Some(_) => {
             let excluded = doubtful.then(|| view.possible_ranks(&window.groups, &window.states)).transpose()?;
@@ -46,7 +50,7 @@ pub fn rows_of(view: &View, layout: &Layout, window: &Window, doubtful: bool) ->
         }
         None => {
             let rows = view.rows(&window.groups, &window.states)?;
-            let excluded = doubtful.then(|| filter_record_batch(&rows.rows, &not(&rows.kept)?)).transpose()?;
+            let excluded = (doubtful || !is_whole).then(|| filter_record_batch(&rows.rows, &not(&rows.kept)?)).transpose()?;
             (filter_record_batch(&rows.rows, &rows.kept)?, excluded)
         }
     };
@@ -64,7 +68,7 @@ pub fn rows_of(view: &View, layout: &Layout, window: &Window, doubtful: bool) ->
             unwanted.push(key.data());
         }
     }
-    Ok(Wanted { rows, keys, others, excluded: unwanted })
+    Ok(Wanted { rows, keys, others, excluded: unwanted, is_whole })
 }
 
 /// The rows that have a key: no NULL in it.
@@ -79,24 +83,17 @@ fn with_keys(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, EngineEr
 /// Compares a window's rows with those emitted before. With `all`, rows that seem unchanged count as changed too, and what the window
 /// may have had besides is deleted: another owner may have written something else.
 pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: bool) -> Result<Changed, EngineError> {
-    let prefix = window_key(start_us);
-    let end = window_key(start_us.saturating_add(1));
-    let mut emitted = HashMap::new();
-    state.scan(Space::Emitted, &prefix, Some(&end), &mut |key, value| {
-        emitted.insert(key.get(prefix.len()..).unwrap_or_default().to_vec(), value.to_vec());
-        true
-    })?;
+    let mut emitted = wanted.emitted(state, start_us)?;
     let mut indices = Vec::new();
-    let mut upserts =
-        Wanted { rows: wanted.rows.slice(0, 0), keys: KeyArena::default(), others: KeyArena::default(), excluded: KeyArena::default() };
+    let (mut keys, mut others) = (KeyArena::default(), KeyArena::default());
     for (index, (key, other)) in wanted.keys.iter().zip(wanted.others.iter()).enumerate() {
         if emitted.remove(key).is_none_or(|before| before != other) || all {
             indices.push(index as u32);
-            upserts.keys.push(key);
-            upserts.others.push(other);
+            keys.push(key);
+            others.push(other);
         }
     }
-    upserts.rows = take_record_batch(&wanted.rows, &UInt32Array::from(indices))?;
+    let rows = take_record_batch(&wanted.rows, &UInt32Array::from(indices))?;
     // What is left was emitted and is no more; in key order, so that equal states make equal batches.
     let mut gone: Vec<Vec<u8>> = emitted.into_keys().collect();
     if all {
@@ -108,14 +105,37 @@ pub fn changed(state: &dyn StateReader, start_us: i64, wanted: &Wanted, all: boo
     for key in &gone {
         deleted.push(key);
     }
-    Ok(Changed { start_us, upserts, deleted })
+    Ok(Changed { start_us, rows, keys, others, deleted })
+}
+
+impl Wanted {
+    /// What was emitted of the window; of a part of it, what its groups had.
+    fn emitted(&self, state: &dyn StateReader, start_us: i64) -> Result<HashMap<Vec<u8>, Vec<u8>>, EngineError> {
+        let mut emitted = HashMap::new();
+        let prefix = window_key(start_us);
+        if self.is_whole {
+            let end = window_key(start_us.saturating_add(1));
+            state.scan(Space::Emitted, &prefix, Some(&end), &mut |key, value| {
+                emitted.insert(key.get(prefix.len()..).unwrap_or_default().to_vec(), value.to_vec());
+                true
+            })?;
+            return Ok(emitted);
+        }
+        let mut keys: Vec<Vec<u8>> = self.keys.iter().chain(self.excluded.iter()).map(|key| [&prefix, key].concat()).collect();
+        keys.sort_unstable();
+        let found = state.get_sorted(Space::Emitted, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        for (key, value) in keys.iter().zip(found) {
+            emitted.extend(value.map(|value| (key.get(prefix.len()..).unwrap_or_default().to_vec(), value)));
+        }
+        Ok(emitted)
+    }
 }
 
 impl Changed {
     /// Notes the new rows as emitted.
     pub fn put_emitted(&self, batch: &mut Batch) {
         let prefix = window_key(self.start_us);
-        for (key, other) in self.upserts.keys.iter().zip(self.upserts.others.iter()) {
+        for (key, other) in self.keys.iter().zip(self.others.iter()) {
             batch.put(Space::Emitted, &[&prefix, key].concat(), other);
         }
         for key in self.deleted.iter() {
@@ -126,9 +146,9 @@ impl Changed {
     /// The changes as rows to be written.
     pub fn into_dirty(self, layout: &Layout, sum: u64) -> Result<Vec<DirtyRows>, EngineError> {
         let mut dirty = Vec::new();
-        if !self.upserts.keys.is_empty() {
-            let len = self.upserts.keys.len();
-            dirty.push(DirtyRows { keys: self.upserts.keys, rows: self.upserts.rows, deleted: vec![false; len], sums: vec![sum; len] });
+        if !self.keys.is_empty() {
+            let len = self.keys.len();
+            dirty.push(DirtyRows { keys: self.keys, rows: self.rows, deleted: vec![false; len], sums: vec![sum; len] });
         }
         if !self.deleted.is_empty() {
             let keys: Vec<&[u8]> = self.deleted.iter().collect();

@@ -17,6 +17,7 @@ use super::map::{Before, ChunkMapper, Mapped, Rules, state_end_us};
 use super::meta::{Doubt, Meta};
 use super::quarantined::Quarantined;
 use super::shard::{KeyArena, Shard, Touched};
+use super::shares::Shares;
 use super::sweep::Sweep;
 use super::watermark::{Quiet, Times};
 use crate::position::{Cut, Partition};
@@ -37,12 +38,14 @@ pub struct FoldSettings {
     pub lateness_us: i64,
     /// When quiet partitions stop counting.
     pub quiet: Quiet,
-    /// Memory for panes kept while windows are assembled, bytes.
-    pub pane_cache_bytes: usize,
+    /// The memory that it may take.
+    pub shares: Arc<Shares>,
     /// The most bytes of a quarantined record that are kept.
     pub max_quarantined_bytes: usize,
     /// The most rows of windows that a commit hands on in memory.
     pub most_rows: usize,
+    /// Rows of windows are committed when they are about so many bytes.
+    pub emitted_batch_bytes: usize,
 }
 
 /// What is known from outside when a fold is opened.
@@ -101,7 +104,7 @@ impl Fold {
         let shards = (0..settings.shards.max(1)).map(|_| Shard::new(&view)).collect::<Result<Vec<_>, _>>()?;
         let remapper = ChunkMapper::new(&view, settings.rules.clone(), shards.len())?;
         let assembles = view.ranking.is_some() || view.window.is_some_and(|window| window.size_us != window.slide_us);
-        let assembler = assembles.then(|| Assembler::new(view.clone(), layout.clone(), settings.pane_cache_bytes));
+        let assembler = assembles.then(|| Assembler::new(view.clone(), layout.clone(), settings.shares.clone()));
         let times = Times::restore(partitions, meta.times.clone(), told.now_ms);
         let present = present_panes(&layout, state.as_ref())?;
         let present_prefixes = prefixes(&layout, present.iter())?;
@@ -434,7 +437,7 @@ impl Fold {
             self.present.iter().copied().filter(is_due).collect()
         });
         self.next.sweeping_to_us = self.next.sweeping_to_us.max(to_us);
-        Sweep { panes, to_us, sum: self.meta.cut.sum(), delete_excluded: self.next.doubtful }
+        Sweep { panes, to_us, delete_excluded: self.next.doubtful }
     }
 
     /// The rows of a sweep are in the view store: noted with the next commit.

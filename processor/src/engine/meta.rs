@@ -8,7 +8,7 @@ use super::error::EngineError;
 use super::watermark::PartitionTime;
 use crate::position::{Cut, Partition};
 use crate::quarantine::Reason;
-use crate::state::{Batch, Space, StateReader};
+use crate::state::{Batch, Lookup, Space};
 use crate::view::View;
 
 const KEY: &[u8] = b"version";
@@ -79,7 +79,7 @@ impl Meta {
     }
 
     /// What was committed last, or a new version's.
-    pub fn load(view: &View, state: &dyn StateReader) -> Result<Meta, EngineError> {
+    pub fn load(view: &View, state: &dyn Lookup) -> Result<Meta, EngineError> {
         let Some(bytes) = state.get(Space::Meta, KEY)? else { return Ok(Meta::new(view)) };
         let meta: Meta =
             serde_json::from_slice(&bytes).map_err(|error| EngineError::Internal(format!("committed facts do not parse: {error}")))?;

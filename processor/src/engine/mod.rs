@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod quarantined;
 pub mod run;
 pub mod shard;
+pub mod shares;
 pub mod status;
 pub mod sweep;
 pub mod timing;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::dirty::{Acknowledged, DirtyRows};
+use super::shares::Shares;
 use super::sweep::Sweep;
 use crate::position::Cut;
 use crate::store::Progress;
@@ -14,6 +15,7 @@ use crate::store::Progress;
 /// The rows of one commit.
 pub struct Queued {
     number: u64,
+    bytes: usize,
     /// The rows.
     pub rows: Vec<DirtyRows>,
     /// What readers may be told once they are written.
@@ -42,7 +44,9 @@ struct Drain {
 pub struct Outbox {
     queue: VecDeque<Arc<Queued>>,
     queued_rows: usize,
+    queued_bytes: usize,
     max_rows: usize,
+    shares: Arc<Shares>,
     next_number: u64,
     must_drain: bool,
     drain: Option<Drain>,
@@ -61,14 +65,18 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox that keeps up to `max_rows` rows in memory. Nothing is written before a commit has reached the cut that was told to be
+    /// An outbox that keeps up to `max_rows` rows in memory, and no more than its share takes.
+    ///
+    /// Nothing is written before a commit has reached the cut that was told to be
     /// `writing`: rows of cuts up to there may be in the store already, and readers must not see them go back. What was told to be
     /// visible still is. `committed` is where the state is now.
-    pub fn new(max_rows: usize, told: Progress, committed: Progress) -> Outbox {
+    pub fn new(max_rows: usize, shares: Arc<Shares>, told: Progress, committed: Progress) -> Outbox {
         Outbox {
             queue: VecDeque::new(),
             queued_rows: 0,
+            queued_bytes: 0,
             max_rows,
+            shares,
             next_number: 0,
             // Whatever a former owner left behind.
             must_drain: true,
@@ -100,18 +108,21 @@ impl Outbox {
             last.progress = progress;
             return;
         }
-        if self.queued_rows + count > self.max_rows || self.queue.len() >= MOST_COMMITS {
+        let bytes: usize = rows.iter().map(DirtyRows::size).sum();
+        let is_too_much = self.queued_rows + count > self.max_rows || self.queued_bytes + bytes > self.shares.queue();
+        if is_too_much || self.queue.len() >= MOST_COMMITS {
             return self.overflow();
         }
         self.queued_rows += count;
-        self.queue.push_back(Arc::new(Queued { number: self.next_number, rows, progress }));
+        self.queued_bytes += bytes;
+        self.queue.push_back(Arc::new(Queued { number: self.next_number, bytes, rows, progress }));
         self.next_number += 1;
     }
 
     /// What waits is read back from the dirty rows.
     fn overflow(&mut self) {
         self.queue.clear();
-        self.queued_rows = 0;
+        (self.queued_rows, self.queued_bytes) = (0, 0);
         self.must_drain = true;
     }
 
@@ -153,6 +164,7 @@ impl Outbox {
         if self.queue.front().is_some_and(|front| front.number == queued.number) {
             self.queue.pop_front();
             self.queued_rows -= queued.rows.iter().map(DirtyRows::len).sum::<usize>();
+            self.queued_bytes -= queued.bytes;
             self.visible = queued.progress.clone();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -14,6 +14,7 @@ use super::feed::{Backoff, Message};
 use super::fold::Fold;
 use super::meta::Meta;
 use super::outbox::Outbox;
+use super::shares::Shares;
 use super::status::{RunStatus, timed};
 use super::timing::TimedStep;
 use super::writer::{Stepped, Writer};
@@ -50,8 +51,8 @@ pub struct Shared {
     pub status: Arc<Mutex<RunStatus>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The memory that this version's groups may take before they are committed, bytes: its share of what there is for all.
-    pub overlay_bytes: Arc<AtomicUsize>,
+    /// The memory that this version may take.
+    pub shares: Arc<Shares>,
     /// Set when another has taken the version.
     pub lost: Arc<AtomicBool>,
     /// Where to end the process, for tests.
@@ -111,10 +112,7 @@ impl Runner {
                 pending_since = Some(std::time::Instant::now());
             }
             let is_due = pending_since.is_some_and(|since| since.elapsed() >= self.commit_interval()) || self.has_read_all();
-            if is_due
-                || self.fold.size() > self.shared.overlay_bytes.load(Ordering::Relaxed)
-                || (pending_since.is_none() && self.has_news())
-            {
+            if is_due || self.fold.size() > self.shared.shares.groups() || (pending_since.is_none() && self.has_news()) {
                 self.commit()?;
                 pending_since = None;
             }

@@ -15,7 +15,7 @@ use super::dirty::write_timestamp;
 use super::error::EngineError;
 use super::layout::Layout;
 use super::shard::KeyArena;
-use crate::state::{Space, StateReader};
+use crate::state::{Lookup, Space};
 use crate::store::RowBatch;
 use crate::table::Epoch;
 use crate::view::View;
@@ -27,8 +27,6 @@ pub struct Sweep {
     pub panes: Option<BTreeSet<i64>>,
     /// Windows that end at or before this time are swept with it; `None`: it is the last sweep, after which rows are written at every commit.
     pub to_us: Option<i64>,
-    /// The sum of positions when it was made. State read later is at least as new, so the rows' write timestamps never claim too much.
-    pub sum: u64,
     /// Whether the rows of groups that are not kept (HAVING) are deleted: a former owner may have written them.
     pub delete_excluded: bool,
 }
@@ -39,12 +37,16 @@ pub struct Sweeper<'a> {
     pub view: &'a View,
     /// Its layout.
     pub layout: &'a Layout,
-    /// Committed state.
-    pub state: &'a dyn StateReader,
+    /// A snapshot of committed state.
+    pub state: &'a dyn Lookup,
+    /// The sum of its positions: what is committed while it is swept is newer by write timestamp too, whichever is written first.
+    pub sum: u64,
     /// The owner's epoch.
     pub epoch: Epoch,
     /// About how many rows are sorted and written at a time; bounds the memory.
     pub max_rows: usize,
+    /// What all panes of a round together read ahead, bytes.
+    pub read_ahead_bytes: usize,
 }
 
 /// Where a sweep goes on: every row before is in the store.
@@ -58,9 +60,6 @@ pub struct Reached {
 
 /// Panes that are read side by side. More would take more memory for little: a batch then holds whole partitions as it is.
 const PANES_A_ROUND: usize = 256;
-
-/// What all panes of a round together read ahead, bytes.
-const READ_AHEAD_BYTES: usize = 8 << 20;
 
 impl Sweeper<'_> {
     /// Hands all rows of the sweep to `write`, in batches sorted by row key, beginning where an earlier run had `reached`. With each batch
@@ -77,7 +76,7 @@ impl Sweeper<'_> {
         let ranges = self.ranges(sweep)?;
         let mut reached = reached;
         for round in ranges.chunks(PANES_A_ROUND).skip(reached.rounds) {
-            let mut merge = Merge::new(self.state, round, reached.after.take())?;
+            let mut merge = Merge::new(self.state, round, self.read_ahead_bytes, reached.after.take())?;
             let mut groups = Groups::default();
             while let Some(next) = merge.next()? {
                 if groups.keys.len() >= self.max_rows && next.rest != groups.last {
@@ -125,7 +124,7 @@ impl Sweeper<'_> {
         order.sort_unstable_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
         let deleted = order.iter().map(|row| !kept.as_boolean().value(*row as usize)).collect();
         let rows = take_record_batch(&rows, &UInt32Array::from(order))?;
-        let written_at = vec![write_timestamp(self.epoch, sweep.sum)?; rows.num_rows()];
+        let written_at = vec![write_timestamp(self.epoch, self.sum)?; rows.num_rows()];
         write(RowBatch { rows, written_at, deleted }, reached)
     }
 }
@@ -177,7 +176,7 @@ impl Lane<'_> {
         (self.next < self.keys.len()).then(|| self.keys.get(self.next).get(self.range.prefix.len()..).unwrap_or_default())
     }
 
-    fn read(&mut self, state: &dyn StateReader, from: &[u8], bytes: usize) -> Result<(), EngineError> {
+    fn read(&mut self, state: &dyn Lookup, from: &[u8], bytes: usize) -> Result<(), EngineError> {
         (self.keys, self.states, self.next, self.is_last) = (KeyArena::default(), KeyArena::default(), 0, true);
         let (keys, states, is_last) = (&mut self.keys, &mut self.states, &mut self.is_last);
         state.scan(Space::Groups, from, self.range.to.as_deref(), &mut |key, value| {
@@ -192,7 +191,7 @@ impl Lane<'_> {
 
 /// The groups of some panes, merged in the order of their keys less the pane's start.
 struct Merge<'a> {
-    state: &'a dyn StateReader,
+    state: &'a dyn Lookup,
     lanes: Vec<Lane<'a>>,
     /// Lanes by what is next in each.
     order: BinaryHeap<Reverse<(Vec<u8>, usize)>>,
@@ -202,8 +201,8 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(state: &'a dyn StateReader, ranges: &'a [Range], after: Option<Vec<u8>>) -> Result<Merge<'a>, EngineError> {
-        let bytes_a_lane = READ_AHEAD_BYTES / ranges.len().max(1);
+    fn new(state: &'a dyn Lookup, ranges: &'a [Range], read_ahead_bytes: usize, after: Option<Vec<u8>>) -> Result<Merge<'a>, EngineError> {
+        let bytes_a_lane = read_ahead_bytes / ranges.len().max(1);
         let mut merge = Merge { state, lanes: Vec::new(), order: BinaryHeap::new(), taken: None, bytes_a_lane };
         for (index, range) in ranges.iter().enumerate() {
             let from = match &after {
@@ -273,8 +272,7 @@ mod tests {
     fn merged(state: &MemoryState, after: Option<&str>, bytes_a_lane: usize) -> Vec<String> {
         let range = |pane: &str, to: &str| Range { prefix: pane.as_bytes().to_vec(), to: Some(to.as_bytes().to_vec()) };
         let ranges = [range("1", "2"), range("2", "3")];
-        let mut merge = Merge::new(state, &ranges, after.map(|after| after.as_bytes().to_vec())).unwrap();
-        merge.bytes_a_lane = bytes_a_lane;
+        let mut merge = Merge::new(state, &ranges, 2 * bytes_a_lane, after.map(|after| after.as_bytes().to_vec())).unwrap();
         let mut found = Vec::new();
         while let Some(next) = merge.next().unwrap() {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

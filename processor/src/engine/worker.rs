@@ -19,6 +19,7 @@ use super::lease::{Lease, Leases};
 use super::outbox::Outbox;
 use super::quarantined::{Lent, Page, Wanted};
 use super::run::RunSettings;
+use super::shares::Shares;
 use super::status::RunStatus;
 use super::watermark::Quiet;
 use crate::changes::ChangeFeed;
@@ -163,7 +164,7 @@ pub struct Worker {
     ending: Mutex<BTreeMap<Key, JoinHandle<()>>>,
     unable: Mutex<BTreeMap<Key, Unable>>,
     feeds: Mutex<Vec<JoinHandle<()>>>,
-    overlay_bytes: Arc<AtomicUsize>,
+    shares: Arc<Shares>,
     looks: AtomicUsize,
     stop: Arc<AtomicBool>,
     nudge: (Mutex<bool>, Condvar),
@@ -173,7 +174,8 @@ impl Worker {
     /// A worker that does not run anything yet.
     pub fn new(ports: Ports, settings: WorkerSettings) -> Arc<Worker> {
         let memory = RocksMemory::new(settings.memory_bytes / 4);
-        let overlay_bytes = Arc::new(AtomicUsize::new(settings.run.overlay_bytes));
+        let (panes_bytes, queue_bytes) = (settings.memory_bytes / 8, settings.memory_bytes / 8);
+        let shares = Arc::new(Shares::new(settings.run.overlay_bytes, panes_bytes, queue_bytes));
         let leases = Arc::new(Leases::new(ports.catalogue.clone(), &settings.owner, settings.lease_ms));
         Arc::new(Worker {
             ports,
@@ -184,7 +186,7 @@ impl Worker {
             ending: Mutex::default(),
             unable: Mutex::default(),
             feeds: Mutex::default(),
-            overlay_bytes,
+            shares,
             looks: AtomicUsize::new(0),
             stop: Arc::default(),
             nudge: Default::default(),
@@ -420,15 +422,17 @@ impl Worker {
         self.settings.state_dir.join(view).join(version.to_string())
     }
 
-    /// Starts feeds: versions that are live share one read of the log, each that is being built has its own.
+    /// Starts feeds: versions that are live share one read of the log, and so do those that are built from the same place on.
     fn connect(&self, opened: Vec<Opened>) {
-        let mut groups: BTreeMap<(String, Option<(String, Version)>), Vec<Opened>> = BTreeMap::new();
+        let place = |opened: &Opened| (opened.source.name.clone(), (!opened.live).then(|| opened.consumer.cut.clone()));
+        let mut groups: Vec<Vec<Opened>> = Vec::new();
         for opened in opened {
-            let record = &opened.running.record;
-            let apart = (!opened.live).then(|| (record.view.clone(), record.version));
-            groups.entry((opened.source.name.clone(), apart)).or_default().push(opened);
+            match groups.iter_mut().find(|group| group.first().is_some_and(|first| place(first) == place(&opened))) {
+                Some(group) => group.push(opened),
+                None => groups.push(vec![opened]),
+            }
         }
-        for group in groups.into_values() {
+        for group in groups {
             let started = self.start_feed(&group);
             let mut keys: Vec<Key> = Vec::new();
             for opened in group {
@@ -444,10 +448,8 @@ impl Worker {
         self.share_memory();
     }
 
-    /// Running versions have equal shares of the memory for groups that are not committed yet.
     fn share_memory(&self) {
-        let versions = self.running.lock().len().max(1);
-        self.overlay_bytes.store(self.settings.run.overlay_bytes / versions, Ordering::Relaxed);
+        self.shares.divide(self.running.lock().len());
     }
 
     fn start_feed(&self, group: &[Opened]) -> Result<(), EngineError> {

@@ -44,6 +44,8 @@ pub struct Writer {
     pub outbox: Arc<Mutex<Outbox>>,
     /// How many rows are drained or swept at a time.
     pub rows_per_write: usize,
+    /// How much of the state a sweep reads ahead, bytes.
+    pub read_ahead_bytes: usize,
     /// The cut and the watermark that were announced last, before rows of theirs were written.
     pub announced: Option<(Cut, Option<i64>)>,
     /// Rows that were written newer than commits that wait have them.
@@ -137,7 +139,7 @@ impl Writer {
                 rows.len()
             }
             Work::Sweep(sweep) => {
-                let count = self.sweep(&sweep)?;
+                let Some(count) = self.sweep(&sweep)? else { return Ok(Stepped::Wrote(0)) };
                 // A sweep is forgotten as soon as it is noted, so its rows must be durable first.
                 self.sync_store()?;
                 self.outbox.lock().swept();
@@ -158,12 +160,26 @@ impl Writer {
         Ok(Stepped::Wrote(rows))
     }
 
-    /// Writes the rows of a sweep, the next ones being read meanwhile. After an error it goes on where it was.
-    fn sweep(&mut self, sweep: &Sweep) -> Result<usize, EngineError> {
+    /// Writes the rows of a sweep, the next ones being read meanwhile. After an error it goes on where it was. `None`: there is a commit that
+    /// has to be written first.
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Option<usize>, EngineError> {
+        let (view, layout, state) = (self.view.clone(), self.layout.clone(), self.state.clone());
+        let snapshot = state.snapshot();
+        let meta = Meta::load(&view, snapshot.as_ref())?;
+        let sum = meta.cut.sum();
+        {
+            let mut outbox = self.outbox.lock();
+            // It came after this work was chosen, and has older values of the rows: who follows changes must not hear of them later.
+            if outbox.oldest_queued().is_some_and(|oldest| oldest < sum) {
+                return Ok(None);
+            }
+            outbox.read_at(meta.cut, meta.watermark_us);
+        }
+        self.announce()?;
         let reached = self.sweeping.take().filter(|(begun, _)| begun == sweep).map(|(_, reached)| reached).unwrap_or_default();
         self.sweeping = Some((sweep.clone(), reached.clone()));
-        let (view, layout, state) = (self.view.clone(), self.layout.clone(), self.state.clone());
-        let sweeper = Sweeper { view: &view, layout: &layout, state: state.as_ref(), epoch: self.epoch, max_rows: self.rows_per_write };
+        let (epoch, max_rows, read_ahead_bytes) = (self.epoch, self.rows_per_write, self.read_ahead_bytes);
+        let sweeper = Sweeper { view: &view, layout: &layout, state: snapshot.as_ref(), sum, epoch, max_rows, read_ahead_bytes };
         let (sender, batches) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
             let reading = scope.spawn(move || {
@@ -173,7 +189,7 @@ impl Writer {
             let read = reading.join().unwrap_or_else(|_| Err(EngineError::Internal("the thread that reads a sweep panicked".into())));
             // When nothing more is written, reading ends too: why is then known here.
             let count = written?;
-            read.map(|()| count)
+            read.map(|()| Some(count))
         })
     }
 
@@ -183,10 +199,9 @@ impl Writer {
             if self.lost.load(Ordering::Relaxed) {
                 return Err(EngineError::Lost);
             }
-            self.announce_read()?;
             self.write(&rows)?;
             count += rows.rows.num_rows();
-            self.publish_read(rows)?;
+            self.publish_progress(&[rows])?;
             self.sweeping = Some((sweep.clone(), reached));
         }
         Ok(count)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{Batch, Change, Space, State, StateError, StateReader};
+use super::{Batch, Change, Lookup, Space, State, StateError, StateReader};
 
 type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
@@ -29,14 +29,9 @@ fn bounds(space: Space, from: &[u8], to: Option<&[u8]>) -> Option<std::ops::Rang
     (start < end).then_some(start..end)
 }
 
-impl StateReader for MemoryState {
+impl Lookup for MemoryState {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         Ok(self.0.read().get(&(space, key.to_vec())).cloned())
-    }
-
-    fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
-        let map = self.0.read();
-        Ok(keys.iter().map(|key| map.get(&(space, key.to_vec())).cloned()).collect())
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
@@ -54,6 +49,13 @@ impl StateReader for MemoryState {
         }
         Ok(())
     }
+}
+
+impl StateReader for MemoryState {
+    fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+        let map = self.0.read();
+        Ok(keys.iter().map(|key| map.get(&(space, key.to_vec())).cloned()).collect())
+    }
 
     fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError> {
         let map = self.0.read();
@@ -62,6 +64,10 @@ impl StateReader for MemoryState {
             None => map.range((space, Vec::new())..).next_back(),
         };
         Ok(last.map(|((_, key), _)| key.clone()))
+    }
+
+    fn snapshot(&self) -> Box<dyn Lookup + '_> {
+        Box::new(self.checkpoint())
     }
 
     fn size(&self) -> u64 {

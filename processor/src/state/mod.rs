@@ -97,6 +97,11 @@ impl Batch {
         self.entries.len()
     }
 
+    /// The memory that the changes take, bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+    }
+
     /// Whether there is no change.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -152,22 +157,28 @@ pub enum StateError {
 /// Keys and values, in key order.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The read side: may be used while the owner commits; each call sees one moment.
-pub trait StateReader: Send + Sync {
+/// Reads of keys and of ranges: of live state, where each call sees one moment, or of a snapshot, where all see the same.
+pub trait Lookup: Send + Sync {
     /// The value of a key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
 
-    /// The values of keys, which must be in ascending order.
-    fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError>;
-
     /// Visits keys from `from`, included, to `to`, excluded (`None`: to the end), in order, until `visit` answers `false`.
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError>;
+}
+
+/// The read side: may be used while the owner commits.
+pub trait StateReader: Lookup {
+    /// The values of keys, which must be in ascending order.
+    fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError>;
 
     /// The last key of a space, in the order of bytes.
     ///
     /// # Errors
     /// When the state cannot be read.
     fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// The state as it is now, whatever is committed later. While it is held, what it sees takes space.
+    fn snapshot(&self) -> Box<dyn Lookup + '_>;
 
     /// About how many bytes the state takes.
     fn size(&self) -> u64;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
-    Direction, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    Direction, IteratorMode, MultiThreaded, Options, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
-use super::{Batch, Change, Space, State, StateError, StateReader};
+use super::{Batch, Change, Lookup, Space, State, StateError, StateReader};
 
 /// Memory of the states of all versions together.
 #[derive(Clone)]
@@ -33,9 +33,11 @@ impl RocksMemory {
 /// Enough for a disk to read in one go; the default is for machines with much more memory.
 const COMPACTION_READ_AHEAD_BYTES: usize = 256 << 10;
 
+type Database = DBWithThreadMode<MultiThreaded>;
+
 /// State in RocksDB.
 pub struct RocksState {
-    db: DBWithThreadMode<MultiThreaded>,
+    db: Database,
     path: PathBuf,
 }
 
@@ -55,7 +57,7 @@ impl RocksState {
         options.set_compaction_readahead_size(COMPACTION_READ_AHEAD_BYTES);
         options.set_write_buffer_manager(&memory.buffers);
         let families = Space::ALL.map(|space| ColumnFamilyDescriptor::new(space.name(), family_options(space, memory)));
-        let db = DBWithThreadMode::open_cf_descriptors(&options, path, families).map_err(|error| {
+        let db = Database::open_cf_descriptors(&options, path, families).map_err(|error| {
             let text = error.to_string();
             match text.contains("lock") {
                 true => open_error(format!("another process is using it; stop that one or choose another data directory ({text})")),
@@ -67,6 +69,31 @@ impl RocksState {
 
     fn family(&self, space: Space) -> Result<Arc<BoundColumnFamily<'_>>, StateError> {
         self.db.cf_handle(space.name()).ok_or_else(|| self.failed(format!("it has no column family {}", space.name())))
+    }
+
+    fn get_with(&self, options: &ReadOptions, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.db.get_cf_opt(&self.family(space)?, key, options).map_err(|error| self.failed(error.to_string()))
+    }
+
+    fn scan_with(
+        &self,
+        mut options: ReadOptions,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StateError> {
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to.to_vec());
+        }
+        let family = self.family(space)?;
+        for pair in self.db.iterator_cf_opt(&family, options, IteratorMode::From(from, Direction::Forward)) {
+            let (key, value) = pair.map_err(|error| self.failed(error.to_string()))?;
+            if !visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn failed(&self, message: String) -> StateError {
@@ -97,11 +124,41 @@ fn family_options(space: Space, memory: &RocksMemory) -> Options {
     options
 }
 
-impl StateReader for RocksState {
+impl Lookup for RocksState {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        self.db.get_cf(&self.family(space)?, key).map_err(|error| self.failed(error.to_string()))
+        self.get_with(&ReadOptions::default(), space, key)
     }
 
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        self.scan_with(ReadOptions::default(), space, from, to, visit)
+    }
+}
+
+/// The state at one moment.
+struct RocksSnapshot<'a> {
+    state: &'a RocksState,
+    snapshot: SnapshotWithThreadMode<'a, Database>,
+}
+
+impl RocksSnapshot<'_> {
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        options
+    }
+}
+
+impl Lookup for RocksSnapshot<'_> {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.state.get_with(&self.options(), space, key)
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        self.state.scan_with(self.options(), space, from, to, visit)
+    }
+}
+
+impl StateReader for RocksState {
     fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
         let family = self.family(space)?;
         self.db
@@ -111,26 +168,15 @@ impl StateReader for RocksState {
             .collect()
     }
 
-    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
-        let mut options = ReadOptions::default();
-        if let Some(to) = to {
-            options.set_iterate_upper_bound(to.to_vec());
-        }
-        let family = self.family(space)?;
-        for pair in self.db.iterator_cf_opt(&family, options, IteratorMode::From(from, Direction::Forward)) {
-            let (key, value) = pair.map_err(|error| self.failed(error.to_string()))?;
-            if !visit(&key, &value) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError> {
         let mut iterator = self.db.raw_iterator_cf(&self.family(space)?);
         iterator.seek_to_last();
         iterator.status().map_err(|error| self.failed(error.to_string()))?;
         Ok(iterator.key().map(<[u8]>::to_vec))
+    }
+
+    fn snapshot(&self) -> Box<dyn Lookup + '_> {
+        Box::new(RocksSnapshot { state: self, snapshot: self.db.snapshot() })
     }
 
     fn size(&self) -> u64 {

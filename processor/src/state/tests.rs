@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::memory::MemoryState;
 use super::rocks::{RocksMemory, RocksState};
-use super::{Batch, Pairs, Space, State, StateReader};
+use super::{Batch, Lookup, Pairs, Space, State, StateReader};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -36,7 +36,7 @@ fn batch(ops: &[Op]) -> Batch {
     batch
 }
 
-fn all(state: &dyn StateReader, space: Space) -> Pairs {
+fn all(state: &dyn Lookup, space: Space) -> Pairs {
     let mut pairs = Pairs::new();
     state
         .scan(space, &[], None, &mut |key, value| {
@@ -98,6 +98,28 @@ fn spaces_are_apart_and_a_scan_stays_within_its_bounds() {
             assert_eq!(keys, [1, 2]);
             assert_eq!(all(state.as_ref(), space).len(), 5);
         }
+    }
+}
+
+#[test]
+fn a_snapshot_sees_nothing_of_what_is_committed_after_it() {
+    for (_folder, state) in adapters() {
+        let put = |pairs: &[(&[u8], &[u8])]| {
+            let mut batch = Batch::default();
+            pairs.iter().for_each(|(key, value)| batch.put(Space::Groups, key, value));
+            state.commit(&batch, false).unwrap();
+        };
+        put(&[(b"a", b"1"), (b"b", b"1")]);
+        let snapshot = state.snapshot();
+        let before = all(snapshot.as_ref(), Space::Groups);
+        put(&[(b"b", b"2"), (b"c", b"2")]);
+        let mut gone = Batch::default();
+        gone.delete_range(Space::Groups, b"a", b"b");
+        state.commit(&gone, false).unwrap();
+        assert_eq!(all(snapshot.as_ref(), Space::Groups), before);
+        assert_eq!(snapshot.get(Space::Groups, b"b").unwrap(), Some(b"1".to_vec()));
+        assert_eq!(snapshot.get(Space::Groups, b"c").unwrap(), None);
+        assert_eq!(all(state.as_ref(), Space::Groups), [(b"b".to_vec(), b"2".to_vec()), (b"c".to_vec(), b"2".to_vec())]);
     }
 }
 

@@ -31,7 +31,7 @@ mod ties;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::SchemaRef;
 
 pub use self::error::ViewError;
@@ -153,6 +153,15 @@ impl View {
     /// When the view does not rank, or the columns do not fit it.
     pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch, ViewError> {
         self.compiled.rank(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
+    /// Of some groups of one window, the places of those that can be among the first k of the whole window, whatever the others are; with `possible`
+    /// also of those that [`View::possible_ranks`] needs.
+    ///
+    /// # Errors
+    /// When the view does not rank, or the columns do not fit it.
+    pub fn first_groups(&self, groups: &[ArrayRef], states: &[ArrayRef], possible: bool) -> Result<UInt32Array, ViewError> {
+        self.compiled.first_groups(groups, states, possible).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
     }
 
     /// As many rows of a ranking as one window can ever have had with these groups or fewer, whatever HAVING kept then. Only their keys mean anything.

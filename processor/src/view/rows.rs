@@ -1,5 +1,6 @@
 //! From groups and their states to rows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,7 @@ use datafusion::arrow::compute::{
     SortColumn, SortOptions, cast, concat, filter, filter_record_batch, lexsort_to_indices, partition, prep_null_mask_filter, take,
     take_record_batch,
 };
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
@@ -64,6 +65,13 @@ struct Ranked {
     ranks: UInt64Array,
 }
 
+/// Results that can be ranked, what they are sorted by, and their places among all.
+struct Rankable {
+    results: RecordBatch,
+    sorting: Vec<ArrayRef>,
+    places: UInt32Array,
+}
+
 impl Compiled {
     /// Rows of groups, for views that do not rank. A group whose expressions fail, for instance by a division by zero, is excluded.
     pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
@@ -104,11 +112,7 @@ impl Compiled {
     /// The first k of the groups of one window. A group whose expressions fail is not ranked.
     pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let ranker = self.ranker()?;
-        let results = self.results(groups, states)?;
-        let results = filter_record_batch(&results, &self.kept(&results)?)?;
-        let sorting: Vec<_> = ranker.within.iter().chain(ranker.order.iter().map(|(expr, _)| expr)).cloned().collect();
-        let sorting = self.settle(&sorting, &results)?;
-        let (results, sorting) = (filter_record_batch(&results, &sorting.sound)?, only(&sorting.columns, &sorting.sound)?);
+        let Rankable { results, sorting, .. } = self.rankable(ranker, self.results(groups, states)?)?;
         let ranked = ranker.ranked(&sorting, results.num_rows())?;
         let first = take_record_batch(&results, &ranked.places)?;
         let outputs = self.settle(&self.rows.outputs, &ranker.with_ranks(&first, &ranked.ranks)?)?;
@@ -116,8 +120,7 @@ impl Compiled {
             return self.batch_of(outputs.columns, first.num_rows());
         }
         // The ranks of those that fail are for others, which may fail too.
-        let any_rank = UInt64Array::from(vec![1; results.num_rows()]);
-        let outputs = self.settle(&self.rows.outputs, &ranker.with_ranks(&results, &any_rank)?)?;
+        let outputs = self.at_any_rank(ranker, &results)?;
         let sorting = only(&sorting, &outputs.sound)?;
         let columns = only(&outputs.columns, &outputs.sound)?;
         let ranked = ranker.ranked(&sorting, outputs.sound.true_count())?;
@@ -128,13 +131,47 @@ impl Compiled {
         self.batch_of(columns, ranked.ranks.len())
     }
 
+    /// Of some groups of a window those that ranking, and with `possible` [`Compiled::possible_ranks`], needs of them, whatever the others are.
+    pub fn first_groups(&self, groups: &[ArrayRef], states: &[ArrayRef], possible: bool) -> Result<UInt32Array> {
+        let ranker = self.ranker()?;
+        let all = self.results(groups, states)?;
+        let Rankable { results, sorting, places } = self.rankable(ranker, all.clone())?;
+        let ranked = ranker.ranked(&sorting, results.num_rows())?;
+        let mut first: BTreeSet<u32> = ranked.places.values().iter().map(|place| places.value(*place as usize)).collect();
+        let is_sound = |results: &RecordBatch| Ok::<_, DataFusionError>(self.at_any_rank(ranker, results)?.sound);
+        if is_sound(&take_record_batch(&results, &ranked.places)?)?.false_count() > 0 {
+            let sound = is_sound(&results)?;
+            let places = filter(&places, &sound)?;
+            let ranked = ranker.ranked(&only(&sorting, &sound)?, sound.true_count())?;
+            first.extend(ranked.places.values().iter().map(|place| places.as_primitive::<UInt32Type>().value(*place as usize)));
+        }
+        if possible {
+            first.extend(ranker.any_first(&all)?.places.values());
+        }
+        Ok(first.into_iter().collect::<Vec<u32>>().into())
+    }
+
+    /// The results that can be ranked: HAVING keeps them, and what they are sorted by does not fail.
+    fn rankable(&self, ranker: &Ranker, results: RecordBatch) -> Result<Rankable> {
+        let kept = self.kept(&results)?;
+        let places = filter(&UInt32Array::from_iter_values(0..results.num_rows() as u32), &kept)?;
+        let results = filter_record_batch(&results, &kept)?;
+        let sorting: Vec<_> = ranker.within.iter().chain(ranker.order.iter().map(|(expr, _)| expr)).cloned().collect();
+        let Settled { columns, sound } = self.settle(&sorting, &results)?;
+        let places = filter(&places, &sound)?.as_primitive::<UInt32Type>().clone();
+        Ok(Rankable { results: filter_record_batch(&results, &sound)?, sorting: only(&columns, &sound)?, places })
+    }
+
+    fn at_any_rank(&self, ranker: &Ranker, results: &RecordBatch) -> Result<Settled> {
+        let any_rank = UInt64Array::from(vec![1; results.num_rows()]);
+        self.settle(&self.rows.outputs, &ranker.with_ranks(results, &any_rank)?)
+    }
+
     /// As many ranks as the groups of one window can ever have had, when HAVING excluded fewer of them; only the keys of the rows are filled.
     pub fn possible_ranks(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let ranker = self.ranker()?;
         let results = self.results(groups, states)?;
-        let within =
-            ranker.within.iter().map(|expr| expr.evaluate(&results)?.into_array(results.num_rows())).collect::<Result<Vec<_>>>()?;
-        let ranked = Ranker::first_of_each(&within, None, results.num_rows(), ranker.k)?;
+        let ranked = ranker.any_first(&results)?;
         let first = ranker.with_ranks(&take_record_batch(&results, &ranked.places)?, &ranked.ranks)?;
         let mut columns = Vec::with_capacity(self.rows.outputs.len());
         for (place, ((output, field), key)) in self.rows.outputs.iter().zip(self.rows.columns.fields()).zip(&self.rows.keys).enumerate() {
@@ -230,6 +267,13 @@ impl Ranker {
         let limit = (within.len() == 1).then_some(self.k);
         let order = if sorting.is_empty() { None } else { Some(lexsort_to_indices(&sorting, limit)?) };
         Ranker::first_of_each(within, order, count, self.k)
+    }
+
+    /// Any k of the results that are ranked together.
+    fn any_first(&self, results: &RecordBatch) -> Result<Ranked> {
+        let count = results.num_rows();
+        let within = self.within.iter().map(|expr| expr.evaluate(results)?.into_array(count)).collect::<Result<Vec<_>>>()?;
+        Ranker::first_of_each(&within, None, count, self.k)
     }
 
     /// The first k of rows that are equal in `within`, in this order; without one, in any.

@@ -22,6 +22,7 @@ use refold_processor::clock::{Clock, ManualClock};
 use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
+use refold_processor::engine::shares::Shares;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::log::Log;
 use refold_processor::position::{Cut, Offset, Partition};
@@ -71,9 +72,14 @@ impl Simulation {
             rules: Rules::new(view, &source),
             lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
             quiet: Quiet { idle_after_ms: 2_000, idle_drop_after_ms: i64::MAX },
-            pane_cache_bytes: if rng.random_bool(0.5) { 0 } else { 1 << 20 },
+            shares: Arc::new(Shares::new(
+                usize::MAX,
+                if rng.random_bool(0.5) { 0 } else { 1 << 20 },
+                if rng.random_bool(0.5) { 2_000 } else { usize::MAX },
+            )),
             max_quarantined_bytes: 100,
             most_rows: 25,
+            emitted_batch_bytes: 300,
         };
         let partitions = (0..source.partitions).map(Partition).collect();
         let disk = Disk::new(MemoryState::default(), mutant);
@@ -138,8 +144,9 @@ impl Simulation {
         if self.zombies && self.rng.random_bool(0.2) && !self.frozen.is_empty() {
             let index = self.rng.random_range(0..self.frozen.len());
             let mut thawed = self.frozen.swap_remove(index);
-            // What happens to a zombie is its own affair.
-            if step_of(&self.scene, &self.partitions, &mut self.rng, &mut thawed).is_ok() {
+            // It goes on where it stood; what happens to it is its own affair.
+            let steps = self.rng.random_range(1..8);
+            if (0..steps).all(|_| step_of(&self.scene, &self.partitions, &mut self.rng, &mut thawed).is_ok()) {
                 self.frozen.push(thawed);
             }
             return Ok(());
@@ -214,7 +221,7 @@ impl Simulation {
             if owner.is_commit_due(self.clock.now_ms()) {
                 owner.commit(&self.scene).map_err(|error| error.to_string())?;
             }
-            let _ = owner.writer.step().map_err(|error| error.to_string())?;
+            owner.write(&self.scene, self.rng.random_range(0..3), self.rng.random_bool(0.3)).map_err(|error| error.to_string())?;
             self.read()?;
             let Some(owner) = &self.owner else { continue };
             if !moved && owner.is_done(self.clock.now_ms()) {
@@ -266,7 +273,7 @@ fn step_of(
         0..30 => owner.map(scene, partition, rng.random_range(1..300)).map(drop),
         30..55 => owner.merge(scene, partition).map(drop),
         55..75 => owner.commit(scene),
-        75..94 => owner.writer.step().map(drop),
+        75..94 => owner.write(scene, rng.random_range(0..4), rng.random_bool(0.3)),
         94..97 => owner.sweep(scene),
         _ => owner.go_live(scene),
     }

@@ -22,7 +22,7 @@ use super::owner::{Owner, Scene};
 /// Compares what the store holds with the batch.
 pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
     let (events, quarantined) = accepted(scene.log.as_ref(), &scene.source, scene.schemas.clone(), scene.settings.rules.accept_late_us);
-    let meta = owner.fold.meta();
+    let meta = owner.fold.lock().meta().clone();
     let counted: u64 = meta.quarantined.values().sum();
     let applied: u64 = events.iter().map(|batch| batch.num_rows() as u64).sum();
     if (meta.applied, counted, meta.read) != (applied, quarantined, applied + quarantined) {
@@ -50,7 +50,7 @@ pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
 /// Of overlapping windows, only those that are closed and the one that ends next are written.
 fn visible(view: &View, rows: &RecordBatch, owner: &Owner) -> RecordBatch {
     let Some(window) = view.window.filter(|window| window.size_us != window.slide_us) else { return rows.clone() };
-    let meta = owner.fold.meta();
+    let meta = owner.fold.lock().meta().clone();
     let starts = as_micros(rows.column(window.column)).unwrap();
     let mask: BooleanArray = starts
         .iter()

@@ -18,7 +18,7 @@ use refold_processor::log::memory::MemoryLog;
 use refold_processor::log::{Log, LogReader};
 use refold_processor::position::{Cut, Partition};
 use refold_processor::source::Source;
-use refold_processor::store::{Progress, RowWriter};
+use refold_processor::store::{Progress, RowWriter, StoreError};
 use refold_processor::table::{Epoch, Table, Version};
 use refold_processor::view::View;
 
@@ -71,7 +71,7 @@ impl Scene {
 /// One owner.
 pub struct Owner {
     /// The fold.
-    pub fold: Fold,
+    pub fold: Arc<Mutex<Fold>>,
     /// The writer.
     pub writer: Writer,
     /// Its disk.
@@ -81,7 +81,7 @@ pub struct Owner {
     mapper: ChunkMapper,
     decoder: Decoder,
     readers: BTreeMap<Partition, (Box<dyn LogReader>, Before)>,
-    mapped: BTreeMap<Partition, VecDeque<Mapped>>,
+    mapped: Arc<Mutex<BTreeMap<Partition, VecDeque<Mapped>>>>,
 }
 
 impl Owner {
@@ -93,7 +93,7 @@ impl Owner {
         let told =
             Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: scene.clock.now_ms() };
         let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, &told)?;
-        let outbox = Outbox::new(20, before, progress(fold.meta(), None));
+        let outbox = Outbox::new(20, scene.settings.shares.clone(), before, progress(fold.meta(), None));
         let writer = Writer {
             view: scene.view.clone(),
             layout: fold.layout().clone(),
@@ -103,7 +103,8 @@ impl Owner {
             table: scene.table.clone(),
             epoch,
             outbox: Arc::new(Mutex::new(outbox)),
-            rows_per_write: 7,
+            rows_per_write: 1 + (epoch.0 as usize + 6) * 3 % 7,
+            read_ahead_bytes: 100,
             announced: None,
             ahead: Default::default(),
             drain_to: None,
@@ -124,12 +125,12 @@ impl Owner {
         Ok(Owner {
             mapper: ChunkMapper::new(&scene.view, scene.settings.rules.clone(), scene.settings.shards)?,
             decoder: Decoder::new(&scene.source, &columns(&scene.source, std::iter::once(scene.view.as_ref()))?, scene.schemas.clone())?,
-            fold,
+            fold: Arc::new(Mutex::new(fold)),
             writer,
             disk,
             epoch,
             readers,
-            mapped: BTreeMap::new(),
+            mapped: Arc::default(),
         })
     }
 
@@ -138,12 +139,12 @@ impl Owner {
         let latest = self.readers.values().filter_map(|(_, before)| before.time.max_us).max();
         let Some((reader, before)) = self.readers.get_mut(&partition) else { return Ok(false) };
         let Some(records) = reader.read(max_bytes, std::time::Duration::ZERO)? else {
-            if self.fold.before(partition).position >= scene.log.bounds(&scene.source.topic, partition)?.end {
-                self.fold.at_end(partition, scene.clock.now_ms());
+            if self.fold.lock().before(partition).position >= scene.log.bounds(&scene.source.topic, partition)?.end {
+                self.fold.lock().at_end(partition, scene.clock.now_ms());
             }
             return Ok(false);
         };
-        before.dropped_to_us = self.fold.meta().dropped_to_us;
+        before.dropped_to_us = self.fold.lock().meta().dropped_to_us;
         let decoded = self.decoder.decode(&records)?;
         let chunk = Arc::new(Chunk { from: before.position, records, decoded });
         let mut judged_by = *before;
@@ -155,52 +156,59 @@ impl Owner {
         mapped.before = *before;
         before.position = chunk.records.next;
         before.time = mapped.time;
-        self.mapped.entry(partition).or_default().push_back(mapped);
+        self.mapped.lock().entry(partition).or_default().push_back(mapped);
         Ok(true)
     }
 
     /// Merges the oldest mapped chunk of a partition.
     pub fn merge(&mut self, scene: &Scene, partition: Partition) -> Result<bool, EngineError> {
-        let Some(mapped) = self.mapped.get_mut(&partition).and_then(VecDeque::pop_front) else { return Ok(false) };
-        self.fold.merge(mapped, scene.clock.now_ms())?;
+        let Some(mapped) = self.mapped.lock().get_mut(&partition).and_then(VecDeque::pop_front) else { return Ok(false) };
+        self.fold.lock().merge(mapped, scene.clock.now_ms())?;
         Ok(true)
     }
 
     /// Commits what is merged, and offers the rows to the writer.
     pub fn commit(&mut self, scene: &Scene) -> Result<(), EngineError> {
-        let (acknowledged, swept) = {
-            let mut outbox = self.writer.outbox.lock();
-            if scene.mutant == Some(Mutant::ClearBeforeAcknowledged)
-                && let Work::Rows(queued) = outbox.work()
-            {
-                outbox.wrote(&queued);
-                outbox.synced();
-            }
-            (outbox.take_acknowledged(), outbox.take_swept())
+        commit(&mut self.fold.lock(), &mut self.writer.outbox.lock(), scene.mutant, scene.clock.now_ms())
+    }
+
+    /// One step of the writer. While its first write is on its way, or before it takes a snapshot, the fold merges a chunk and commits, so many times.
+    pub fn write(&mut self, scene: &Scene, commits: usize, before_snapshot: bool) -> Result<(), EngineError> {
+        let (fold, mapped, outbox) = (self.fold.clone(), self.mapped.clone(), self.writer.outbox.clone());
+        let (clock, mutant) = (scene.clock.clone(), scene.mutant);
+        let commit_once = move || {
+            let mut fold = fold.lock();
+            let next = mapped.lock().values_mut().find_map(VecDeque::pop_front);
+            next.map_or(Ok(()), |mapped| fold.merge(mapped, clock.now_ms()))?;
+            commit(&mut fold, &mut outbox.lock(), mutant, clock.now_ms())
         };
-        for sweep in &swept {
-            self.fold.swept(sweep);
-        }
-        let durable = self.fold.is_live();
-        let committed = self.fold.commit(&acknowledged, durable, scene.clock.now_ms())?;
-        self.writer.outbox.lock().offer(committed.rows, progress(self.fold.meta(), None));
-        Ok(())
+        let ended = Arc::new(Mutex::new(None));
+        let noted = ended.clone();
+        let beside = if before_snapshot { &self.disk.beside } else { &scene.store.beside };
+        *beside.lock() = Some(Box::new(move || {
+            let committed = (0..commits).try_for_each(|_| commit_once());
+            committed.map_err(|error| StoreError::Away(noted.lock().insert(error).to_string()))
+        }));
+        let stepped = self.writer.step().map(drop);
+        *beside.lock() = None;
+        ended.lock().take().map_or(stepped, Err)
     }
 
     /// Whether a commit would change anything.
     pub fn is_commit_due(&self, now_ms: i64) -> bool {
-        self.fold.is_ahead() || self.fold.has_news(now_ms) || self.writer.outbox.lock().has_acknowledged()
+        let fold = self.fold.lock();
+        fold.is_ahead() || fold.has_news(now_ms) || self.writer.outbox.lock().has_acknowledged()
     }
 
     /// Writes at every commit from now on.
     pub fn go_live(&mut self, scene: &Scene) -> Result<(), EngineError> {
-        let sweep = if self.is_between_sweeps() { self.fold.go_live() } else { None };
+        let sweep = if self.is_between_sweeps() { self.fold.lock().go_live() } else { None };
         self.begin(scene, sweep)
     }
 
     /// Sweeps what has closed.
     pub fn sweep(&mut self, scene: &Scene) -> Result<(), EngineError> {
-        let sweep = if self.is_between_sweeps() { self.fold.closed_sweep(1) } else { None };
+        let sweep = if self.is_between_sweeps() { self.fold.lock().closed_sweep(1) } else { None };
         self.begin(scene, sweep)
     }
 
@@ -225,13 +233,13 @@ impl Owner {
 
     /// What it still has to do, for people.
     pub fn unfinished(&self, now_ms: i64) -> String {
-        let outbox = self.writer.outbox.lock();
+        let (fold, outbox) = (self.fold.lock(), self.writer.outbox.lock());
         format!(
             "mapped {} live {} ahead {} news {} outbox empty {} unsynced {} acknowledged {}",
-            self.mapped.values().map(VecDeque::len).sum::<usize>(),
-            self.fold.is_live(),
-            self.fold.is_ahead(),
-            self.fold.has_news(now_ms),
+            self.mapped.lock().values().map(VecDeque::len).sum::<usize>(),
+            fold.is_live(),
+            fold.is_ahead(),
+            fold.has_news(now_ms),
             outbox.is_empty(),
             outbox.unsynced_rows() > 0,
             outbox.has_acknowledged(),
@@ -240,14 +248,32 @@ impl Owner {
 
     /// Whether everything read is folded and everything folded is written.
     pub fn is_done(&self, now_ms: i64) -> bool {
-        let outbox = self.writer.outbox.lock();
-        let nothing_mapped = self.mapped.values().all(VecDeque::is_empty);
+        let (fold, outbox) = (self.fold.lock(), self.writer.outbox.lock());
+        let nothing_mapped = self.mapped.lock().values().all(VecDeque::is_empty);
         nothing_mapped
-            && self.fold.is_live()
-            && !self.fold.is_ahead()
-            && !self.fold.has_news(now_ms)
+            && fold.is_live()
+            && !fold.is_ahead()
+            && !fold.has_news(now_ms)
             && outbox.is_empty()
             && outbox.unsynced_rows() == 0
             && !outbox.has_acknowledged()
     }
+}
+
+/// Commits what is merged; what changed is to be written.
+fn commit(fold: &mut Fold, outbox: &mut Outbox, mutant: Option<Mutant>, now_ms: i64) -> Result<(), EngineError> {
+    if mutant == Some(Mutant::ClearBeforeAcknowledged)
+        && let Work::Rows(queued) = outbox.work()
+    {
+        outbox.wrote(&queued);
+        outbox.synced();
+    }
+    let acknowledged = outbox.take_acknowledged();
+    for sweep in &outbox.take_swept() {
+        fold.swept(sweep);
+    }
+    let durable = fold.is_live();
+    let committed = fold.commit(&acknowledged, durable, now_ms)?;
+    outbox.offer(committed.rows, progress(fold.meta(), None));
+    Ok(())
 }

@@ -10,6 +10,7 @@ use refold_processor::clock::ManualClock;
 use refold_processor::decode::{StaticSchemas, arrow_schema};
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
+use refold_processor::engine::shares::Shares;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Partition;
@@ -48,8 +49,16 @@ impl Application {
     }
 }
 
-/// Runs `records` through `view` in a way that `seed` decides, and compares the rows with the batch. Answers how many rows there are.
-pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], seed: u64) -> Result<usize, String> {
+/// How a run went whose rows are right.
+pub struct Ran {
+    /// How many rows there are.
+    pub rows: usize,
+    /// How often it was started again on the way.
+    pub restarts: u32,
+}
+
+/// Runs `records` through `view` in a way that `seed` decides, and compares the rows with the batch.
+pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], seed: u64) -> Result<Ran, String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let source = application.source.clone();
     let clock = Arc::new(ManualClock::at(1_900_000_000_000));
@@ -60,9 +69,10 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
         rules: Rules::new(view, &source),
         lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
         quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: i64::MAX },
-        pane_cache_bytes: 1 << 20,
+        shares: Arc::new(Shares::new(usize::MAX, 1 << rng.random_range(12..=20), usize::MAX)),
         max_quarantined_bytes: 100,
         most_rows: usize::MAX,
+        emitted_batch_bytes: 4 << 20,
     };
     let partitions: Vec<Partition> = (0..source.partitions).map(Partition).collect();
     let scene = Scene::new(source, Arc::new(schemas), view, clock.clone(), settings, None);
@@ -86,24 +96,30 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
             80..84 => running.sweep(&scene),
             84..88 if running.is_commit_due(1_900_000_000_000) => running.commit(&scene),
             88..99 => running.writer.step().map(drop),
-            _ if rng.random_bool(0.05) => {
+            99 => {
                 owner = None;
                 continue;
             }
             _ => Ok(()),
         };
         stepped.map_err(|error| error.to_string())?;
-        let read_all = partitions
-            .iter()
-            .all(|partition| running.fold.before(*partition).position >= scene.log.bounds(&scene.source.topic, *partition).unwrap().end);
+        let read_all = partitions.iter().all(|partition| {
+            running.fold.lock().before(*partition).position >= scene.log.bounds(&scene.source.topic, *partition).unwrap().end
+        });
         if read_all {
             break;
         }
     }
     let mut owner = owner.ok_or("no owner at the end")?;
-    for _ in 0..1_000_000 {
+    for round in 0..1_000_000 {
+        // Also while what is left is written.
+        if round < 100 && rng.random_bool(0.05) {
+            epoch += 1;
+            owner = Owner::open(&scene, disk.clone(), Epoch(epoch)).map_err(|error| error.to_string())?;
+        }
         for partition in &partitions {
             owner.map(&scene, *partition, 1 << 20).map_err(|error| error.to_string())?;
+            owner.merge(&scene, *partition).map_err(|error| error.to_string())?;
         }
         owner.go_live(&scene).map_err(|error| error.to_string())?;
         if owner.is_commit_due(1_900_000_000_000) {
@@ -112,7 +128,7 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
         owner.writer.step().map_err(|error| error.to_string())?;
         if owner.is_done(1_900_000_000_000) {
             oracle::compare(&scene, &owner).map_err(|problem| format!("seed {seed}, {}: {problem}", view.name))?;
-            return Ok(oracle::counted(&scene));
+            return Ok(Ran { rows: oracle::counted(&scene), restarts: epoch - 1 });
         }
     }
     Err(format!("seed {seed}, {}: it does not come to rest: {}", view.name, owner.unfinished(1_900_000_000_000)))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use refold_processor::state::memory::MemoryState;
-use refold_processor::state::{Batch, Change, Space, State, StateError, StateReader};
+use refold_processor::state::{Batch, Change, Lookup, Space, State, StateError, StateReader};
 use refold_processor::store::memory::{MemoryStore, Snapshot};
 use refold_processor::store::{Progress, RowBatch, RowReader, RowWriter, StoreError};
 use refold_processor::table::{Epoch, Table};
@@ -23,7 +23,13 @@ pub enum Mutant {
     LatenessAcrossPartitions,
     /// Rows count as acknowledged before they are durable.
     AcknowledgeBeforeSync,
+    /// A sweep has the write timestamp of one moment, and the rows of others. Which others is up to the thread that reads them: of all mutants this is the
+    /// one that a seed does not repeat exactly.
+    SweepsOfLiveState,
 }
+
+/// What goes on in the processor beside a call; after an error the call fails.
+pub type Beside = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
 
 /// A disk that can fail: the process ends right before or right after a batch is kept.
 #[derive(Clone)]
@@ -36,6 +42,8 @@ pub struct Disk {
     pub commits_to_live: Arc<AtomicI64>,
     /// Whether the last batch is kept when it ends.
     pub keep_last: Arc<AtomicBool>,
+    /// What happens before the next snapshot.
+    pub beside: Arc<Mutex<Option<Beside>>>,
     mutant: Option<Mutant>,
 }
 
@@ -43,7 +51,7 @@ impl Disk {
     /// A disk that holds `kept`.
     pub fn new(kept: MemoryState, mutant: Option<Mutant>) -> Disk {
         let durable = Arc::new(Mutex::new(kept.checkpoint()));
-        Disk { kept, durable, commits_to_live: Arc::new(AtomicI64::new(-1)), keep_last: Arc::default(), mutant }
+        Disk { kept, durable, commits_to_live: Arc::new(AtomicI64::new(-1)), keep_last: Arc::default(), beside: Arc::default(), mutant }
     }
 
     /// The disk after the power was cut.
@@ -60,26 +68,54 @@ impl Disk {
     }
 }
 
-impl StateReader for Disk {
+impl Lookup for Disk {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.kept.get(space, key)
     }
 
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        self.kept.scan(space, from, to, visit)
+    }
+}
+
+impl StateReader for Disk {
     fn get_sorted(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
         assert!(keys.is_sorted(), "keys must be in ascending order");
         self.kept.get_sorted(space, keys)
-    }
-
-    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
-        self.kept.scan(space, from, to, visit)
     }
 
     fn last_key(&self, space: Space) -> Result<Option<Vec<u8>>, StateError> {
         self.kept.last_key(space)
     }
 
+    fn snapshot(&self) -> Box<dyn Lookup + '_> {
+        // Who put it there knows of its error.
+        let beside = self.beside.lock().take();
+        let _ = beside.map_or(Ok(()), |beside| beside());
+        match self.mutant {
+            Some(Mutant::SweepsOfLiveState) => Box::new(LiveState { facts: self.kept.checkpoint(), state: &self.kept }),
+            _ => self.kept.snapshot(),
+        }
+    }
+
     fn size(&self) -> u64 {
         self.kept.size()
+    }
+}
+
+/// What a snapshot must not be: the facts of one moment, and all else as it is when it is read.
+struct LiveState<'a> {
+    facts: MemoryState,
+    state: &'a MemoryState,
+}
+
+impl Lookup for LiveState<'_> {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.facts.get(space, key)
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        self.state.scan(space, from, to, visit)
     }
 }
 
@@ -135,6 +171,8 @@ pub struct FaultyStore {
     pub away: AtomicBool,
     /// What becomes of the next write.
     pub refuse_next: Mutex<Option<Refusal>>,
+    /// What happens before the next write arrives.
+    pub beside: Mutex<Option<Beside>>,
     /// Writes whose callers were told that they failed, and that arrive all the same.
     in_flight: Mutex<Vec<RowBatch>>,
     /// What outlives a power cut.
@@ -151,6 +189,7 @@ impl FaultyStore {
             kept: MemoryStore::new(),
             away: AtomicBool::new(false),
             refuse_next: Mutex::default(),
+            beside: Mutex::default(),
             in_flight: Mutex::default(),
             durable: Mutex::default(),
             rows_written: AtomicI64::new(0),
@@ -177,6 +216,8 @@ impl RowWriter for FaultyStore {
 
     fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
         self.check()?;
+        let beside = self.beside.lock().take();
+        beside.map_or(Ok(()), |beside| beside())?;
         let mut rows = rows.clone();
         if self.mutant == Some(Mutant::TimestampWithoutEpoch) {
             rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);

@@ -2,12 +2,17 @@
 //! of the batch over what is in Kafka, whoever was killed, frozen or away meanwhile.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use refold_processor::decode::{Decoder, StaticSchemas, arrow_schema};
 use refold_processor::log::Log;
+use refold_processor::position::{Cut, Partition};
 use refold_processor::store::RowReader;
 use refold_processor::view::View;
 use refold_tests::command::refold;
@@ -122,11 +127,34 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
+/// Partition by partition, which of its source's posts each generated post in the log is.
+fn places(deployment: &Deployment, log: &dyn Log, from: &Cut) -> Vec<Vec<u64>> {
+    let source = &deployment.application.source;
+    let mut schemas = StaticSchemas::default();
+    schemas.add(&source.schema_json).unwrap();
+    let id = arrow_schema(&source.schema_json).unwrap().index_of("tweetid").unwrap();
+    let mut decoder = Decoder::new(source, &[id], Arc::new(schemas)).unwrap();
+    let mut of = |partition: Partition| {
+        let mut reader = log.reader(&source.topic, &[(partition, from.position(partition))].into_iter().collect()).unwrap();
+        let mut places = Vec::new();
+        while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
+            let decoded = decoder.decode(&records).unwrap();
+            let ids = decoded.events.column(0).as_primitive::<Int64Type>().clone();
+            // The lower bits of a generated post's number.
+            places.extend(ids.values().iter().map(|id| (id & ((1 << 22) - 1)) as u64));
+        }
+        places
+    };
+    log.partitions(&source.topic).unwrap().into_iter().map(&mut of).collect()
+}
+
 #[test]
 fn kills_and_services_that_restart_neither_lose_nor_double() {
     let (mut kafka, mut cassandra) = (Kafka::start(), durable());
     let deployment = Deployment::new(&kafka, &cassandra, "kills");
+    let topic = &deployment.application.source.topic;
     deployment.collect("generate:1?seed=5&backlog=1h&backlog_rate=20&count=60000", &[]).ends(0);
+    let before: Cut = kafka.log().topic_bounds(topic).unwrap().iter().map(|(partition, bounds)| (*partition, bounds.end)).collect();
     let collector = deployment.start_collecting("generate:2000?seed=6");
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let kills = scale::pick(8, 50);
@@ -168,10 +196,16 @@ fn kills_and_services_that_restart_neither_lose_nor_double() {
     }
     let mut worker = deployment.process("worker", &["--lease-ms", "2000"]);
     assert!(worker.wait_until_up(), "{}", deployment.last_words("worker"));
-    collector.stop(Duration::from_secs(150));
+    let written = collector.stop(Duration::from_secs(150));
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     let progress = deployment.compare(&kafka, &cassandra);
     assert!(progress.applied > 60_000, "{progress:?}");
+    // What the collector says to have written is there once, and in order.
+    let partitions = places(&deployment, &kafka.log(), &before);
+    assert!(partitions.iter().all(|places| places.is_sorted()), "events have changed places");
+    let mut all: Vec<u64> = partitions.concat();
+    all.sort_unstable();
+    assert!(all.iter().copied().eq(0..written), "{} events, of which {written} were written", all.len());
     assert!(worker.stop(), "a stop is clean: {}", deployment.last_words("worker"));
 }
 
@@ -204,12 +238,13 @@ fn a_frozen_worker_that_was_replaced_changes_nothing_when_it_thaws() {
     assert!(first.stop() && second.stop(), "a stop is clean: {} {}", deployment.last_words("worker"), deployment.last_words("other"));
 }
 
-/// Collects while the store does not keep up, and waits until all of it is folded all the same.
-fn fold_on(deployment: &Deployment, worker: &mut Program, spec: &str, posts: f64) {
+/// Collects while the store does not keep up, for seconds or for minutes, and waits until all of it is folded all the same.
+fn fold_on(deployment: &Deployment, worker: &mut Program, seed: u64, posts: u64) {
+    let (rate, posts) = scale::pick((20_000, posts), (1_000, 120_000));
     let before = metric(worker, "refold_events_read_total");
-    deployment.collect(spec, &[]).ends(0);
+    deployment.collect(&format!("generate:{rate}?seed={seed}&count={posts}"), &[]).ends(0);
     let deadline = Instant::now() + Duration::from_secs(120);
-    while metric(worker, "refold_events_read_total") < before + 2.0 * posts {
+    while metric(worker, "refold_events_read_total") < before + 2.0 * posts as f64 {
         assert!(Instant::now() < deadline && !worker.has_ended(), "folding stands still: {}", deployment.last_words("worker"));
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -243,7 +278,7 @@ fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_wr
 
     let (rows, written) = (stored(&deployment, &cassandra), metric(&worker, "refold_rows_written_total"));
     cassandra.kill();
-    fold_on(&deployment, &mut worker, "generate:20000?seed=10&count=100000", 100_000.0);
+    fold_on(&deployment, &mut worker, 10, 100_000);
     assert!(metric(&worker, "refold_unwritten_events") > 0.0, "the lag of rows is shown");
     assert!(ureq::get(format!("{}/readyz", worker.url)).call().is_err(), "that rows wait is said");
     cassandra.restart();
@@ -256,7 +291,7 @@ fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_wr
     let copies =
         |copies: u8| format!("ALTER KEYSPACE away WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {copies}}}");
     Plain::to(&cassandra).run(&copies(3));
-    fold_on(&deployment, &mut worker, "generate:20000?seed=11&count=50000", 50_000.0);
+    fold_on(&deployment, &mut worker, 11, 50_000);
     assert!(metric(&worker, "refold_unwritten_events") > 0.0, "the lag of rows is shown");
     Plain::to(&cassandra).run(&copies(1));
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
@@ -267,14 +302,14 @@ fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_wr
     let (slow, begun) = (AtomicBool::new(true), Instant::now());
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while slow.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(150) {
+            while slow.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(300) {
                 cassandra.process().signal("-STOP");
                 std::thread::sleep(Duration::from_millis(400));
                 cassandra.process().signal("-CONT");
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
-        fold_on(&deployment, &mut worker, "generate:20000?seed=12&count=50000", 50_000.0);
+        fold_on(&deployment, &mut worker, 12, 50_000);
         slow.store(false, Ordering::Relaxed);
     });
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);

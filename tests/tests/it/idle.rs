@@ -8,6 +8,7 @@ use refold_processor::clock::{Clock, ManualClock};
 use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
+use refold_processor::engine::shares::Shares;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::log::{Log, NewRecord};
 use refold_processor::position::Partition;
@@ -41,9 +42,10 @@ impl Stand {
             rules: Rules::new(view, &source),
             lateness_us: source.lateness_us,
             quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: 5_000 },
-            pane_cache_bytes: 1 << 20,
+            shares: Arc::new(Shares::new(usize::MAX, 1 << 20, usize::MAX)),
             max_quarantined_bytes: 100,
             most_rows: 1_000,
+            emitted_batch_bytes: 4 << 20,
         };
         let scene = Scene::new(source, Arc::new(StaticSchemas::default()), view, clock.clone(), settings, None);
         let owner = Owner::open(&scene, Disk::new(MemoryState::default(), None), Epoch(1)).unwrap();
@@ -92,7 +94,7 @@ impl Stand {
             self.append(self.keys[0], START_MS + second * 1_000, "on");
             self.settle();
         }
-        self.owner.fold.meta().dropped_to_us.unwrap() / 1_000
+        self.owner.fold.lock().meta().dropped_to_us.unwrap() / 1_000
     }
 
     fn rows(&self) -> BTreeSet<String> {
@@ -116,7 +118,7 @@ fn old_events_are_whole_or_quarantined(view: &str) {
             .any(|start| (start..start + size_ms).contains(&at_ms) && start + size_ms <= dropped_to_ms);
         stand.append(stand.keys[1], at_ms, "old");
         stand.settle();
-        let quarantined = stand.owner.fold.meta().quarantined.get(&Reason::LateAfterIdle).copied().unwrap_or(0);
+        let quarantined = stand.owner.fold.lock().meta().quarantined.get(&Reason::LateAfterIdle).copied().unwrap_or(0);
         assert_eq!(quarantined, u64::from(is_broken), "{view}: {second} s from what is dropped");
         match is_broken {
             true => {

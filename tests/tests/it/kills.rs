@@ -92,14 +92,17 @@ fn kills_under_load_neither_lose_nor_double_nor_turn_back() {
             // Every other time the process ends itself at a step of a commit.
             let step = Step::ALL[(kill / 2) % Step::ALL.len()];
             let fault = format!("{}:{}", step.name(), rng.random_range(1..30));
-            let arguments: &[&str] = if kill % 2 == 1 { &["--fault", &fault] } else { &[] };
+            let has_fault = kill % 2 == 1;
+            let arguments: &[&str] = if has_fault { &["--fault", &fault] } else { &[] };
             let mut program = Program::start(data.path(), port, arguments);
             if program.wait_until_up() {
-                let deadline = Instant::now() + Duration::from_millis(if kill == 0 { 5_000 } else { rng.random_range(50..1_500) });
+                let after_ms = if has_fault { 30_000 } else { rng.random_range(50..1_500) };
+                let deadline = Instant::now() + Duration::from_millis(if kill == 0 { 5_000 } else { after_ms });
                 while Instant::now() < deadline && !program.has_ended() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
+            assert_eq!(program.has_ended(), has_fault, "kill {kill}, fault {fault}");
             program.kill();
         }
         let mut program = Program::start(data.path(), port, &[]);

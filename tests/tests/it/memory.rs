@@ -6,18 +6,22 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::util::display::array_value_to_string;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_collector::Encoder;
 use refold_processor::clock::SystemClock;
 use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
+use refold_processor::source::Source;
 use refold_processor::store::RowReader;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
 use refold_processor::table::{Table, Version};
+use refold_tests::deployment::copy;
 use refold_tests::program::{Program, free_port, get, root};
 use refold_tests::scale;
 use refold_tests::simulation::replay::Application;
+use serde_json::Value;
 
 const FIRST_CLICK_MS: i64 = 1_793_577_600_000;
 
@@ -47,10 +51,9 @@ impl Clicks {
     }
 
     /// Writes all clicks into a fresh log.
-    fn fill(&self, data: &Path, application: &Application) {
+    fn fill(&self, data: &Path, source: &Source) {
         let settings = EmbeddedLogSettings { sync: false, ..EmbeddedLogSettings::default() };
         let log = EmbeddedLog::open(&data.join("log"), settings, Arc::new(SystemClock)).unwrap();
-        let source = &application.source;
         log.create_topic(&source.topic, source.partitions).unwrap();
         let encoder = Encoder::new(source, None).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -69,16 +72,17 @@ impl Clicks {
 }
 
 /// Folds the clicks with `memory_mb`; answers the most memory that the process had, in MiB.
-fn fold(clicks: &Clicks, memory_mb: u64, data: &Path, application: &Application) -> u64 {
-    clicks.fill(data, application);
-    let schemas = root().join("tests/applications/sessions");
+fn fold(clicks: &Clicks, memory_mb: u64, data: &Path, schemas: &Path) -> u64 {
+    clicks.fill(data, &Application::load(schemas, "clicks").source);
     let memory = memory_mb.to_string();
-    let mut program = Program::start_over(&schemas, data, free_port(), &["--memory-mb", &memory, "--threads", "1", "--shards", "1"]);
+    let mut program = Program::start_over(schemas, data, free_port(), &["--memory-mb", &memory, "--threads", "1", "--shards", "1"]);
     assert!(program.wait_until_up());
     let deadline = Instant::now() + Duration::from_secs(900);
-    let is_done = |status: &serde_json::Value| {
-        let running = &status["views"][0]["versions"][0];
-        running["state"] == "active" && running["applied"] == clicks.count() && running["lag"] == 0
+    let is_done = |status: &Value| {
+        let views = status["views"].as_array().into_iter().flatten();
+        let versions: Vec<_> = views.map(|view| &view["versions"][0]).collect();
+        let is_current = |version: &&Value| version["state"] == "active" && version["applied"] == clicks.count() && version["lag"] == 0;
+        !versions.is_empty() && versions.iter().all(is_current)
     };
     loop {
         let status = get(&format!("{}/v1/admin/status", program.url)).unwrap_or_default();
@@ -105,20 +109,26 @@ fn total(rows: &[RecordBatch], column: &str) -> i64 {
     rows.iter().flat_map(|rows| rows.column_by_name(column).unwrap().as_primitive::<Int64Type>().values().iter().copied()).sum()
 }
 
+fn rows_of(store: &EmbeddedStore, schemas: &Path, view: &str) -> Vec<RecordBatch> {
+    let application = Application::load(schemas, "clicks");
+    let view = application.views.iter().find(|planned| planned.name == view).unwrap();
+    store.scan(&Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() }).unwrap()
+}
+
 #[test]
 fn state_many_times_the_memory_is_folded_within_it() {
-    let application = Application::load(&root().join("tests/applications/sessions"), "clicks");
+    let schemas = root().join("tests/applications/sessions");
     let memory_mb = 220;
     let (sessions, name_length, times) = scale::pick((1_750_000, 300, 3), (5_000_000, 360, 10));
     // The same work with hardly any state tells what reading and decoding take.
     let few = Clicks { sessions: 1_000, clicks: 300_000, name_length };
     let few_data = tempfile::tempdir().unwrap();
-    let base_mb = fold(&few, memory_mb, few_data.path(), &application);
+    let base_mb = fold(&few, memory_mb, few_data.path(), &schemas);
 
     let many = Clicks { sessions, clicks: sessions / 2 * 3, name_length };
     let data = tempfile::tempdir().unwrap();
     let started = Instant::now();
-    let peak_mb = fold(&many, memory_mb, data.path(), &application);
+    let peak_mb = fold(&many, memory_mb, data.path(), &schemas);
     let state_mb = size_mb(&data.path().join("state"));
     println!(
         "{} sessions, {state_mb} MiB of state with {memory_mb} MiB of memory: the process had {peak_mb} MiB at most, {base_mb} MiB with hardly \
@@ -130,9 +140,55 @@ fn state_many_times_the_memory_is_folded_within_it() {
     assert!(peak_mb <= memory_mb, "{peak_mb} MiB at most, where {memory_mb} MiB were granted");
 
     let store = EmbeddedStore::open(&data.path().join("store"), &EmbeddedStoreSettings::default()).unwrap();
-    let view = &application.views[0];
-    let rows = store.scan(&Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() }).unwrap();
+    let rows = rows_of(&store, &schemas, "sessions");
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64, many.sessions);
     assert_eq!(total(&rows, "clicks") as u64, many.count());
     assert_eq!(total(&rows, "took_ms") as u64, (0..many.count()).map(Clicks::took_ms).sum::<u64>());
+}
+
+const LONGEST: &str = "CREATE MATERIALIZED VIEW longest WITH (partition_key = 'day', clustering = 'place') AS
+SELECT tumble(clicked_at, INTERVAL '1 day') AS day, session, sum(took_ms) AS took_ms,
+       row_number() OVER (PARTITION BY tumble(clicked_at, INTERVAL '1 day') ORDER BY sum(took_ms) DESC, session) AS place
+FROM clicks GROUP BY day, session QUALIFY place <= 100";
+
+const HOURLY: &str = "CREATE MATERIALIZED VIEW hourly WITH (partition_key = 'hour', clustering = 'session') AS
+SELECT hop(clicked_at, INTERVAL '30 minutes', INTERVAL '1 hour') AS hour, session, sum(took_ms) AS took_ms
+FROM clicks GROUP BY hour, session";
+
+/// A ranking, and windows that overlap: both have to see every session that was ever clicked in, in one window.
+#[test]
+fn windows_of_more_groups_than_fit_into_memory_are_worked_out_within_it() {
+    let schemas = tempfile::tempdir().unwrap();
+    copy(&root().join("tests/applications/sessions"), schemas.path());
+    std::fs::remove_file(schemas.path().join("views/sessions.sql")).unwrap();
+    std::fs::write(schemas.path().join("views/longest.sql"), LONGEST).unwrap();
+    std::fs::write(schemas.path().join("views/hourly.sql"), HOURLY).unwrap();
+    let memory_mb = 220;
+    let sessions = scale::pick(400_000, 1_200_000);
+    let clicks = Clicks { sessions, clicks: sessions, name_length: 300 };
+    let data = tempfile::tempdir().unwrap();
+    let peak_mb = fold(&clicks, memory_mb, data.path(), schemas.path());
+    println!("{sessions} sessions in a window: the process had {peak_mb} MiB at most");
+    assert!(peak_mb <= memory_mb, "{peak_mb} MiB at most, where {memory_mb} MiB were granted");
+
+    let store = EmbeddedStore::open(&data.path().join("store"), &EmbeddedStoreSettings::default()).unwrap();
+    let mut wanted: Vec<(i64, String)> = (0..sessions).map(|click| (-(Clicks::took_ms(click) as i64), clicks.name(click))).collect();
+    wanted.sort_unstable();
+    wanted.truncate(100);
+    let ranked = rows_of(&store, schemas.path(), "longest");
+    let mut found: Vec<(i64, i64, String)> = Vec::new();
+    for rows in &ranked {
+        let number = |column: &str| rows.column_by_name(column).unwrap().as_primitive::<Int64Type>().clone();
+        let (places, took_ms) = (number("place"), number("took_ms"));
+        let names = rows.column_by_name("session").unwrap();
+        let name = |row: usize| array_value_to_string(names, row).unwrap();
+        found.extend((0..rows.num_rows()).map(|row| (places.value(row), -took_ms.value(row), name(row))));
+    }
+    found.sort_unstable();
+    assert!(found.iter().map(|(place, ..)| *place).eq(1..=100), "{found:?}");
+    assert_eq!(found.into_iter().map(|(_, took_ms, name)| (took_ms, name)).collect::<Vec<_>>(), wanted);
+    // Of windows that overlap, the one that ends next is there.
+    let hourly = rows_of(&store, schemas.path(), "hourly");
+    assert_eq!(hourly.iter().map(RecordBatch::num_rows).sum::<usize>() as u64, sessions);
+    assert_eq!(total(&hourly, "took_ms") as u64, (0..sessions).map(Clicks::took_ms).sum::<u64>());
 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 use refold_collector::{Encoder, EventSource, Pull, Spec, Stop, SystemTimer, encode_ndjson};
 use refold_processor::log::NewRecord;
 use refold_processor::source::Framing;
+use refold_processor::view::View;
 use refold_tests::program::root;
 use refold_tests::scale;
 use refold_tests::shop;
-use refold_tests::simulation::replay::{Application, run};
+use refold_tests::simulation::replay::{Application, Ran, run};
 
 fn all_seeds(application: &Application, records: &[NewRecord], seeds: u64) -> Vec<usize> {
-    let rows = |view| {
-        let counts: Vec<usize> =
+    let rows = |view: &Arc<View>| {
+        let runs: Vec<Ran> =
             (0..seeds).map(|seed| run(application, view, records, seed).unwrap_or_else(|problem| panic!("{problem}"))).collect();
-        counts[0]
+        assert!(runs.iter().any(|run| run.restarts > 0), "none of {seeds} runs of {} was started again", view.name);
+        runs[0].rows
     };
     application.views.iter().map(rows).collect()
 }

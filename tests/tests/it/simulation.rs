@@ -48,6 +48,11 @@ fn rows_acknowledged_before_they_are_durable_are_caught() {
 }
 
 #[test]
+fn sweeps_that_read_what_is_committed_meanwhile_are_caught() {
+    is_caught(Mutant::SweepsOfLiveState);
+}
+
+#[test]
 fn write_timestamps_without_epoch_are_caught() {
     is_caught(Mutant::TimestampWithoutEpoch);
 }

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fold, prefixes};
-use crate::engine::assemble::windows_of;
+use super::{Fold, FoldSettings, prefixes};
+use crate::engine::assemble::{Assembler, Window, windows_of};
 use crate::engine::dirty::{self, DirtyRows};
-use crate::engine::emitted;
+use crate::engine::emitted::{self, Changed};
 use crate::engine::error::EngineError;
+use crate::engine::layout::Layout;
 use crate::engine::map::state_end_us;
 use crate::engine::meta::Meta;
 use crate::state::{Batch, Space};
-
-/// Bounds the memory of a batch of emitted rows.
-const EMITTED_PER_BATCH: usize = 100_000;
 
 impl Fold {
     /// Notes the windows whose rows a commit changes. They are kept with it, so that a crash before their rows are computed forgets none.
@@ -56,43 +54,64 @@ impl Fold {
 
     /// Turns pending windows into dirty rows, computed from committed state. `None`: there are more than are kept in memory.
     pub(super) fn emit_pending(&mut self) -> Result<Option<Vec<DirtyRows>>, EngineError> {
-        let mut emitted = Some(Vec::new());
-        let mut count = 0;
-        let (Some(assembler), Some(window)) = (&mut self.assembler, self.view.window) else { return Ok(emitted) };
-        let sum = self.meta.cut.sum();
-        while !self.meta.pending.is_empty() {
-            let mut batch = Batch::default();
-            let mut rows = Vec::new();
-            while let Some(start) = self.meta.pending.pop_first() {
-                let panes = self.present.range(start..start.saturating_add(window.size_us)).copied();
-                let assembled = assembler.assemble(start, panes, self.state.as_ref())?;
-                let is_doubtful = self.meta.doubt.as_ref().is_some_and(|doubt| doubt.covers(start));
-                let wanted = emitted::rows_of(&self.view, &self.layout, &assembled, is_doubtful)?;
-                let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_doubtful)?;
-                changed.put_emitted(&mut batch);
-                if let Some(doubt) = self.meta.doubt.as_mut().filter(|doubt| is_doubtful && doubt.end_us.is_some()) {
-                    doubt.settled.insert(start);
-                }
-                rows.extend(changed.into_dirty(&self.layout, sum)?);
-                if batch.len() > EMITTED_PER_BATCH {
-                    break;
-                }
-            }
-            for rows in &rows {
-                dirty::put(&mut batch, &self.layout.rows, rows)?;
-            }
-            self.meta.put(&mut batch)?;
-            // Not synced: if this batch is lost, its windows are still pending in the one before.
-            self.state.commit(&batch, false)?;
-            count += rows.iter().map(DirtyRows::len).sum::<usize>();
-            emitted = emitted.filter(|_| count <= self.settings.most_rows);
-            if let Some(emitted) = &mut emitted {
-                emitted.extend(rows.into_iter().filter(|rows| !rows.is_empty()));
-            }
-        }
+        let FoldSettings { most_rows, emitted_batch_bytes, shares, .. } = &self.settings;
+        let mut emission =
+            Emission { most_rows: *most_rows, most_bytes: shares.queue(), batch_bytes: *emitted_batch_bytes, ..Emission::default() };
+        let Some(mut assembler) = self.assembler.take() else { return Ok(Some(Vec::new())) };
+        let emitted = self.emit_windows(&mut assembler, &mut emission);
+        self.assembler = Some(assembler);
+        emitted?;
         self.next.pending.clear();
         self.next.doubt.clone_from(&self.meta.doubt);
-        Ok(emitted)
+        Ok((!emission.is_too_much()).then_some(emission.handed_on))
+    }
+
+    fn emit_windows(&mut self, assembler: &mut Assembler, emission: &mut Emission) -> Result<(), EngineError> {
+        while let Some(start) = self.meta.pending.first().copied() {
+            self.emit_window(start, assembler, emission)?;
+            self.meta.pending.remove(&start);
+            if let Some(doubt) = self.meta.doubt.as_mut().filter(|doubt| doubt.end_us.is_some() && doubt.covers(start)) {
+                doubt.settled.insert(start);
+            }
+            if emission.is_due() || self.meta.pending.is_empty() {
+                emission.commit(self)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of one window, part by part if it has more groups than there is memory for.
+    fn emit_window(&self, start: i64, assembler: &mut Assembler, emission: &mut Emission) -> Result<(), EngineError> {
+        let Some(window) = self.view.window else { return Ok(()) };
+        let panes: Vec<i64> = self.present.range(start..start.saturating_add(window.size_us)).copied().collect();
+        let is_doubtful = self.meta.doubt.as_ref().is_some_and(|doubt| doubt.covers(start));
+        let mut after: Option<Vec<u8>> = None;
+        let mut first: Option<Window> = None;
+        loop {
+            let mut part = assembler.assemble(start, &panes, after.as_deref(), self.state.as_ref())?;
+            let last = part.last.take();
+            if let Some(first) = first.take() {
+                part.append(&first)?;
+            }
+            match (&last, &self.view.ranking) {
+                // A group that is not among the first of its part is not among the first of all.
+                (Some(_), Some(_)) => first = Some(part.first_groups(&self.view, &self.layout, is_doubtful)?),
+                _ => {
+                    let is_whole = self.view.ranking.is_some() || (last.is_none() && after.is_none());
+                    let wanted = emitted::rows_of(&self.view, &self.layout, &part, is_whole, is_doubtful)?;
+                    let changed = emitted::changed(self.state.as_ref(), start, &wanted, is_doubtful)?;
+                    emission.put(changed, &self.layout, self.meta.cut.sum())?;
+                }
+            }
+            if last.is_none() {
+                return Ok(());
+            }
+            // The window stays pending: its parts are committed one after the other, and all are done again if not all are.
+            if emission.is_due() {
+                emission.commit(self)?;
+            }
+            after = last;
+        }
     }
 
     /// Drops panes that no event can reach any more.
@@ -122,6 +141,57 @@ impl Fold {
         self.present = self.present.split_off(&last.saturating_add(1));
         self.present_prefixes = prefixes(&self.layout, self.present.iter())?;
         next.dropped_to_us = next.dropped_to_us.max(Some(state_end_us(&window, last)));
+        Ok(())
+    }
+}
+
+/// Rows on their way to the dirty ones.
+#[derive(Default)]
+struct Emission {
+    batch: Batch,
+    /// Put into the batch already.
+    rows: Vec<DirtyRows>,
+    /// Committed.
+    handed_on: Vec<DirtyRows>,
+    count: usize,
+    bytes: usize,
+    /// What is handed on in memory.
+    most_rows: usize,
+    most_bytes: usize,
+    /// Bounds the memory of a batch.
+    batch_bytes: usize,
+}
+
+impl Emission {
+    fn put(&mut self, changed: Changed, layout: &Layout, sum: u64) -> Result<(), EngineError> {
+        changed.put_emitted(&mut self.batch);
+        for rows in changed.into_dirty(layout, sum)? {
+            dirty::put(&mut self.batch, &layout.rows, &rows)?;
+            self.count += rows.len();
+            self.bytes += rows.size();
+            self.rows.push(rows);
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.batch.size() > self.batch_bytes
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.count > self.most_rows || self.bytes > self.most_bytes
+    }
+
+    fn commit(&mut self, fold: &Fold) -> Result<(), EngineError> {
+        let mut batch = std::mem::take(&mut self.batch);
+        fold.meta.put(&mut batch)?;
+        // Not synced: if this batch is lost, its windows are still pending in the one before.
+        fold.state.commit(&batch, false)?;
+        let rows = std::mem::take(&mut self.rows);
+        match self.is_too_much() {
+            true => self.handed_on.clear(),
+            false => self.handed_on.extend(rows),
+        }
         Ok(())
     }
 }

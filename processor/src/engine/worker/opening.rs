@@ -130,9 +130,10 @@ impl Worker {
             rules: rules.clone(),
             lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
             quiet: self.settings.quiet,
-            pane_cache_bytes: self.settings.memory_bytes / 8,
+            shares: self.shares.clone(),
             max_quarantined_bytes: MAX_QUARANTINED_BYTES,
             most_rows: self.settings.queued_rows,
+            emitted_batch_bytes: EMITTED_BATCH_BYTES,
         };
         let before = store.fence(&table, epoch)?;
         let told = Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: clock.now_ms() };
@@ -143,7 +144,7 @@ impl Worker {
             RunStatus { view: view.name.clone(), version: Some(record.version), topic: source.topic.clone(), ..RunStatus::default() };
         let status = Arc::new(Mutex::new(status));
         status.lock().committed(fold.meta(), &BTreeMap::new());
-        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, before, committed)));
+        let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, self.shares.clone(), before, committed)));
         let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
         let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
@@ -154,7 +155,7 @@ impl Worker {
             dropped_to_us: dropped_to_us.clone(),
             status: status.clone(),
             clock: clock.clone(),
-            overlay_bytes: self.overlay_bytes.clone(),
+            shares: self.shares.clone(),
             lost: lease.lost.clone(),
             faults: self.settings.faults.clone(),
         };
@@ -169,6 +170,7 @@ impl Worker {
             epoch,
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
+            read_ahead_bytes: SWEEP_READ_AHEAD_BYTES,
             announced: None,
             ahead: Default::default(),
             drain_to: None,
@@ -200,6 +202,12 @@ impl Worker {
         Ok(Opened { running, source, consumer, live })
     }
 }
+
+/// More at a time is hardly faster.
+const EMITTED_BATCH_BYTES: usize = 4 << 20;
+
+/// Of the panes that are swept side by side.
+const SWEEP_READ_AHEAD_BYTES: usize = 8 << 20;
 
 /// Lateness and watermarks are about the source's event time, so windows must be too.
 fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {

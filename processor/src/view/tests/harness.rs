@@ -226,9 +226,26 @@ impl<'a> Engine<'a> {
         let ranked: Vec<RecordBatch> = by_window
             .into_values()
             .map(|rows| {
-                let rows = UInt32Array::from(rows);
-                let of_window = |columns: &[ArrayRef]| columns.iter().map(|column| take(column, &rows, None).unwrap()).collect::<Vec<_>>();
-                self.view.rank(&of_window(&groups), &of_window(&states)).unwrap()
+                let of = |rows: &[u32], columns: &[ArrayRef]| {
+                    let rows = UInt32Array::from(rows.to_vec());
+                    columns.iter().map(|column| take(column, &rows, None).unwrap()).collect::<Vec<_>>()
+                };
+                let ranked = self.view.rank(&of(&rows, &groups), &of(&rows, &states)).unwrap();
+                // In three parts it is the same.
+                let first = |possible: bool| {
+                    let of_part = |part: usize| {
+                        let part: Vec<u32> = rows.iter().copied().skip(part).step_by(3).collect();
+                        let needed = self.view.first_groups(&of(&part, &groups), &of(&part, &states), possible).unwrap();
+                        needed.values().iter().map(|place| part[*place as usize]).collect::<Vec<u32>>()
+                    };
+                    (0..3).flat_map(of_part).collect::<Vec<u32>>()
+                };
+                for first in [first(false), first(true)] {
+                    assert_eq!(self.view.rank(&of(&first, &groups), &of(&first, &states)).unwrap(), ranked);
+                }
+                let possible = |rows: &[u32]| self.view.possible_ranks(&of(rows, &groups), &of(rows, &states)).unwrap().num_rows();
+                assert_eq!(possible(&first(true)), possible(&rows));
+                ranked
             })
             .collect();
         concat_batches(&columns, &ranked).unwrap()

@@ -1,6 +1,7 @@
 //! Transactions, tombstones, compaction, keys of other clients, and logs that lose what was to be read.
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use refold_processor::log::Log;
 
@@ -129,13 +130,14 @@ fn every_compression_comes_back() {
 }
 
 #[test]
-fn tombstones_are_records_without_a_value() {
+fn tombstones_are_records_without_a_value_and_headers_are_passed_over() {
     let topic = "tombstones";
     let log = shared().log();
     log.create_topic(topic, 1).unwrap();
     let other: ThreadedProducer<_> = shared().client().create::<ThreadedProducer<rdkafka::producer::DefaultProducerContext>>().unwrap();
     for payload in [Some("a"), None, Some(""), Some("b")] {
-        let mut record = BaseRecord::<str, str>::to(topic).key("key");
+        let headers = OwnedHeaders::new().insert(Header { key: "trace", value: Some("of another") });
+        let mut record = BaseRecord::<str, str>::to(topic).key("key").headers(headers);
         record.payload = payload;
         other.send(record).map_err(|(error, _)| error).unwrap();
     }
