@@ -64,6 +64,7 @@ pub async fn post(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let intake = intake(&state, &source)?;
+    check_history(&state, &source)?;
     let since = query.since.as_deref().map(positions).transpose()?;
     // Taken before the body is read: while too many bodies are in memory, further ones wait in their senders.
     let permit = state.0.ingest.clone().acquire_owned().await.map_err(|_| Problem::away("the log takes no more events"))?;
@@ -77,6 +78,18 @@ pub async fn post(
         answer.map(Json)
     })
     .await
+}
+
+/// While the history of a source is written, an event of now would make the rest of it too late.
+fn check_history(state: &ApiState, source: &str) -> Result<(), Problem> {
+    let collected = state.0.ports.collected.as_ref();
+    match collected.filter(|collected| collected.source == source && collected.is_writing_history()) {
+        Some(collected) => {
+            let spec = &collected.spec;
+            Err(Problem::away(format!("{spec} is still writing its history into the log of {source}; try again in some seconds")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The declared source of this name.

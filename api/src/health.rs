@@ -29,8 +29,12 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
     let mut reasons = Vec::new();
     for view in catalogue.views()? {
         let Some(active) = catalogue.active(&view)? else {
-            let lag: u64 = running.iter().filter(|run| run.view == view).map(|run| run.lag).sum();
-            reasons.push(format!("view {view}: no version is in service yet, the first is being built ({lag} events to go)"));
+            // As long as nothing is read there is no telling.
+            let to_go = match running.iter().filter(|run| run.view == view).map(|run| run.lag).sum::<u64>() {
+                0 => String::new(),
+                lag => format!(" ({lag} events to go)"),
+            };
+            reasons.push(format!("view {view}: no version is in service yet, the first is being built{to_go}"));
             continue;
         };
         if let Some(VersionState::Failed { error }) = catalogue.version(&view, active.version)?.map(|record| record.state) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use refold_collector::{CollectError, Encoder, Report};
@@ -74,20 +75,35 @@ impl Running for Worker {
 pub struct Collected {
     /// Its specification.
     pub spec: String,
+    /// The declared source that its events are of.
+    pub source: String,
     /// Running totals.
     pub report: Report,
+    has_history: AtomicBool,
     failed: Mutex<Option<String>>,
 }
 
 impl Collected {
     /// A source of which nothing is collected yet.
-    pub fn new(spec: &str) -> Collected {
-        Collected { spec: spec.to_owned(), report: Report::default(), failed: Mutex::default() }
+    pub fn new(spec: &str, source: &str) -> Collected {
+        let (has_history, failed) = (AtomicBool::new(false), Mutex::default());
+        Collected { spec: spec.to_owned(), source: source.to_owned(), report: Report::default(), has_history, failed }
+    }
+
+    /// Notes that what the source had when it began is in the log.
+    pub fn wrote_history(&self) {
+        self.has_history.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the source still writes what it had when it began. An event of now in the midst of that makes what comes after it too late.
+    pub fn is_writing_history(&self) -> bool {
+        !self.has_history.load(Ordering::Relaxed)
     }
 
     /// Notes that collecting ended, and why.
     pub fn fail(&self, error: &CollectError) {
         *self.failed.lock() = Some(error.to_string());
+        self.wrote_history();
     }
 
     /// Why collecting ended before the source did.

@@ -120,6 +120,13 @@ pub struct Acknowledged {
     pub sums: Vec<u64>,
 }
 
+impl Acknowledged {
+    /// The memory that they take, bytes.
+    pub fn size(&self) -> usize {
+        self.keys.size() + self.sums.len() * size_of::<u64>()
+    }
+}
+
 impl DirtyRows {
     /// How many rows there are.
     pub fn len(&self) -> usize {

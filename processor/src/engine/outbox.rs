@@ -196,6 +196,16 @@ impl Outbox {
         self.written.iter().map(|written| written.sums.len()).sum()
     }
 
+    /// Whether what is not known to be durable is more than so many rows, or than may be kept in memory.
+    pub fn should_sync(&self, most_rows: usize) -> bool {
+        self.unsynced_rows() > most_rows || size(&self.written) > self.shares.queue() / 2
+    }
+
+    /// Whether so much waits to be taken out of the dirty rows that writing had better wait for it.
+    pub fn is_ahead_of_clearing(&self) -> bool {
+        size(&self.acknowledged) > self.shares.queue() / 2
+    }
+
     /// Whether there are acknowledgements or finished sweeps to be committed.
     pub fn has_acknowledged(&self) -> bool {
         !self.acknowledged.is_empty() || !self.swept.is_empty()
@@ -255,6 +265,10 @@ impl Outbox {
 
 /// Commits of a row or two take more memory than the rows.
 const MOST_COMMITS: usize = 2_000;
+
+fn size(acknowledged: &[Acknowledged]) -> usize {
+    acknowledged.iter().map(Acknowledged::size).sum()
+}
 
 fn acknowledge(rows: &DirtyRows) -> Acknowledged {
     let mut keys = super::shard::KeyArena::default();

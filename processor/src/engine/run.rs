@@ -245,6 +245,11 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
                 return Ok(());
             }
         }
+        // The fold takes what is acknowledged out of the dirty rows; once it has ended nobody does.
+        if stopping.is_none() && shared.outbox.lock().is_ahead_of_clearing() {
+            wait(shared);
+            continue;
+        }
         match writer.step() {
             Ok(Stepped::Wrote(rows)) => {
                 backoff = Backoff::default();

@@ -154,7 +154,8 @@ impl Writer {
         self.is_untold = false;
         self.reclaim();
         // Under steady load there is no pause to sync in.
-        if self.outbox.lock().unsynced_rows() > UNSYNCED_ROWS * self.rows_per_write {
+        let should_sync = self.outbox.lock().should_sync(UNSYNCED_ROWS * self.rows_per_write);
+        if should_sync {
             self.sync()?;
         }
         Ok(Stepped::Wrote(rows))

@@ -62,7 +62,7 @@ fn open_spec(intake: &Intake, settings: &Settings) -> Result<Opened, Failure> {
     let stop = Stop::new();
     let source = spec.open(&settings.schemas, intake.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
     let sink = TopicSink::new(intake.log.clone(), &declared.topic);
-    Ok(Opened { collected: Arc::new(Collected::new(&settings.source)), source, sink, stop })
+    Ok(Opened { collected: Arc::new(Collected::new(&settings.source, &declared.name)), source, sink, stop })
 }
 
 impl Opened {
@@ -74,7 +74,7 @@ impl Opened {
         let body = move || {
             let resumes = ResumeFolder::new(&folder);
             let mut bad_lines = BadLinesFile::new(&folder.join("bad_lines.jsonl"), BAD_LINES_BYTES);
-            let mut source = Watched { source: self.source, happened: Some(happened.clone()) };
+            let mut source = Watched { source: self.source, collected: self.collected.clone(), happened: Some(happened.clone()) };
             let collection = Collection {
                 sink: &self.sink,
                 resume: &resumes,
@@ -104,6 +104,7 @@ impl Collecting {
 /// Tells when a source has, for the first time, less than it was asked for: what came before is its history.
 struct Watched {
     source: Box<dyn EventSource>,
+    collected: Arc<Collected>,
     happened: Option<Sender<Happened>>,
 }
 
@@ -128,6 +129,7 @@ impl EventSource for Watched {
             Pull::Idle | Pull::End => true,
         };
         if is_paced && let Some(happened) = self.happened.take() {
+            self.collected.wrote_history();
             let _ = happened.send(Happened::HistoryWritten);
         }
         Ok(pull)

@@ -41,11 +41,21 @@ fn once_it_stops_cleanly_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn with_the_generator_running_it_stops_cleanly_too() {
+fn with_the_generator_running_it_stops_cleanly_too_and_started_again_goes_on_until_each_post_is_there_once() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
-    let child = start(data.path(), port, &["--source", "generate:50?backlog=10m&backlog_rate=5"]);
+    let status = || get(&format!("http://127.0.0.1:{port}/v1/views/hashtag_counts")).json["versions"][0].clone();
+    let start = || start(data.path(), port, &["--source", "generate:500?backlog=10m&backlog_rate=5&count=5000"]);
+    let child = start();
+    wait_until("posts arrive", || status()["read"].as_u64() > Some(1_000));
     signal(&child, "-INT");
     ended_within(child, CLEANLY).ends(0).complains("collector stopped");
+    let child = start();
+    wait_until("all posts are there", || status()["read"].as_u64() >= Some(5_000));
+    std::thread::sleep(Duration::from_millis(500));
+    let version = status();
+    assert_eq!((&version["read"], &version["lag"]), (&5_000.into(), &0.into()), "each once: {version}");
+    signal(&child, "-INT");
+    ended_within(child, CLEANLY).ends(0);
 }
 
 #[test]
