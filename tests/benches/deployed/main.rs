@@ -1,7 +1,7 @@
 //! Refold over a real Kafka and a real Cassandra, in one run beside its limits: librdkafka alone, a store that writes to nothing, and the plain
 //! driver with the same rows in its best order.
 //!
-//! `EVENTS=…` sets the number of posts, over 6 hours of event time and 3 partitions. `ONLY=read,nothing,first,cassandra,plain` leaves parts out. Each part
+//! `EVENTS=…` sets the number of posts, over 6 hours of event time and 3 partitions. `ONLY=bare,read,nothing,first,cassandra,plain` leaves parts out. Each part
 //! runs in a process of its own, so that processor time and peak memory are its own; broker, database and all parts share the machine.
 //! The first replay into Cassandra finds a Java that has compiled nothing yet; it is repeated, and then left running for the live part.
 //! Before each of the parts that follow Cassandra may finish what it was left with: what it compacts meanwhile would be counted against the wrong one.
@@ -15,6 +15,9 @@ mod replay;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use refold_collector::{Encoder, Pull, Spec, Stop, SystemTimer};
 use refold_kafka::{KafkaLog, KafkaSettings};
 // For its allocator: the parts use memory as the program does.
@@ -106,6 +109,7 @@ fn main() {
     if let Ok(part) = std::env::var(PART) {
         let site = Site::from_environment();
         match part.as_str() {
+            "bare" => bare(&site),
             "read" => read(&site),
             "nothing" => replay::into_nothing(&site),
             "first" => drop(replay::into_cassandra(&site, "first")),
@@ -129,7 +133,7 @@ fn main() {
     let cassandra = Cassandra::start();
     let events = setting("EVENTS", 5_100_000);
     fill(&kafka.log(), events);
-    let only = std::env::var("ONLY").unwrap_or_else(|_| "read,nothing,first,cassandra,plain".into());
+    let only = std::env::var("ONLY").unwrap_or_else(|_| "bare,read,nothing,first,cassandra,plain".into());
     for part in only.split(',') {
         println!("{} (load average before: {})", part, load());
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -173,8 +177,31 @@ fn fill(log: &dyn Log, events: u64) {
     );
 }
 
-/// The topic read by the log's reader and nothing done with it: librdkafka's batch queue, and a copy of each value. `--bench read` has the bare queue
-/// beside it.
+/// The topic read by librdkafka's own consumer, message by message, and nothing done with it. `--bench read` has its batch queue.
+fn bare(site: &Site) {
+    let events = site.events(&site.log());
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &site.brokers)
+        .set("group.id", "bare")
+        .set("enable.auto.commit", "false")
+        .set("queued.max.messages.kbytes", "32768")
+        .set("fetch.queue.backoff.ms", "1")
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    for partition in 0..PARTITIONS as i32 {
+        from.add_partition_offset(TOPIC, partition, rdkafka::Offset::Beginning).unwrap();
+    }
+    consumer.assign(&from).unwrap();
+    let figures = Figures::start(site);
+    let mut read = 0;
+    while read < events {
+        read += u64::from(consumer.poll(Duration::from_secs(1)).is_some_and(|message| message.is_ok()));
+    }
+    figures.print("librdkafka's consumer, one thread", events, 0);
+}
+
+/// The topic read by the log's reader and nothing done with it: librdkafka's batch queue, and a copy of each value.
 fn read(site: &Site) {
     let log = site.log();
     let events = site.events(&log);
@@ -186,5 +213,5 @@ fn read(site: &Site) {
         read += records.spans.len() as u64;
     }
     assert_eq!(read, events);
-    figures.print("bare read, one thread", events, 0);
+    figures.print("the log's reader, one thread", events, 0);
 }

@@ -202,10 +202,16 @@ fn kills_and_services_that_restart_neither_lose_nor_double() {
     assert!(progress.applied > 60_000, "{progress:?}");
     // What the collector says to have written is there once, and in order.
     let partitions = places(&deployment, &kafka.log(), &before);
-    assert!(partitions.iter().all(|places| places.is_sorted()), "events have changed places");
-    let mut all: Vec<u64> = partitions.concat();
-    all.sort_unstable();
-    assert!(all.iter().copied().eq(0..written), "{} events, of which {written} were written", all.len());
+    assert_eq!(partitions.concat().len() as u64, written, "events in the log, and those that were written");
+    let mut distinct = 0;
+    for places in partitions {
+        let mut seen = BTreeSet::new();
+        let first: Vec<u64> = places.into_iter().filter(|place| seen.insert(*place)).collect();
+        assert!(first.is_sorted() && first.last() < Some(&written), "events have changed places: {:?}", first.last());
+        distinct += first.len() as u64;
+    }
+    // One generated post in 500 is an earlier one again.
+    assert!(distinct > written / 250 * 249, "{distinct} different events of {written}");
     assert!(worker.stop(), "a stop is clean: {}", deployment.last_words("worker"));
 }
 
