@@ -64,13 +64,14 @@ pub async fn post(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let intake = intake(&state, &source)?;
-    check_history(&state, &source)?;
     let since = query.since.as_deref().map(positions).transpose()?;
     // Taken before the body is read: while too many bodies are in memory, further ones wait in their senders.
     let permit = state.0.ingest.clone().acquire_owned().await.map_err(|_| Problem::away("the log takes no more events"))?;
     let (parts, body) = request.into_parts();
     let is_records = is_records(&parts.headers)?;
     let body = read_body(body, state.0.settings.max_body_bytes).await?;
+    // Not before: who is still sending would not get to read the answer.
+    check_history(&state, &source)?;
     blocking(move || {
         let taken = if is_records { take_records(&state, &intake, body) } else { Ok(take_lines(&intake, &body)) };
         let answer = taken.and_then(|(records, refused)| append(&state, &intake, records, refused, since.as_ref()));

@@ -79,31 +79,30 @@ pub struct Collected {
     pub source: String,
     /// Running totals.
     pub report: Report,
-    has_history: AtomicBool,
+    is_writing_history: AtomicBool,
     failed: Mutex<Option<String>>,
 }
 
 impl Collected {
     /// A source of which nothing is collected yet.
     pub fn new(spec: &str, source: &str) -> Collected {
-        let (has_history, failed) = (AtomicBool::new(false), Mutex::default());
-        Collected { spec: spec.to_owned(), source: source.to_owned(), report: Report::default(), has_history, failed }
+        let (is_writing_history, failed) = (AtomicBool::new(true), Mutex::default());
+        Collected { spec: spec.to_owned(), source: source.to_owned(), report: Report::default(), is_writing_history, failed }
     }
 
-    /// Notes that what the source had when it began is in the log.
-    pub fn wrote_history(&self) {
-        self.has_history.store(true, Ordering::Relaxed);
+    /// Notes whether all that the source had before now is in the log.
+    pub fn note_at_present(&self, is_at_present: bool) {
+        self.is_writing_history.store(!is_at_present, Ordering::Relaxed);
     }
 
-    /// Whether the source still writes what it had when it began. An event of now in the midst of that makes what comes after it too late.
+    /// Whether the source still writes what it had before now. An event of now in the midst of that makes what comes after it too late.
     pub fn is_writing_history(&self) -> bool {
-        !self.has_history.load(Ordering::Relaxed)
+        self.is_writing_history.load(Ordering::Relaxed)
     }
 
     /// Notes that collecting ended, and why.
     pub fn fail(&self, error: &CollectError) {
         *self.failed.lock() = Some(error.to_string());
-        self.wrote_history();
     }
 
     /// Why collecting ended before the source did.

@@ -82,6 +82,7 @@ struct World {
     log: Arc<MemoryLog>,
     told: Arc<Told>,
     changes: Arc<LocalFeed>,
+    collected: Arc<Collected>,
     state: ApiState,
     planner: Planner,
 }
@@ -118,6 +119,8 @@ fn world(settings: ApiSettings) -> World {
     let told = Arc::new(Told::default());
     let changes = Arc::new(LocalFeed::default());
     let planner = Planner::new(&sources).unwrap();
+    let collected = Arc::new(Collected::new("generate:1", "tweets"));
+    collected.note_at_present(true);
     let ports = Ports {
         catalogue: catalogue.clone(),
         rows: store.clone(),
@@ -127,12 +130,12 @@ fn world(settings: ApiSettings) -> World {
         sources,
         schema_ids: [("tweets".to_owned(), 1)].into(),
         running: told.clone(),
-        collected: None,
+        collected: Some(collected.clone()),
         definitions: Arc::new(Declared),
         clock,
     };
     let state = ApiState::new(ports, settings).unwrap();
-    World { router: router(state.clone()), catalogue, store, log, told, changes, state, planner }
+    World { router: router(state.clone()), catalogue, store, log, told, changes, collected, state, planner }
 }
 
 fn open() -> ApiSettings {
@@ -309,6 +312,19 @@ async fn good_lines_are_kept_and_bad_ones_refused_by_number() {
     let (partition, position) = answer["positions"].as_object().unwrap().iter().next().unwrap();
     let bounds = world.log.bounds("tweet_feed", Partition(partition.parse().unwrap())).unwrap();
     assert_eq!((position.as_u64(), answer["positions"].as_object().unwrap().len()), (Some(bounds.end.0), 1), "one author, one partition");
+}
+
+#[tokio::test]
+async fn events_wait_while_the_history_of_their_source_is_written() {
+    let world = world(open());
+    let post = r#"{"username": "ann", "timestamp": 0}"#;
+    world.collected.note_at_present(false);
+    let (status, problem) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem["detail"], "generate:1 is still writing its history into the log of tweets; try again in some seconds");
+    world.collected.note_at_present(true);
+    let (status, answer) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
+    assert_eq!((status, &answer["written"]), (StatusCode::OK, &json!(1)), "{answer}");
 }
 
 #[tokio::test]

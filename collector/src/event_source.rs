@@ -32,6 +32,9 @@ pub trait EventSource: Send {
     /// # Errors
     /// When the input cannot be read. Events before the error were returned by earlier calls.
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError>;
+
+    /// Whether what it has yielded so far is all that there was before now. Events of now that are appended earlier may make the rest too late.
+    fn is_at_present(&self) -> bool;
 }
 
 /// What a source has now.

@@ -57,6 +57,8 @@ pub struct JsonLines {
     head: Head,
     failed: Option<std::io::Error>,
     ended: bool,
+    /// All that was there was yielded at some time.
+    has_yielded_all: bool,
 }
 
 enum Input {
@@ -133,7 +135,7 @@ impl JsonLines {
 
     fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
         let lines = Lines::new(format.max_line_bytes);
-        JsonLines { name, path, format, lines, input, head, failed: None, ended: false }
+        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all: false }
     }
 
     /// Moves the bytes that are there now, at most one chunk, into `lines`. `false`: none came within `wait`.
@@ -253,8 +255,10 @@ impl EventSource for JsonLines {
         if (offset, lines) == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),
-                None if self.ended => Ok(Pull::End),
-                None => Ok(Pull::Idle),
+                None => {
+                    self.has_yielded_all = true;
+                    Ok(if self.ended { Pull::End } else { Pull::Idle })
+                }
             };
         }
         let (offset, lines) = whole_to.map_or((offset, lines), |begin| (begin, lines - 1));
@@ -262,6 +266,10 @@ impl EventSource for JsonLines {
         let resume =
             serde_json::to_string(&point).map_err(|error| CollectError::Resume { name: self.name.clone(), reason: error.to_string() })?;
         Ok(Pull::Events { records, bad, resume })
+    }
+
+    fn is_at_present(&self) -> bool {
+        self.has_yielded_all
     }
 }
 

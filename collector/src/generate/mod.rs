@@ -221,6 +221,10 @@ impl EventSource for Generate {
         self.state = Some(state);
         Ok(Pull::Events { records, bad: Vec::new(), resume })
     }
+
+    fn is_at_present(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.backlog_until_us.is_none() && state.next >= self.again_until && !self.is_over(state))
+    }
 }
 
 /// Appends a post's record; returns its key.

@@ -151,8 +151,10 @@ fn a_backlog_leads_up_to_now_and_real_time_goes_on_from_there() {
     let mut source = source(&GenerateSettings { backlog, count: Some(7201 + 500), ..settings(100) }, &timer);
     let mut history = 0;
     while timer.now_ms() == START_US / 1000 + 3_600_000 {
+        assert!(!source.is_at_present() || history >= 7201, "after {history} posts");
         history += pull(&mut source, 1000).0.len();
     }
+    assert!(source.is_at_present());
     assert!((7201..7301).contains(&history), "{history} posts without a pause");
     let mut all = history;
     loop {

@@ -54,8 +54,12 @@ fn drain(source: &mut JsonLines, max: usize) -> (Vec<Bytes>, Vec<BadLine>, Vec<(
                 points.push((values.len(), bad_lines.len(), resume));
             }
             Pull::Idle => panic!("a file is never idle"),
-            Pull::End => return (values, bad_lines, points),
+            Pull::End => {
+                assert!(source.is_at_present());
+                return (values, bad_lines, points);
+            }
         }
+        assert!(!source.is_at_present(), "there may be more");
     }
 }
 
@@ -206,7 +210,9 @@ fn a_stream_yields_lines_as_they_come_and_is_idle_between() {
     let mut source = JsonLines::stream(Sent(receive, Vec::new()), format());
     assert!(!source.is_resumable());
     let long = Duration::from_secs(600);
+    assert!(!source.is_at_present());
     assert_eq!(source.next(10, Duration::ZERO).unwrap(), Pull::Idle);
+    assert!(source.is_at_present(), "nobody has written more yet");
     send.send(b"{\"n\":0}\n{\"n\"".to_vec()).unwrap();
     let Pull::Events { records, .. } = source.next(10, long).unwrap() else { panic!("no events") };
     assert_eq!(records.len(), 1, "the line that is whole does not wait for the one that is not");

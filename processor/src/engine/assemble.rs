@@ -7,7 +7,7 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::compute::{concat, take};
 use hashbrown::HashTable;
 
-use super::codec::{Codec, arrays_size, group_hash};
+use super::codec::{Codec, arrays_size, following, group_hash};
 use super::error::EngineError;
 use super::layout::{Layout, PanePrefix};
 use super::shard::KeyArena;
@@ -51,6 +51,8 @@ impl Window {
 pub struct Assembler {
     view: Arc<View>,
     layout: Arc<Layout>,
+    window: WindowSpec,
+    prefix: Arc<PanePrefix>,
     panes: BTreeMap<i64, Arc<Pane>>,
     panes_bytes: usize,
     shares: Arc<Shares>,
@@ -102,9 +104,18 @@ impl Stretch {
 }
 
 impl Assembler {
-    /// An assembler that keeps its share of panes in memory.
-    pub fn new(view: Arc<View>, layout: Arc<Layout>, shares: Arc<Shares>) -> Assembler {
-        Assembler { view, layout, panes: BTreeMap::new(), panes_bytes: 0, shares }
+    /// An assembler that keeps its share of panes in memory, for a view whose windows have several panes or are ranked; others need none.
+    pub fn of(view: &Arc<View>, layout: &Arc<Layout>, shares: &Arc<Shares>) -> Option<Assembler> {
+        let (window, prefix) = (view.window?, layout.panes.clone()?);
+        (view.ranking.is_some() || window.size_us != window.slide_us).then(|| Assembler {
+            view: view.clone(),
+            layout: layout.clone(),
+            window,
+            prefix,
+            panes: BTreeMap::new(),
+            panes_bytes: 0,
+            shares: shares.clone(),
+        })
     }
 
     /// A pane has changed: what is in memory of it is out of date.
@@ -116,16 +127,12 @@ impl Assembler {
 
     /// The groups of the window that starts at `window_us`, from the first one after `after` on, as many as there is memory for.
     pub fn assemble(&mut self, window_us: i64, present: &[i64], after: Option<&[u8]>, state: &dyn Lookup) -> Result<Window, EngineError> {
-        let layout = self.layout.clone();
-        let (Some(window), Some(prefix)) = (self.view.window, &layout.panes) else {
-            return Err(EngineError::Internal("a view without windows has none to assemble".into()));
-        };
         let mut left_bytes = self.shares.part();
         let mut stretches = Vec::with_capacity(present.len());
         for (index, pane_us) in present.iter().enumerate() {
             // What one does not need is for those after it.
             let most_bytes = left_bytes / (present.len() - index);
-            let stretch = self.stretch(*pane_us, after, most_bytes, &window, prefix, state)?;
+            let stretch = self.stretch(*pane_us, after, most_bytes, state)?;
             left_bytes = left_bytes.saturating_sub(stretch.pane.size_of(stretch.to - stretch.from));
             stretches.push(stretch);
         }
@@ -149,7 +156,7 @@ impl Assembler {
             let states: Vec<ArrayRef> = pane.states.iter().map(|states| states.slice(*from, indices.len())).collect();
             merger.merge(&states, &indices, rests.len())?;
         }
-        let start = prefix.bytes(window_us)?;
+        let start = self.prefix.bytes(window_us)?;
         let mut keys = KeyArena::default();
         let mut key = Vec::new();
         for rest in rests.iter() {
@@ -158,19 +165,11 @@ impl Assembler {
             key.extend_from_slice(rest);
             keys.push(&key);
         }
-        Ok(Window { groups: layout.keys.decode(keys.iter())?, states: merger.take()?, last })
+        Ok(Window { groups: self.layout.keys.decode(keys.iter())?, states: merger.take()?, last })
     }
 
     /// The groups of a pane after `after`, up to about so many bytes.
-    fn stretch(
-        &mut self,
-        pane_us: i64,
-        after: Option<&[u8]>,
-        most_bytes: usize,
-        window: &WindowSpec,
-        prefix: &PanePrefix,
-        state: &dyn Lookup,
-    ) -> Result<Stretch, EngineError> {
+    fn stretch(&mut self, pane_us: i64, after: Option<&[u8]>, most_bytes: usize, state: &dyn Lookup) -> Result<Stretch, EngineError> {
         if let Some(pane) = self.panes.get(&pane_us) {
             let from = after.map_or(0, |after| pane.place_after(after));
             let most = (most_bytes / pane.size_of(1).max(1)).max(1);
@@ -178,13 +177,13 @@ impl Assembler {
             return Ok(Stretch { pane: pane.clone(), from, to, is_last: to == pane.rests.len() });
         }
         let (mut rests, mut rows, mut is_last) = (KeyArena::default(), KeyArena::default(), true);
-        let start = prefix.bytes(pane_us)?;
-        let from = after.map_or(start.clone(), |after| [&start[..], after, &[0]].concat());
-        let to = prefix.bytes(pane_us.saturating_add(window.pane_us))?;
+        let start = self.prefix.bytes(pane_us)?;
+        let from = after.map_or(start.clone(), |after| following(&[&start[..], after].concat()));
+        let to = self.prefix.bytes(pane_us.saturating_add(self.window.pane_us))?;
         state.scan(Space::Groups, &from, Some(&to), &mut |key, value| {
             is_last = rests.is_empty() || rests.size() + rows.size() < most_bytes;
             if is_last {
-                rests.push(prefix.rest(key));
+                rests.push(self.prefix.rest(key));
                 rows.push(value);
             }
             is_last

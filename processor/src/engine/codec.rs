@@ -67,6 +67,11 @@ fn timezone(data_type: &DataType) -> Option<Arc<str>> {
     }
 }
 
+/// The least key greater than this one.
+pub fn following(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
+
 /// A hash of an encoded group key. Equal in every process and release: shards are chosen by it.
 pub fn group_hash(key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key)

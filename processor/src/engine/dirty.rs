@@ -5,6 +5,7 @@
 
 use datafusion::arrow::array::RecordBatch;
 
+use super::codec::following;
 use super::error::EngineError;
 use super::layout::RowLayout;
 use super::shard::KeyArena;
@@ -67,9 +68,7 @@ pub fn read(
 ) -> Result<DirtyRows, EngineError> {
     let mut keys = KeyArena::default();
     let mut values: Vec<Vec<u8>> = Vec::new();
-    // The least key greater than `after` is `after` with a zero byte behind it.
-    let behind = |key: &[u8]| [key, &[0]].concat();
-    state.scan(Space::Dirty, &after.map(behind).unwrap_or_default(), Some(behind(last).as_slice()), &mut |key, value| {
+    state.scan(Space::Dirty, &after.map(following).unwrap_or_default(), Some(following(last).as_slice()), &mut |key, value| {
         keys.push(key);
         values.push(value.to_vec());
         values.len() < limit

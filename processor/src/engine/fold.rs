@@ -103,8 +103,7 @@ impl Fold {
         let layout = Arc::new(Layout::new(&view)?);
         let shards = (0..settings.shards.max(1)).map(|_| Shard::new(&view)).collect::<Result<Vec<_>, _>>()?;
         let remapper = ChunkMapper::new(&view, settings.rules.clone(), shards.len())?;
-        let assembles = view.ranking.is_some() || view.window.is_some_and(|window| window.size_us != window.slide_us);
-        let assembler = assembles.then(|| Assembler::new(view.clone(), layout.clone(), settings.shares.clone()));
+        let assembler = Assembler::of(&view, &layout, &settings.shares);
         let times = Times::restore(partitions, meta.times.clone(), told.now_ms);
         let present = present_panes(&layout, state.as_ref())?;
         let present_prefixes = prefixes(&layout, present.iter())?;

@@ -1,5 +1,7 @@
 //! How a version's groups, states and rows are laid out as bytes.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -19,7 +21,7 @@ pub struct Layout {
     /// Rows.
     pub rows: RowLayout,
     /// Panes, if the view has a window.
-    pub panes: Option<PanePrefix>,
+    pub panes: Option<Arc<PanePrefix>>,
 }
 
 impl Layout {
@@ -29,7 +31,7 @@ impl Layout {
             Codec::new(schema.fields().iter().map(|field| (field.data_type().clone(), SortOptions::default())).collect::<Vec<_>>())
         };
         let panes = match (view.window, view.groups.fields().first()) {
-            (Some(_), Some(field)) => Some(PanePrefix::new(field.data_type())?),
+            (Some(_), Some(field)) => Some(Arc::new(PanePrefix::new(field.data_type())?)),
             _ => None,
         };
         Ok(Layout { keys: plain(&view.groups)?, states: plain(&view.states)?, rows: RowLayout::new(&view.shape)?, panes })

@@ -257,6 +257,11 @@ impl Outbox {
         self.latest.visible.sum().saturating_sub(self.visible.visible.sum())
     }
 
+    /// Commits whose rows wait in memory.
+    pub fn queued_commits(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Rows waiting in memory.
     pub fn queued_rows(&self) -> usize {
         self.queued_rows
@@ -276,4 +281,62 @@ fn acknowledge(rows: &DirtyRows) -> Acknowledged {
         keys.push(key);
     }
     Acknowledged { keys, sums: rows.sums.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+    use datafusion::arrow::array::RecordBatch;
+    use datafusion::arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::engine::shard::KeyArena;
+
+    const QUEUE_BYTES: usize = 10_000;
+
+    fn rows(count: usize) -> DirtyRows {
+        let mut keys = KeyArena::default();
+        for row in 0..count {
+            keys.push(format!("a key of some length, {row}").as_bytes());
+        }
+        let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        DirtyRows { keys, rows: none, deleted: vec![false; count], sums: vec![1; count] }
+    }
+
+    fn outbox() -> Outbox {
+        let mut outbox = Outbox::new(1_000, Arc::new(Shares::new(0, 0, QUEUE_BYTES)), Progress::default(), Progress::default());
+        assert!(matches!(outbox.work(), Work::Drain(None)));
+        outbox
+    }
+
+    #[test]
+    fn what_is_written_is_made_durable_and_cleared_before_it_takes_more_than_its_share() {
+        let mut outbox = outbox();
+        let mut drained = 0;
+        while !outbox.should_sync(usize::MAX) {
+            outbox.drained(&rows(10));
+            drained += 10;
+            assert!(drained < 1_000, "no bound");
+        }
+        assert!(drained > 10 && !outbox.is_ahead_of_clearing(), "nothing is durable yet");
+        outbox.synced();
+        assert!(!outbox.should_sync(usize::MAX) && outbox.is_ahead_of_clearing());
+        assert_eq!(outbox.take_acknowledged().iter().map(|rows| rows.sums.len()).sum::<usize>(), drained);
+        assert!(!outbox.is_ahead_of_clearing());
+    }
+
+    #[test]
+    fn commits_that_wait_are_counted_until_they_are_written() {
+        let mut outbox = outbox();
+        outbox.drained(&rows(0));
+        for waiting in 1..=3 {
+            outbox.offer(Some(vec![rows(2)]), Progress::default());
+            assert_eq!(outbox.queued_commits(), waiting);
+        }
+        let Work::Rows(queued) = outbox.work() else { panic!("there are commits") };
+        assert_eq!(outbox.queued_commits(), 3, "it is being written");
+        outbox.wrote(&queued);
+        assert_eq!((outbox.queued_commits(), outbox.queued_rows()), (2, 4));
+    }
 }

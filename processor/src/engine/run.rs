@@ -25,12 +25,10 @@ use crate::store::Progress;
 /// When a running version commits and sweeps.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
-    /// A live version commits this long after the first event of a commit, milliseconds.
+    /// A live version commits this long after the first event of a commit, milliseconds; later while its store does not keep up.
     pub commit_interval_ms: u64,
-    /// A version that is being built commits this often, milliseconds, or when `overlay_bytes` is reached.
+    /// A version that is being built commits this often, milliseconds, or when the groups it has touched take up their share of memory.
     pub building_commit_interval_ms: u64,
-    /// The memory that groups touched since the last commit may take, of all versions together, bytes.
-    pub overlay_bytes: usize,
     /// How many windows must have closed before a version that is being built writes their rows.
     pub sweep_windows: usize,
     /// A version is caught up when it is at most this many events behind the ends of the log.
@@ -100,7 +98,7 @@ impl Runner {
         let mut pending_since: Option<std::time::Instant> = None;
         while !self.shared.stop.load(Ordering::Relaxed) {
             let wait = match pending_since {
-                Some(since) => self.commit_interval().saturating_sub(since.elapsed()),
+                Some(since) => self.commit_interval().saturating_sub(since.elapsed()).min(IDLE_WAIT),
                 None => IDLE_WAIT,
             };
             match self.messages.recv_timeout(wait) {
@@ -112,7 +110,11 @@ impl Runner {
                 pending_since = Some(std::time::Instant::now());
             }
             let is_due = pending_since.is_some_and(|since| since.elapsed() >= self.commit_interval()) || self.has_read_all();
-            if is_due || self.fold.size() > self.shared.shares.groups() || (pending_since.is_none() && self.has_news()) {
+            if is_due
+                || self.shared.outbox.lock().is_ahead_of_clearing()
+                || self.fold.size() > self.shared.shares.groups()
+                || (pending_since.is_none() && self.has_news())
+            {
                 self.commit()?;
                 pending_since = None;
             }
@@ -126,9 +128,13 @@ impl Runner {
     }
 
     fn commit_interval(&self) -> Duration {
+        let RunSettings { commit_interval_ms, building_commit_interval_ms, .. } = self.settings;
+        // A store that does not keep up gets fewer and larger commits, which cost it less, instead of a queue of small ones.
+        let is_waited_for = || self.shared.outbox.lock().queued_commits() > COMMITS_AHEAD;
         let interval_ms = match self.fold.is_live() {
-            true => self.settings.commit_interval_ms,
-            false => self.settings.building_commit_interval_ms,
+            true if is_waited_for() => commit_interval_ms.max(building_commit_interval_ms),
+            true => commit_interval_ms,
+            false => building_commit_interval_ms,
         };
         Duration::from_millis(interval_ms)
     }
@@ -227,7 +233,10 @@ impl Runner {
     }
 }
 
-/// How often a version without events looks around.
+/// Commits of a live version that may wait in memory, the one that is being written included, before the next one takes more time.
+const COMMITS_AHEAD: usize = 1;
+
+/// How often a version looks around.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
 /// Writes rows until told to stop; then what is left is written too, for at most `drain_for`.
@@ -246,9 +255,13 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
             }
         }
         // The fold takes what is acknowledged out of the dirty rows; once it has ended nobody does.
-        if stopping.is_none() && shared.outbox.lock().is_ahead_of_clearing() {
-            wait(shared);
-            continue;
+        if shared.outbox.lock().is_ahead_of_clearing() {
+            if stopping.is_none() {
+                wait(shared);
+                continue;
+            }
+            // What is not cleared is written once more after a restart.
+            drop(shared.outbox.lock().take_acknowledged());
         }
         match writer.step() {
             Ok(Stepped::Wrote(rows)) => {

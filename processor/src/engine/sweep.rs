@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use datafusion::arrow::compute::{filter, filter_record_batch, take_record_batch};
 
+use super::codec::following;
 use super::dirty::write_timestamp;
 use super::error::EngineError;
 use super::layout::Layout;
@@ -243,11 +244,6 @@ impl<'a> Merge<'a> {
             .get(index)
             .and_then(|lane| Some(Next { key: lane.keys.get(lane.next), rest: lane.rest()?, state: lane.states.get(lane.next) })))
     }
-}
-
-/// The least key above this one.
-fn following(key: &[u8]) -> Vec<u8> {
-    [key, &[0]].concat()
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub struct WorkerSettings {
     pub pool: Pool,
     /// Where the state of each version lives, in a folder of its own.
     pub state_dir: PathBuf,
-    /// Memory for all state together, bytes: caches, write buffers, and groups touched since the last commit.
+    /// Memory for all versions together, bytes: caches, write buffers, groups touched since the last commit, and rows that wait.
     pub memory_bytes: usize,
     /// Threads that read, decode and pre-aggregate, for each feed.
     pub feed_threads: usize,
@@ -174,8 +174,8 @@ impl Worker {
     /// A worker that does not run anything yet.
     pub fn new(ports: Ports, settings: WorkerSettings) -> Arc<Worker> {
         let memory = RocksMemory::new(settings.memory_bytes / 4);
-        let (panes_bytes, queue_bytes) = (settings.memory_bytes / 8, settings.memory_bytes / 8);
-        let shares = Arc::new(Shares::new(settings.run.overlay_bytes, panes_bytes, queue_bytes));
+        let part = |of| settings.memory_bytes / of;
+        let shares = Arc::new(Shares::new(part(16), part(8), part(8)));
         let leases = Arc::new(Leases::new(ports.catalogue.clone(), &settings.owner, settings.lease_ms));
         Arc::new(Worker {
             ports,

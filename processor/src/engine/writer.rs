@@ -86,6 +86,11 @@ pub enum Stepped {
 impl Writer {
     /// Does the next piece of work. On error nothing is taken as written, and the next step tries the same again.
     pub fn step(&mut self) -> Result<Stepped, EngineError> {
+        // Under steady load there is no pause to sync in. Should it fail, nothing is added to what waits for it.
+        let should_sync = self.outbox.lock().should_sync(UNSYNCED_ROWS * self.rows_per_write);
+        if should_sync {
+            return self.sync();
+        }
         let work = self.outbox.lock().work();
         if !matches!(work, Work::Nothing) {
             self.faults.reach(Step::Write);
@@ -120,6 +125,8 @@ impl Writer {
             }
             Work::Drain(after) => {
                 if after.is_none() {
+                    // A drain begins when no commit waits.
+                    self.ahead.clear();
                     // Keys that rise with time would else be followed for ever; what comes behind the last is queued, or drained next.
                     self.drain_to = self.state.last_key(Space::Dirty)?;
                 }
@@ -153,11 +160,6 @@ impl Writer {
         self.tell()?;
         self.is_untold = false;
         self.reclaim();
-        // Under steady load there is no pause to sync in.
-        let should_sync = self.outbox.lock().should_sync(UNSYNCED_ROWS * self.rows_per_write);
-        if should_sync {
-            self.sync()?;
-        }
         Ok(Stepped::Wrote(rows))
     }
 

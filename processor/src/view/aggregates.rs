@@ -64,7 +64,8 @@ pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Pro
     match name.as_str() {
         "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" | "approx_distinct" => {}
         // Over floating-point numbers these are exact, see the module `exact`.
-        "var" | "var_pop" | "stddev" | "stddev_pop" => {}
+        "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp" | "covar_pop" | "corr" => {}
+        regression if regression.starts_with("regr_") => {}
         "first_value" | "last_value" => {
             if call.params.order_by.is_empty() {
                 return refused("which value is the first depends on the order of arrival", "say which: first_value(x ORDER BY time, id)");
@@ -92,8 +93,8 @@ pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Pro
         "grouping" => return refused("there are no grouping sets here", "leave it out"),
         _ => {
             return refused(
-                "its result depends on the order of arrival",
-                "these do not: count, sum, avg, min, max, stddev, var, bool_and, bool_or, bit_and, bit_or, bit_xor, approx_distinct, first_value, last_value",
+                "it is not known whether its result depends on the order of arrival",
+                "these do not: count, sum, avg, min, max, stddev, var, corr, covar_samp, covar_pop, regr_slope and the like, bool_and, bool_or, bit_and, bit_or, bit_xor, approx_distinct, first_value, last_value",
             );
         }
     }

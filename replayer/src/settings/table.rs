@@ -169,7 +169,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Number(1, 60_000),
         "20",
         ENGINE,
-        "A version in service commits so long after the first event of a commit, milliseconds",
+        "A version in service commits so long after the first event of a commit, milliseconds; while its rows wait for the view store, later, up to building_commit_interval_ms",
     ),
     tuning(
         "building-commit-interval-ms",

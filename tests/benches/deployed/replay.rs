@@ -62,7 +62,6 @@ fn settings(state: &TempDir) -> WorkerSettings {
         run: RunSettings {
             commit_interval_ms: setting("COMMIT_INTERVAL_MS", 20),
             building_commit_interval_ms: setting("BUILDING_COMMIT_INTERVAL_MS", 1_000),
-            overlay_bytes: memory() / 16,
             sweep_windows: setting("SWEEP_WINDOWS", 64) as usize,
             caught_up_lag: 1_000,
         },

@@ -34,7 +34,7 @@ impl Accumulator for Moments {
             self.count += 1;
             self.sum.add(value);
             if self.kind.squares() {
-                self.squares.add_square(value);
+                self.squares.add_product(value, value);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 mod accumulators;
 mod number;
+mod pairs;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ use self::accumulators::{IntegerAverage, Moments};
 /// The functions, to be registered over DataFusion's.
 pub(super) fn functions() -> Vec<AggregateUDF> {
     let of = |inner: Arc<AggregateUDF>, kind| AggregateUDF::from(Exactly::new(inner, kind));
-    vec![
+    let mut functions = vec![
         of(sum::sum_udaf(), Kind::Sum),
         of(average::avg_udaf(), Kind::Average),
         of(variance::var_samp_udaf(), Kind::Variance { sample: true }),
@@ -34,7 +35,9 @@ pub(super) fn functions() -> Vec<AggregateUDF> {
         of(stddev::stddev_pop_udaf(), Kind::Deviation { sample: false }),
         of(min_max::min_udaf(), Kind::Extreme),
         of(min_max::max_udaf(), Kind::Extreme),
-    ]
+    ];
+    functions.extend(pairs::functions());
+    functions
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

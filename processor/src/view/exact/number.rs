@@ -1,20 +1,21 @@
 //! Sums of floating-point numbers without rounding.
 //!
-//! A finite `f64` is a whole number of units of 2^-1074, and its square one of units of 2^-2148. [`Exact`] adds such numbers as
+//! A finite `f64` is a whole number of units of 2^-1074, and a product of two one of units of 2^-2148. [`Exact`] adds such numbers as
 //! integers of any size, in limbs of 32 bits with room for carries, after R. Neal, "Fast exact summation using small and large
 //! superaccumulators", 2015. Addition of integers is associative, so the state is the same in every order.
 
 use datafusion::common::exec_err;
 use datafusion::error::Result;
+use num_bigint::{BigInt, BigUint, Sign};
 
 const NAN: u8 = 1;
 const PLUS_INFINITY: u8 = 2;
 const MINUS_INFINITY: u8 = 4;
 const NEGATIVE: u8 = 8;
 
-/// The exponent of the unit of a sum; that of squares is twice as low.
+/// The exponent of the unit of a sum; that of products is twice as low.
 const UNIT: i64 = -1074;
-/// More limbs than any sum of squares has.
+/// More limbs than any sum of products has.
 const MAX_LIMBS: usize = 160;
 /// Additions to a limb before its carry must be taken on: each is below 2^32.
 const MAX_PENDING: u32 = 1 << 29;
@@ -39,10 +40,11 @@ impl Exact {
         }
     }
 
-    /// Adds the square of a number, in units of 2^-2148.
-    pub fn add_square(&mut self, value: f64) {
-        if let Some((mantissa, place)) = self.parts(value) {
-            self.add_at(false, u128::from(mantissa) * u128::from(mantissa), 2 * place);
+    /// Adds the product of two numbers, in units of 2^-2148.
+    pub fn add_product(&mut self, a: f64, b: f64) {
+        if let (Some((a_mantissa, a_place)), Some((b_mantissa, b_place))) = (self.parts(a), self.parts(b)) {
+            let negative = a.is_sign_negative() != b.is_sign_negative();
+            self.add_at(negative, u128::from(a_mantissa) * u128::from(b_mantissa), a_place + b_place);
         }
     }
 
@@ -208,6 +210,16 @@ impl Exact {
         if negative { -value } else { value }
     }
 
+    /// The sum in its units, if it is a number.
+    fn integer(&self) -> Option<BigInt> {
+        if self.special != 0 {
+            return None;
+        }
+        let (negative, magnitude, low) = self.canonical();
+        let sign = if negative { Sign::Minus } else { Sign::Plus };
+        Some(BigInt::from_biguint(sign, BigUint::new(magnitude) << (32 * low)))
+    }
+
     /// Bytes on the heap.
     pub fn allocated(&self) -> usize {
         self.limbs.capacity() * size_of::<i64>()
@@ -233,61 +245,67 @@ fn round_off(magnitude: &[u32], low: usize, shift: usize) -> u64 {
     if half && (below || whole & 1 == 1) { whole + 1 } else { whole }
 }
 
+/// `value · 2^exponent`: what lies between two steps of a computation has a greater range than `f64`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaled {
+    value: f64,
+    exponent: i64,
+}
+
+impl Scaled {
+    pub fn is_zero(self) -> bool {
+        self.value == 0.0
+    }
+
+    pub fn times(self, other: Scaled) -> Scaled {
+        Scaled { value: self.value * other.value, exponent: self.exponent + other.exponent }
+    }
+
+    pub fn over(self, other: Scaled) -> Scaled {
+        Scaled { value: self.value / other.value, exponent: self.exponent - other.exponent }
+    }
+
+    /// The square root of what is not negative.
+    pub fn root(self) -> Scaled {
+        let odd = self.exponent.rem_euclid(2);
+        Scaled { value: (self.value * 2_f64.powi(odd as i32)).sqrt(), exponent: (self.exponent - odd) / 2 }
+    }
+
+    pub fn over_counts(self, a: u64, b: u64) -> f64 {
+        scaled(self.value / (a as f64 * b as f64), self.exponent)
+    }
+
+    pub fn number(self) -> f64 {
+        scaled(self.value, self.exponent)
+    }
+}
+
+/// `n Σxy - Σx Σy`: the square of the count times the covariance of a population, or its variance if both are the same.
+/// Exact until it is rounded to 53 bits; not a number if one of them is none.
+pub(super) fn comoment(count: u64, products: &Exact, x: &Exact, y: &Exact) -> Scaled {
+    let (Some(products), Some(x), Some(y)) = (products.integer(), x.integer(), y.integer()) else {
+        return Scaled { value: f64::NAN, exponent: 0 };
+    };
+    let comoment = BigInt::from(count) * products - x * y;
+    let digits = comoment.magnitude().to_u32_digits();
+    let shift = bit_length(&digits, 0).saturating_sub(53);
+    let magnitude = round_off(&digits, 0, shift) as f64;
+    let value = if comoment.sign() == Sign::Minus { -magnitude } else { magnitude };
+    Scaled { value, exponent: 2 * UNIT + shift as i64 }
+}
+
 /// The variance from the count, the sum and the sum of squares; of a sample or of a population. `None` if there are too few.
 pub(super) fn variance(count: u64, sum: &Exact, squares: &Exact, sample: bool) -> Option<f64> {
+    covariance(count, squares, sum, sum, sample)
+}
+
+/// The covariance from the count, the sum of products and the sums; of a sample or of a population. `None` if there are too few.
+pub(super) fn covariance(count: u64, products: &Exact, x: &Exact, y: &Exact, sample: bool) -> Option<f64> {
     let divisor = if sample { count.checked_sub(1)? } else { count };
     if divisor == 0 {
         return None;
     }
-    if sum.special().is_some() || squares.special().is_some() {
-        return Some(f64::NAN);
-    }
-    // (n Σx² - (Σx)²) / (n d), whose numerator is exact, in units of 2^-2148, and never negative.
-    let (_, sum, sum_low) = sum.canonical();
-    let (_, squares, squares_low) = squares.canonical();
-    let of_squares = widened(&product(&squares, &[count as u32, (count >> 32) as u32]), squares_low);
-    let of_sum = widened(&product(&sum, &sum), 2 * sum_low);
-    let numerator = difference(&of_squares, &of_sum);
-    let length = bit_length(&numerator, 0);
-    let shift = length.saturating_sub(53);
-    let mantissa = round_off(&numerator, 0, shift) as f64;
-    let quotient = mantissa / (count as f64 * divisor as f64);
-    Some(scaled(quotient, 2 * UNIT + shift as i64))
-}
-
-fn product(a: &[u32], b: &[u32]) -> Vec<u32> {
-    let mut product = vec![0_u32; a.len() + b.len()];
-    for (place, x) in a.iter().enumerate() {
-        let mut carry = 0_u64;
-        for (y, digit) in b.iter().chain(std::iter::once(&0)).zip(product.iter_mut().skip(place)) {
-            let sum = u64::from(*x) * u64::from(*y) + u64::from(*digit) + carry;
-            *digit = sum as u32;
-            carry = sum >> 32;
-        }
-    }
-    product
-}
-
-fn widened(digits: &[u32], low: usize) -> Vec<u32> {
-    let mut widened = vec![0; low];
-    widened.extend_from_slice(digits);
-    widened
-}
-
-/// `a - b`, which is not negative, without leading zeros.
-fn difference(a: &[u32], b: &[u32]) -> Vec<u32> {
-    let mut borrow = 0_i64;
-    let length = a.len().max(b.len());
-    let digit = |digits: &[u32], place: usize| i64::from(digits.get(place).copied().unwrap_or(0));
-    let mut difference: Vec<u32> = (0..length)
-        .map(|place| {
-            let value = digit(a, place) - digit(b, place) - borrow;
-            borrow = i64::from(value < 0);
-            value.rem_euclid(LIMB) as u32
-        })
-        .collect();
-    difference.truncate(difference.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1));
-    difference
+    Some(comoment(count, products, x, y).over_counts(count, divisor))
 }
 
 /// `value · 2^exponent`, in steps that neither overflow nor underflow before the last.

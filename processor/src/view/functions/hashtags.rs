@@ -75,7 +75,8 @@ fn find(text: &str, found: &mut Vec<Span>) -> bool {
         at += length;
         used = at;
         if may_follow(bytes.get(at..).unwrap_or_default()) {
-            perhaps_in_link |= before.is_some_and(urls::may_be_inside);
+            // A host in other scripts may have the full-width sign anywhere.
+            perhaps_in_link |= sign_width > 1 || before.is_some_and(urls::may_be_inside);
             found.push(start..at);
         }
     }

@@ -67,6 +67,19 @@ fn floating_point_aggregates_are_those_of_one_batch_to_the_last_bit() {
 }
 
 #[test]
+fn aggregates_of_pairs_are_those_of_one_batch_to_the_last_bit() {
+    is_its_batch(
+        "CREATE MATERIALIZED VIEW sizes WITH (partition_key = 'shop', clustering = 'slot') AS
+         SELECT shop, slot, covar_samp(weight, pieces) AS sample, covar_pop(weight, pieces) AS population, corr(weight, pieces) AS correlation,
+                regr_slope(weight, pieces) AS slope, regr_intercept(weight, pieces) AS intercept, regr_r2(weight, pieces) AS r2,
+                regr_count(weight, pieces) AS pairs, regr_avgx(weight, pieces) AS x, regr_avgy(weight, pieces) AS y,
+                regr_sxx(weight, pieces) AS sxx, regr_syy(weight, pieces) AS syy, regr_sxy(weight, pieces) AS sxy
+         FROM (SELECT *, unnest(hop(ordered_at, INTERVAL '20 minutes', INTERVAL '1 hour')) AS slot FROM orders)
+         GROUP BY shop, slot HAVING regr_count(weight, pieces) <> 2",
+    );
+}
+
+#[test]
 fn distinct_customers_are_those_of_one_batch() {
     is_its_batch(
         "CREATE MATERIALIZED VIEW customers WITH (partition_key = 'shop', clustering = 'slot') AS

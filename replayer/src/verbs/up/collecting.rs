@@ -101,11 +101,27 @@ impl Collecting {
     }
 }
 
-/// Tells when a source has, for the first time, less than it was asked for: what came before is its history.
+/// Tells whether the history of a source is in the log, and when it is so for the first time.
 struct Watched {
     source: Box<dyn EventSource>,
     collected: Arc<Collected>,
     happened: Option<Sender<Happened>>,
+}
+
+impl Watched {
+    fn note(&mut self, is_at_present: bool) {
+        self.collected.note_at_present(is_at_present);
+        if is_at_present && let Some(happened) = self.happened.take() {
+            let _ = happened.send(Happened::HistoryWritten);
+        }
+    }
+}
+
+/// However collecting ended, nobody waits for more.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.note(true);
+    }
 }
 
 impl EventSource for Watched {
@@ -122,16 +138,12 @@ impl EventSource for Watched {
     }
 
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
-        let pull = self.source.next(max, wait)?;
-        // The batch itself is not appended yet, but it is a small one.
-        let is_paced = match &pull {
-            Pull::Events { records, bad, .. } => (1..max / 2).contains(&(records.len() + bad.len())),
-            Pull::Idle | Pull::End => true,
-        };
-        if is_paced && let Some(happened) = self.happened.take() {
-            self.collected.wrote_history();
-            let _ = happened.send(Happened::HistoryWritten);
-        }
-        Ok(pull)
+        // What was yielded before is in the log by now.
+        self.note(self.source.is_at_present());
+        self.source.next(max, wait)
+    }
+
+    fn is_at_present(&self) -> bool {
+        self.source.is_at_present()
     }
 }

@@ -43,7 +43,7 @@ const WORKER_PORT: u16 = 7071;
 pub enum Happened {
     /// A signal to stop.
     Signal,
-    /// The source has caught up with the present.
+    /// The source has caught up with the present, or has ended.
     HistoryWritten,
     /// The source has nothing more, or failed.
     SourceEnded(Result<Totals>),
@@ -197,7 +197,7 @@ impl Supervised {
                 Happened::HistoryWritten => {
                     if self.waits_until.take().is_some() {
                         let written = self.collecting.as_ref().map_or(0, |collecting| collecting.collected.report.totals().written);
-                        tracing::info!(events = written, "the source's history is in the log; building views");
+                        tracing::info!(events = written, "building views of what is in the log");
                         self.start_worker(happened)?;
                     }
                 }

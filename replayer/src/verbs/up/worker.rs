@@ -88,7 +88,6 @@ fn worker_settings(settings: &Settings, pool: Pool, owner: String) -> Result<Wor
         run: RunSettings {
             commit_interval_ms: settings.commit_interval_ms,
             building_commit_interval_ms: settings.building_commit_interval_ms,
-            overlay_bytes: settings.memory_bytes / 16,
             sweep_windows: settings.sweep_windows,
             caught_up_lag: settings.caught_up_lag_events,
         },

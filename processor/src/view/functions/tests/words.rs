@@ -24,6 +24,8 @@ fn a_hashtag_in_a_link_is_none() {
     assert_eq!(hashtags("see http://example.com/#part and https://example.com/a?b=(c)&#d"), NONE);
     assert_eq!(hashtags("see example.com/a_(b)#c."), NONE, "a path goes on after parentheses that close");
     assert_eq!(hashtags("see (example.com/a)#c."), ["c"], "this one is closed by the sentence");
+    assert_eq!(hashtags("http://❤＃love.com"), NONE, "a host in other scripts may have a full-width sign");
+    assert_eq!(hashtags("http://❤＃love.nowhere"), ["love"]);
 }
 
 #[test]
@@ -178,8 +180,8 @@ fn texts() -> impl Strategy<Value = String> {
 /// How many texts are tried: `make prove` tries more.
 fn cases() -> u32 {
     match std::env::var("REFOLD_PROVE_SCALE").as_deref() {
-        Ok("full") => 50_000,
-        _ => 2_000,
+        Ok("full") => 500_000,
+        _ => 20_000,
     }
 }
 
