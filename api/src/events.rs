@@ -64,14 +64,17 @@ pub async fn post(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let intake = intake(&state, &source)?;
+    if let Err(problem) = check_history(&state, &source) {
+        // Who is still sending would not get to read the answer.
+        let _ = read_body(request.into_body(), 0).await;
+        return Err(problem);
+    }
     let since = query.since.as_deref().map(positions).transpose()?;
     // Taken before the body is read: while too many bodies are in memory, further ones wait in their senders.
     let permit = state.0.ingest.clone().acquire_owned().await.map_err(|_| Problem::away("the log takes no more events"))?;
     let (parts, body) = request.into_parts();
     let is_records = is_records(&parts.headers)?;
     let body = read_body(body, state.0.settings.max_body_bytes).await?;
-    // Not before: who is still sending would not get to read the answer.
-    check_history(&state, &source)?;
     blocking(move || {
         let taken = if is_records { take_records(&state, &intake, body) } else { Ok(take_lines(&intake, &body)) };
         let answer = taken.and_then(|(records, refused)| append(&state, &intake, records, refused, since.as_ref()));
@@ -84,7 +87,8 @@ pub async fn post(
 /// While the history of a source is written, an event of now would make the rest of it too late.
 fn check_history(state: &ApiState, source: &str) -> Result<(), Problem> {
     let collected = state.0.ports.collected.as_ref();
-    match collected.filter(|collected| collected.source == source && collected.is_writing_history()) {
+    let now_ms = state.0.ports.clock.now_ms();
+    match collected.filter(|collected| collected.source == source && collected.is_writing_history(now_ms)) {
         Some(collected) => {
             let spec = &collected.spec;
             Err(Problem::away(format!("{spec} is still writing its history into the log of {source}; try again in some seconds")))

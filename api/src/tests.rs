@@ -120,7 +120,7 @@ fn world(settings: ApiSettings) -> World {
     let changes = Arc::new(LocalFeed::default());
     let planner = Planner::new(&sources).unwrap();
     let collected = Arc::new(Collected::new("generate:1", "tweets"));
-    collected.note_at_present(true);
+    collected.note_end();
     let ports = Ports {
         catalogue: catalogue.clone(),
         rows: store.clone(),
@@ -318,11 +318,14 @@ async fn good_lines_are_kept_and_bad_ones_refused_by_number() {
 async fn events_wait_while_the_history_of_their_source_is_written() {
     let world = world(open());
     let post = r#"{"username": "ann", "timestamp": 0}"#;
-    world.collected.note_at_present(false);
+    world.collected.note_at_present(false, 0);
     let (status, problem) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(problem["detail"], "generate:1 is still writing its history into the log of tweets; try again in some seconds");
-    world.collected.note_at_present(true);
+    world.collected.note_at_present(true, -60_000);
+    let (status, _) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "nothing was heard of it for a minute");
+    world.collected.note_at_present(true, 0);
     let (status, answer) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
     assert_eq!((status, &answer["written"]), (StatusCode::OK, &json!(1)), "{answer}");
 }

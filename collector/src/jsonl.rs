@@ -57,7 +57,7 @@ pub struct JsonLines {
     head: Head,
     failed: Option<std::io::Error>,
     ended: bool,
-    /// All that was there was yielded at some time.
+    /// The last pull has found nothing more.
     has_yielded_all: bool,
 }
 
@@ -226,11 +226,14 @@ impl EventSource for JsonLines {
         let before = self.lines.position();
         // A file that is still being written may end within a line: a later run reads that line again, whole.
         let mut whole_to = None;
+        self.has_yielded_all = false;
         while records.len() + bad.len() < max && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
                 // What a stream has brought goes on its way at once; a file is read on until the batch is full.
                 let has_some = !records.is_empty() || !bad.is_empty();
-                if self.ended || (has_some && self.path.is_none()) || !self.fill(wait) {
+                let wait = if has_some { Duration::ZERO } else { wait };
+                if self.ended || !self.fill(wait) {
+                    self.has_yielded_all = true;
                     break;
                 }
                 continue;
@@ -255,10 +258,8 @@ impl EventSource for JsonLines {
         if (offset, lines) == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),
-                None => {
-                    self.has_yielded_all = true;
-                    Ok(if self.ended { Pull::End } else { Pull::Idle })
-                }
+                None if self.ended => Ok(Pull::End),
+                None => Ok(Pull::Idle),
             };
         }
         let (offset, lines) = whole_to.map_or((offset, lines), |begin| (begin, lines - 1));

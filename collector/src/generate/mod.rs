@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// Further behind real time than this, after a stop or because the log took no more, it does not catch up at the rate of real time: the gap is
 /// left out, or filled as a backlog is.
 const GAP_US: i64 = 60_000_000;
+/// Less behind real time than this is the present.
+const PRESENT_US: i64 = 10_000_000;
 
 /// What is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,7 +225,10 @@ impl EventSource for Generate {
     }
 
     fn is_at_present(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.backlog_until_us.is_none() && state.next >= self.again_until && !self.is_over(state))
+        let is_present = |state: &State| self.now_us() - state.pace.time_us(state.next) < PRESENT_US;
+        self.state.as_ref().is_some_and(|state| {
+            state.backlog_until_us.is_none() && state.next >= self.again_until && !self.is_over(state) && is_present(state)
+        })
     }
 }
 

@@ -167,6 +167,9 @@ fn a_backlog_leads_up_to_now_and_real_time_goes_on_from_there() {
     assert_eq!(all, 7701, "the count is for both");
     let seconds = (timer.now_ms() - START_US / 1000) / 1000 - 3600;
     assert!((4..7).contains(&seconds), "500 posts at 100 a second took {seconds} s");
+    assert!(source.is_at_present());
+    timer.pause(Duration::from_secs(30));
+    assert!(!source.is_at_present(), "posts of half a minute are due");
 }
 
 #[test]

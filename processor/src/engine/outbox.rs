@@ -257,9 +257,9 @@ impl Outbox {
         self.latest.visible.sum().saturating_sub(self.visible.visible.sum())
     }
 
-    /// Commits whose rows wait in memory.
-    pub fn queued_commits(&self) -> usize {
-        self.queue.len()
+    /// Whether the store does not keep up: rows wait beside those of the commit that is being written.
+    pub fn is_behind(&self) -> bool {
+        self.queue.len() > 1 || self.must_drain || self.drain.is_some()
     }
 
     /// Rows waiting in memory.
@@ -327,16 +327,19 @@ mod tests {
     }
 
     #[test]
-    fn commits_that_wait_are_counted_until_they_are_written() {
+    fn a_store_does_not_keep_up_while_a_second_commit_or_a_drain_waits() {
         let mut outbox = outbox();
+        assert!(outbox.is_behind(), "what a former owner left is drained");
         outbox.drained(&rows(0));
-        for waiting in 1..=3 {
-            outbox.offer(Some(vec![rows(2)]), Progress::default());
-            assert_eq!(outbox.queued_commits(), waiting);
-        }
+        assert!(!outbox.is_behind());
+        outbox.offer(Some(vec![rows(2)]), Progress::default());
+        assert!(!outbox.is_behind(), "one is on its way");
+        outbox.offer(Some(vec![rows(2)]), Progress::default());
+        assert!(outbox.is_behind());
         let Work::Rows(queued) = outbox.work() else { panic!("there are commits") };
-        assert_eq!(outbox.queued_commits(), 3, "it is being written");
         outbox.wrote(&queued);
-        assert_eq!((outbox.queued_commits(), outbox.queued_rows()), (2, 4));
+        assert!(!outbox.is_behind());
+        outbox.offer(None, Progress::default());
+        assert!(outbox.is_behind(), "too many rows: they are read back");
     }
 }

@@ -35,6 +35,18 @@ pub struct RunSettings {
     pub caught_up_lag: u64,
 }
 
+impl RunSettings {
+    /// How long after its first event a commit is made. A store that does not keep up gets fewer and larger ones, which cost it less.
+    fn commit_interval(&self, is_live: bool, is_behind: bool) -> Duration {
+        let interval_ms = match is_live && !is_behind {
+            true => self.commit_interval_ms,
+            false if is_live => self.commit_interval_ms.max(self.building_commit_interval_ms),
+            false => self.building_commit_interval_ms,
+        };
+        Duration::from_millis(interval_ms)
+    }
+}
+
 /// What the loop and its writer share with the rest.
 pub struct Shared {
     /// What is to be written.
@@ -128,15 +140,8 @@ impl Runner {
     }
 
     fn commit_interval(&self) -> Duration {
-        let RunSettings { commit_interval_ms, building_commit_interval_ms, .. } = self.settings;
-        // A store that does not keep up gets fewer and larger commits, which cost it less, instead of a queue of small ones.
-        let is_waited_for = || self.shared.outbox.lock().queued_commits() > COMMITS_AHEAD;
-        let interval_ms = match self.fold.is_live() {
-            true if is_waited_for() => commit_interval_ms.max(building_commit_interval_ms),
-            true => commit_interval_ms,
-            false => building_commit_interval_ms,
-        };
-        Duration::from_millis(interval_ms)
+        let is_live = self.fold.is_live();
+        self.settings.commit_interval(is_live, is_live && self.shared.outbox.lock().is_behind())
     }
 
     fn take(&mut self, message: Message) -> Result<(), EngineError> {
@@ -233,9 +238,6 @@ impl Runner {
     }
 }
 
-/// Commits of a live version that may wait in memory, the one that is being written included, before the next one takes more time.
-const COMMITS_AHEAD: usize = 1;
-
 /// How often a version looks around.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
@@ -292,4 +294,20 @@ fn wait(shared: &Shared) {
         condition.wait_for(&mut woken, IDLE_WAIT);
     }
     *woken = false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_version_commits_more_rarely_while_its_rows_wait() {
+        let settings =
+            |commit_interval_ms| RunSettings { commit_interval_ms, building_commit_interval_ms: 1_000, sweep_windows: 1, caught_up_lag: 1 };
+        let interval = |settings: RunSettings, is_live, is_behind| settings.commit_interval(is_live, is_behind).as_millis();
+        assert_eq!(interval(settings(20), true, false), 20);
+        assert_eq!(interval(settings(20), true, true), 1_000);
+        assert_eq!(interval(settings(20), false, false), 1_000);
+        assert_eq!(interval(settings(5_000), true, true), 5_000, "never more often");
+    }
 }

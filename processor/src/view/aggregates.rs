@@ -14,6 +14,7 @@ use datafusion_functions_aggregate_common::aggregate::groups_accumulator::Groups
 
 use super::above::{result_name, unaliased};
 use super::error::Problem;
+use super::exact;
 use super::statement::Words;
 
 /// An aggregate of a view, over the columns of [`Inputs`].
@@ -64,8 +65,8 @@ pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Pro
     match name.as_str() {
         "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" | "approx_distinct" => {}
         // Over floating-point numbers these are exact, see the module `exact`.
-        "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp" | "covar_pop" | "corr" => {}
-        regression if regression.starts_with("regr_") => {}
+        "var" | "var_pop" | "stddev" | "stddev_pop" => {}
+        of_pairs if exact::is_of_pairs(of_pairs) => {}
         "first_value" | "last_value" => {
             if call.params.order_by.is_empty() {
                 return refused("which value is the first depends on the order of arrival", "say which: first_value(x ORDER BY time, id)");

@@ -40,6 +40,11 @@ pub(super) fn functions() -> Vec<AggregateUDF> {
     functions
 }
 
+/// Whether this is the name of a function of pairs of numbers.
+pub(super) fn is_of_pairs(name: &str) -> bool {
+    pairs::functions().iter().any(|function| function.name() == name)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Sum,

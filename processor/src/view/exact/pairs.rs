@@ -2,7 +2,7 @@
 //!
 //! What they are computed from is kept exactly; only the last steps, from differences of products of sums on, are rounded. Where
 //! they have no value they are NULL as DataFusion's are. As in SQL's `regr_*`, the first argument is y, the second x, and a pair with
-//! a NULL is none.
+//! a NULL is none. A pair with an infinity, or with what is no number, makes the value one that is no number.
 
 use std::mem::size_of_val;
 use std::sync::Arc;
@@ -56,6 +56,32 @@ pub(super) enum Kind {
     SumXY,
 }
 
+/// What is summed up.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    X,
+    Y,
+    XX,
+    YY,
+    XY,
+}
+
+impl Kind {
+    /// The sums that the value is computed from.
+    fn parts(self) -> &'static [Part] {
+        match self {
+            Kind::Count => &[],
+            Kind::AverageX => &[Part::X],
+            Kind::AverageY => &[Part::Y],
+            Kind::SumXX => &[Part::X, Part::XX],
+            Kind::SumYY => &[Part::Y, Part::YY],
+            Kind::Covariance { .. } | Kind::SumXY => &[Part::X, Part::Y, Part::XY],
+            Kind::Slope | Kind::Intercept => &[Part::X, Part::Y, Part::XX, Part::XY],
+            Kind::Correlation | Kind::Determination => &[Part::X, Part::Y, Part::XX, Part::YY, Part::XY],
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OfPairs {
     inner: Arc<AggregateUDF>,
@@ -81,8 +107,12 @@ impl AggregateUDFImpl for OfPairs {
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let field = |part: &str, data_type| Arc::new(Field::new(format_state_name(args.name, part), data_type, true));
-        let sums = ["x", "y", "xx", "yy", "xy"].map(|part| field(part, DataType::Binary));
-        Ok(sums.into_iter().chain([field("count", DataType::UInt64)]).collect())
+        let sums = self.kind.parts().iter().map(|part| field(&format!("{part:?}").to_lowercase(), DataType::Binary));
+        Ok(sums.chain([field("count", DataType::UInt64)]).collect())
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        self.inner.default_value(data_type)
     }
 
     fn accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -112,12 +142,24 @@ impl Pairs {
         Pairs { kind, count: 0, x, y, xx, yy, xy }
     }
 
-    fn sums(&self) -> [&Exact; 5] {
-        [&self.x, &self.y, &self.xx, &self.yy, &self.xy]
+    fn sum(&self, part: Part) -> &Exact {
+        match part {
+            Part::X => &self.x,
+            Part::Y => &self.y,
+            Part::XX => &self.xx,
+            Part::YY => &self.yy,
+            Part::XY => &self.xy,
+        }
     }
 
-    fn sums_mut(&mut self) -> [&mut Exact; 5] {
-        [&mut self.x, &mut self.y, &mut self.xx, &mut self.yy, &mut self.xy]
+    fn sum_mut(&mut self, part: Part) -> &mut Exact {
+        match part {
+            Part::X => &mut self.x,
+            Part::Y => &mut self.y,
+            Part::XX => &mut self.xx,
+            Part::YY => &mut self.yy,
+            Part::XY => &mut self.xy,
+        }
     }
 
     fn of_xx(&self) -> Scaled {
@@ -139,13 +181,14 @@ impl Pairs {
     /// The slope of the line, unless all x are the same.
     fn slope(&self) -> Option<f64> {
         let xx = self.of_xx();
-        (!xx.is_zero()).then(|| self.of_xy().over(xx).number())
+        (self.count > 1 && !xx.is_zero()).then(|| self.of_xy().over(xx).number())
     }
 
     /// What lies within -1 and 1, unless all x or all y are the same; rounding can lead out of them.
     fn correlated(&self, of: impl FnOnce(Scaled, Scaled) -> Scaled) -> Option<f64> {
         let (xx, yy) = (self.of_xx(), self.of_yy());
-        (!xx.is_zero() && !yy.is_zero()).then(|| of(self.of_xy(), xx.times(yy)).number().clamp(-1.0, 1.0))
+        let has_value = self.count > 1 && !xx.is_zero() && !yy.is_zero();
+        has_value.then(|| of(self.of_xy(), xx.times(yy)).number().clamp(-1.0, 1.0))
     }
 
     fn value(&self) -> Option<f64> {
@@ -172,20 +215,24 @@ impl Accumulator for Pairs {
         for pair in ys.as_primitive::<Float64Type>().iter().zip(xs.as_primitive::<Float64Type>()) {
             let (Some(y), Some(x)) = pair else { continue };
             self.count += 1;
-            self.x.add(x);
-            self.y.add(y);
-            self.xx.add_product(x, x);
-            self.yy.add_product(y, y);
-            self.xy.add_product(x, y);
+            for part in self.kind.parts() {
+                match part {
+                    Part::X => self.x.add(x),
+                    Part::Y => self.y.add(y),
+                    Part::XX => self.xx.add_product(x, x),
+                    Part::YY => self.yy.add_product(y, y),
+                    Part::XY => self.xy.add_product(x, y),
+                }
+            }
         }
         Ok(())
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         let [sums @ .., counts] = states else { return exec_err!("the state of {:?} does not fit", self.kind) };
-        for (own, sums) in self.sums_mut().into_iter().zip(sums) {
+        for (part, sums) in self.kind.parts().iter().zip(sums) {
             for sum in sums.as_binary::<i32>().iter().flatten() {
-                own.merge(sum)?;
+                self.sum_mut(*part).merge(sum)?;
             }
         }
         self.count += counts.as_primitive::<UInt64Type>().iter().flatten().sum::<u64>();
@@ -193,8 +240,8 @@ impl Accumulator for Pairs {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let sums = self.sums().map(|sum| ScalarValue::Binary(Some(sum.to_bytes())));
-        Ok(sums.into_iter().chain([ScalarValue::UInt64(Some(self.count))]).collect())
+        let sums = self.kind.parts().iter().map(|part| ScalarValue::Binary(Some(self.sum(*part).to_bytes())));
+        Ok(sums.chain([ScalarValue::UInt64(Some(self.count))]).collect())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -205,6 +252,6 @@ impl Accumulator for Pairs {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.sums().map(Exact::allocated).iter().sum::<usize>()
+        size_of_val(self) + self.kind.parts().iter().map(|part| self.sum(*part).allocated()).sum::<usize>()
     }
 }

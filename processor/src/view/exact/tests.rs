@@ -109,6 +109,9 @@ fn where_no_line_is_there_is_no_value() {
         ),
         (None, Some(0.0), Some(0.0))
     );
+    for kind in [Kind::Correlation, Kind::Determination, Kind::Slope, Kind::Intercept] {
+        assert_eq!(of_pairs(kind, &[(f64::NAN, f64::INFINITY)]), None, "{kind:?}");
+    }
     assert!(of_pairs(Kind::Slope, &[(1.0, f64::NAN), (2.0, 1.0)]).is_some_and(f64::is_nan));
     assert!(of_pairs(Kind::Covariance { sample: false }, &[(f64::INFINITY, 1.0), (2.0, 1.0)]).is_some_and(f64::is_nan));
 }

@@ -1,5 +1,6 @@
 //! The collector inside `refold up`.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use refold_collector::bad_lines::BadLinesFile;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{CollectError, Collection, EventSource, Pull, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{CollectError, Collection, EventSource, Pull, Spec, Stop, SystemTimer, Timer, Totals, collect};
 
 use super::Happened;
 use crate::failure::Failure;
@@ -74,7 +75,13 @@ impl Opened {
         let body = move || {
             let resumes = ResumeFolder::new(&folder);
             let mut bad_lines = BadLinesFile::new(&folder.join("bad_lines.jsonl"), BAD_LINES_BYTES);
-            let mut source = Watched { source: self.source, collected: self.collected.clone(), happened: Some(happened.clone()) };
+            let mut source = Watched {
+                source: self.source,
+                collected: self.collected.clone(),
+                timer: Arc::new(SystemTimer::new(self.stop.clone())),
+                stop: self.stop.clone(),
+                happened: Some(happened.clone()),
+            };
             let collection = Collection {
                 sink: &self.sink,
                 resume: &resumes,
@@ -84,7 +91,9 @@ impl Opened {
                 retry_pause: RETRY_PAUSE,
                 stop: &self.stop,
             };
-            let ended = collect(&mut source, collection).inspect_err(|error| self.collected.fail(error));
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| collect(&mut source, collection)))
+                .unwrap_or_else(|_| Err(CollectError::Invalid(format!("collecting {} panicked", self.collected.spec))))
+                .inspect_err(|error| self.collected.fail(error));
             let _ = happened.send(Happened::SourceEnded(ended.map_err(|error| anyhow!(error))));
         };
         let thread = std::thread::Builder::new().name("collector".into()).spawn(body).context("the collector cannot be started")?;
@@ -105,22 +114,26 @@ impl Collecting {
 struct Watched {
     source: Box<dyn EventSource>,
     collected: Arc<Collected>,
+    timer: Arc<dyn Timer>,
+    stop: Stop,
     happened: Option<Sender<Happened>>,
 }
 
 impl Watched {
-    fn note(&mut self, is_at_present: bool) {
-        self.collected.note_at_present(is_at_present);
-        if is_at_present && let Some(happened) = self.happened.take() {
+    fn tell(&mut self) {
+        if let Some(happened) = self.happened.take() {
             let _ = happened.send(Happened::HistoryWritten);
         }
     }
 }
 
-/// However collecting ended, nobody waits for more.
+/// However collecting ended, nobody waits for more, unless it was stopped: then it goes on with the next start.
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.note(true);
+        if !self.stop.is_stopped() {
+            self.collected.note_end();
+            self.tell();
+        }
     }
 }
 
@@ -139,11 +152,82 @@ impl EventSource for Watched {
 
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
         // What was yielded before is in the log by now.
-        self.note(self.source.is_at_present());
+        let is_at_present = self.source.is_at_present();
+        self.collected.note_at_present(is_at_present, self.timer.now_ms());
+        if is_at_present {
+            self.tell();
+        }
         self.source.next(max, wait)
     }
 
     fn is_at_present(&self) -> bool {
         self.source.is_at_present()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// A source that is at the present as it is told to be, pull by pull.
+    struct Told(Vec<bool>);
+
+    impl EventSource for Told {
+        fn name(&self) -> String {
+            "told".into()
+        }
+
+        fn resume(&mut self, _point: &str, _again: u64) -> Result<(), CollectError> {
+            Ok(())
+        }
+
+        fn next(&mut self, _max: usize, _wait: Duration) -> Result<Pull, CollectError> {
+            self.0.remove(0);
+            Ok(Pull::Idle)
+        }
+
+        fn is_at_present(&self) -> bool {
+            self.0[0]
+        }
+    }
+
+    fn watched(told: &[bool]) -> (Watched, Arc<Collected>, Stop, Receiver<Happened>) {
+        let (collected, stop, (happened, events)) = (Arc::new(Collected::new("told", "tweets")), Stop::new(), channel());
+        let timer = Arc::new(SystemTimer::new(stop.clone()));
+        let source = Box::new(Told(told.to_vec()));
+        let watched = Watched { source, collected: collected.clone(), timer, stop: stop.clone(), happened: Some(happened) };
+        (watched, collected, stop, events)
+    }
+
+    fn now_ms() -> i64 {
+        SystemTimer::new(Stop::new()).now_ms()
+    }
+
+    #[test]
+    fn history_is_written_when_the_source_says_so_and_again_when_it_fell_behind() {
+        let (mut watched, collected, _stop, events) = watched(&[false, true, false, true]);
+        for is_at_present in [false, true, false, true] {
+            watched.next(1, Duration::ZERO).unwrap();
+            assert_eq!(collected.is_writing_history(now_ms()), !is_at_present);
+        }
+        assert!(collected.is_writing_history(now_ms() + 60_000), "nothing was heard of it since");
+        drop(watched);
+        assert!(!collected.is_writing_history(now_ms() + 60_000), "it has ended");
+        assert_eq!(events.iter().filter(|event| matches!(event, Happened::HistoryWritten)).count(), 1);
+    }
+
+    #[test]
+    fn a_source_that_ends_early_keeps_nobody_waiting_and_one_that_is_stopped_goes_on_later() {
+        let (ended, collected, _stop, events) = watched(&[false]);
+        drop(ended);
+        assert!(!collected.is_writing_history(now_ms()) && matches!(events.recv(), Ok(Happened::HistoryWritten)));
+        let (stopped, collected, stop, events) = watched(&[false]);
+        stop.stop();
+        drop(stopped);
+        assert!(collected.is_writing_history(now_ms()) && events.recv().is_err());
     }
 }
