@@ -7,7 +7,7 @@ use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use refold_processor::log::NewRecord;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
 /// A pull ends when its records have this many bytes, so that long lines do not make a batch without bounds.
 const PULL_BYTES: usize = 4 << 20;
+/// A stream that brings fewer lines in a second brings them as they are made; one that is read from somewhere brings more.
+const PRESENT_LINES: usize = 1_000;
 /// The part at the beginning of a file by which it is known again.
 const HEAD_BYTES: u64 = 4096;
 
@@ -57,8 +59,10 @@ pub struct JsonLines {
     head: Head,
     failed: Option<std::io::Error>,
     ended: bool,
-    /// The last pull has found nothing more.
+    /// What was there before now is yielded, as far as one can see.
     has_yielded_all: bool,
+    /// When the lines of a stream began to be counted, and how many there were since.
+    counted: Option<(Instant, usize)>,
 }
 
 enum Input {
@@ -135,7 +139,7 @@ impl JsonLines {
 
     fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
         let lines = Lines::new(format.max_line_bytes);
-        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all: false }
+        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all: false, counted: None }
     }
 
     /// Moves the bytes that are there now, at most one chunk, into `lines`. `false`: none came within `wait`.
@@ -166,6 +170,22 @@ impl JsonLines {
             }
         }
         true
+    }
+
+    /// Notes from what a pull has yielded whether there is more from before now: a file ends, a stream pauses or becomes slow.
+    #[allow(clippy::disallowed_methods, reason = "tells how fast lines come, and reaches no record")]
+    fn note(&mut self, yielded: usize) {
+        if yielded == 0 {
+            (self.has_yielded_all, self.counted) = (true, None);
+            return;
+        }
+        let now = Instant::now();
+        let (since, lines) = self.counted.get_or_insert((now, 0));
+        *lines += yielded;
+        if self.path.is_none() && now - *since >= Duration::from_secs(1) {
+            self.has_yielded_all = *lines < PRESENT_LINES;
+            self.counted = None;
+        }
     }
 
     /// Goes to an offset of the uncompressed text.
@@ -226,14 +246,11 @@ impl EventSource for JsonLines {
         let before = self.lines.position();
         // A file that is still being written may end within a line: a later run reads that line again, whole.
         let mut whole_to = None;
-        self.has_yielded_all = false;
         while records.len() + bad.len() < max && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
                 // What a stream has brought goes on its way at once; a file is read on until the batch is full.
                 let has_some = !records.is_empty() || !bad.is_empty();
-                let wait = if has_some { Duration::ZERO } else { wait };
-                if self.ended || !self.fill(wait) {
-                    self.has_yielded_all = true;
+                if self.ended || (has_some && self.path.is_none()) || !self.fill(wait) {
                     break;
                 }
                 continue;
@@ -255,6 +272,7 @@ impl EventSource for JsonLines {
             }
         }
         let (offset, lines) = self.lines.position();
+        self.note(records.len() + bad.len());
         if (offset, lines) == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),

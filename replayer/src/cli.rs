@@ -189,6 +189,9 @@ pub struct Collect {
     /// Decides what is generated
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Generates a history of this length first, as fast as it is taken, for instance 3d
+    #[arg(long, value_name = "DURATION")]
+    pub backlog: Option<String>,
     /// Reads the source from its start again; events that were read before are written twice
     #[arg(long)]
     pub restart: bool,

@@ -204,17 +204,27 @@ impl Read for Sent {
 }
 
 #[test]
-fn a_source_is_at_the_present_when_nothing_more_was_there() {
+fn a_file_is_at_the_present_at_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = JsonLines::file(&write(&folder, text().as_bytes()), format()).unwrap();
-    file.next(1, Duration::ZERO).unwrap();
-    assert!(!file.is_at_present());
+    while matches!(file.next(1, Duration::ZERO).unwrap(), Pull::Events { .. }) {
+        assert!(file.ended || !file.is_at_present());
+    }
+    assert!(file.is_at_present());
+}
+
+#[test]
+fn a_stream_without_a_pause_is_at_the_present_when_it_is_slow() {
     let (send, receive) = std::sync::mpsc::channel();
     let mut stream = JsonLines::stream(Sent(receive, Vec::new()), format());
-    for max in [1, 10] {
-        send.send(b"{\"n\":0}\n{\"n\":1}\n".to_vec()).unwrap();
-        stream.next(max, Duration::from_secs(600)).unwrap();
-        assert_eq!(stream.is_at_present(), max == 10, "a stream that brings more and more is not always behind");
+    // History, as fast as it is taken, for more than a second; then some lines a second, and never a pause.
+    for (lines, times, is_at_present) in [(1_000, 25, false), (2, 60, true)] {
+        for _ in 0..times {
+            send.send(b"{\"n\":0}\n".repeat(lines)).unwrap();
+            stream.next(10_000, Duration::from_secs(600)).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(stream.is_at_present(), is_at_present, "{lines} lines at a time");
     }
 }
 

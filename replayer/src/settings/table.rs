@@ -110,7 +110,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "generate:20?backlog=3d&backlog_rate=3",
         UP,
-        "Where events come from: generate:RATE, jsonl:FILE, or none, which is the default over Kafka",
+        "Where events come from: generate:RATE?backlog=DURATION, jsonl:FILE (- is standard input), or none, which is the default over Kafka",
     ),
     plain("into", Kind::Text, "", UP, "The declared source that the events of --source are of; needed when several are declared"),
     plain("kafka", Kind::Text, "", LOG, "Kafka as the log: some of its brokers, HOST:PORT,…; without it the log is in the data folder"),

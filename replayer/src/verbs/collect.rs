@@ -29,6 +29,9 @@ const BAD_LINES_TOLD: usize = 10;
 /// How often progress is shown, on a terminal.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
+/// Said of a source that has no resume point.
+pub const ONCE_ONLY: &str = "a pipe cannot be read again from where it was: what is piped in again is written again";
+
 /// Collects until the source ends or a signal comes.
 pub fn run(arguments: &Collect, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
@@ -52,6 +55,7 @@ fn with_options(arguments: &Collect) -> String {
         ("mapping", arguments.mapping.clone()),
         ("count", arguments.count.map(|count| count.to_string())),
         ("seed", arguments.seed.map(|seed| seed.to_string())),
+        ("backlog", arguments.backlog.clone()),
     ];
     let mut spec = arguments.spec.clone();
     for (name, value) in flags {
@@ -96,6 +100,9 @@ fn gather(
     std::fs::create_dir_all(folder).map_err(|error| anyhow!("cannot make {}: {error}", folder.display()))?;
     let resumes = ResumeFolder::new(folder);
     let mut source = spec.open(&settings.schemas, encoder, Arc::new(SystemTimer::new(stop.clone())))?;
+    if !source.is_resumable() {
+        complain(ONCE_ONLY);
+    }
     if arguments.restart {
         resumes.forget(&source.name())?;
     }

@@ -16,9 +16,10 @@ use refold_collector::{CollectError, Collection, EventSource, Pull, Spec, Stop, 
 
 use super::Happened;
 use crate::failure::Failure;
+use crate::output::complain;
 use crate::parts::{Intake, choose, collector_folder};
 use crate::settings::Settings;
-use crate::verbs::collect::BAD_LINES_BYTES;
+use crate::verbs::collect::{BAD_LINES_BYTES, ONCE_ONLY};
 
 /// A collector that runs, or stands ready to.
 pub struct Collecting {
@@ -44,6 +45,9 @@ pub fn open(intake: &Intake, settings: &Settings, restart: bool) -> Result<Optio
     }
     match open_spec(intake, settings) {
         Ok(opened) => {
+            if !opened.source.is_resumable() {
+                complain(ONCE_ONLY);
+            }
             if restart {
                 ResumeFolder::new(&collector_folder(&settings.data)).forget(&opened.source.name())?;
             }
