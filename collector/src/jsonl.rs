@@ -179,10 +179,13 @@ impl JsonLines {
             (self.has_yielded_all, self.counted) = (true, None);
             return;
         }
+        if self.path.is_some() {
+            return;
+        }
         let now = Instant::now();
         let (since, lines) = self.counted.get_or_insert((now, 0));
         *lines += yielded;
-        if self.path.is_none() && now - *since >= Duration::from_secs(1) {
+        if now - *since >= Duration::from_secs(1) {
             self.has_yielded_all = *lines < PRESENT_LINES;
             self.counted = None;
         }
