@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::encode::{Encoder, parse};
 use crate::event_source::{BadLine, EventSource, Pull, Refused};
 use crate::lines::Lines;
+use crate::pace::Pace;
 use crate::{CollectError, Mapping};
 
 /// The usual longest line, in bytes.
@@ -23,8 +24,6 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
 /// A pull ends when its records have this many bytes, so that long lines do not make a batch without bounds.
 const PULL_BYTES: usize = 4 << 20;
-/// A stream that brings fewer lines in a second brings them as they are made; one that is read from somewhere brings more.
-const PRESENT_LINES: usize = 1_000;
 /// The part at the beginning of a file by which it is known again.
 const HEAD_BYTES: u64 = 4096;
 
@@ -59,10 +58,11 @@ pub struct JsonLines {
     head: Head,
     failed: Option<std::io::Error>,
     ended: bool,
-    /// What was there before now is yielded, as far as one can see.
+    /// Nothing more came of a file.
     has_yielded_all: bool,
-    /// When the lines of a stream began to be counted, and how many there were since.
-    counted: Option<(Instant, usize)>,
+    pace: Pace,
+    /// How long a stream was waited for in this pull.
+    waited: Duration,
 }
 
 enum Input {
@@ -139,10 +139,12 @@ impl JsonLines {
 
     fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
         let lines = Lines::new(format.max_line_bytes);
-        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all: false, counted: None }
+        let (has_yielded_all, pace, waited) = (false, Pace::default(), Duration::ZERO);
+        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all, pace, waited }
     }
 
     /// Moves the bytes that are there now, at most one chunk, into `lines`. `false`: none came within `wait`.
+    #[allow(clippy::disallowed_methods, reason = "tells how long a stream was waited for, and reaches no record")]
     fn fill(&mut self, wait: Duration) -> bool {
         let received = match &mut self.input {
             Input::File(file) => {
@@ -152,11 +154,16 @@ impl JsonLines {
                     chunk
                 })
             }
-            Input::Pipe(chunks) => match chunks.recv_timeout(wait) {
-                Ok(received) => received,
-                Err(RecvTimeoutError::Timeout) => return false,
-                Err(RecvTimeoutError::Disconnected) => Ok(Vec::new()),
-            },
+            Input::Pipe(chunks) => {
+                let began = Instant::now();
+                let received = chunks.recv_timeout(wait);
+                self.waited += began.elapsed();
+                match received {
+                    Ok(received) => received,
+                    Err(RecvTimeoutError::Timeout) => return false,
+                    Err(RecvTimeoutError::Disconnected) => Ok(Vec::new()),
+                }
+            }
         };
         match received {
             Ok(chunk) if chunk.is_empty() => {
@@ -170,25 +177,6 @@ impl JsonLines {
             }
         }
         true
-    }
-
-    /// Notes from what a pull has yielded whether there is more from before now: a file ends, a stream pauses or becomes slow.
-    #[allow(clippy::disallowed_methods, reason = "tells how fast lines come, and reaches no record")]
-    fn note(&mut self, yielded: usize) {
-        if yielded == 0 {
-            (self.has_yielded_all, self.counted) = (true, None);
-            return;
-        }
-        if self.path.is_some() {
-            return;
-        }
-        let now = Instant::now();
-        let (since, lines) = self.counted.get_or_insert((now, 0));
-        *lines += yielded;
-        if now - *since >= Duration::from_secs(1) {
-            self.has_yielded_all = *lines < PRESENT_LINES;
-            self.counted = None;
-        }
     }
 
     /// Goes to an offset of the uncompressed text.
@@ -275,7 +263,9 @@ impl EventSource for JsonLines {
             }
         }
         let (offset, lines) = self.lines.position();
-        self.note(records.len() + bad.len());
+        let yielded = records.len() + bad.len();
+        self.has_yielded_all = yielded == 0;
+        self.pace.note(yielded, std::mem::take(&mut self.waited));
         if (offset, lines) == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),
@@ -291,7 +281,10 @@ impl EventSource for JsonLines {
     }
 
     fn is_at_present(&self) -> bool {
-        self.has_yielded_all
+        match self.path {
+            Some(_) => self.has_yielded_all,
+            None => self.pace.is_present(),
+        }
     }
 }
 

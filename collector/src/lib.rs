@@ -15,6 +15,7 @@ pub mod generate;
 pub mod jsonl;
 mod lines;
 pub mod mapping;
+mod pace;
 pub mod report;
 pub mod resume;
 pub mod sink;

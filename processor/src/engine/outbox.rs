@@ -136,9 +136,14 @@ impl Outbox {
         self.sweep.is_some()
     }
 
+    /// Whether what is committed is behind what the owner before may have written.
+    fn is_held(&self) -> bool {
+        !self.latest.visible.reaches(&self.hold_until)
+    }
+
     /// What to do next. The same work is answered until it is reported as done.
     pub fn work(&mut self) -> Work {
-        if !self.latest.visible.reaches(&self.hold_until) {
+        if self.is_held() {
             return Work::Nothing;
         }
         if let Some(drain) = &self.drain {
@@ -257,9 +262,9 @@ impl Outbox {
         self.latest.visible.sum().saturating_sub(self.visible.visible.sum())
     }
 
-    /// Whether the store does not keep up: rows wait beside those of the commit that is being written.
+    /// Whether the store does not keep up: rows wait beside those of the commit that is being written, and not for the fold to get far enough.
     pub fn is_behind(&self) -> bool {
-        self.queue.len() > 1 || self.must_drain || self.drain.is_some()
+        !self.is_held() && (self.queue.len() > 1 || self.must_drain || self.drain.is_some())
     }
 
     /// Rows waiting in memory.
@@ -292,6 +297,7 @@ mod tests {
 
     use super::*;
     use crate::engine::shard::KeyArena;
+    use crate::position::{Offset, Partition};
 
     const QUEUE_BYTES: usize = 10_000;
 
@@ -341,5 +347,15 @@ mod tests {
         assert!(!outbox.is_behind());
         outbox.offer(None, Progress::default());
         assert!(outbox.is_behind(), "too many rows: they are read back");
+    }
+
+    #[test]
+    fn a_store_that_waits_for_the_fold_keeps_up() {
+        let cut = |position| [(Partition(0), Offset(position))].into_iter().collect::<Cut>();
+        let told = Progress { writing: cut(5), ..Progress::default() };
+        let mut outbox = Outbox::new(1_000, Arc::new(Shares::new(0, 0, QUEUE_BYTES)), told, Progress::default());
+        assert!(!outbox.is_behind() && matches!(outbox.work(), Work::Nothing));
+        outbox.offer(None, Progress { visible: cut(5), ..Progress::default() });
+        assert!(outbox.is_behind() && matches!(outbox.work(), Work::Drain(None)));
     }
 }

@@ -108,9 +108,11 @@ impl Runner {
     #[allow(clippy::disallowed_methods, reason = "paces commits, and reaches no row")]
     pub fn run(&mut self) -> Result<(), EngineError> {
         let mut pending_since: Option<std::time::Instant> = None;
+        // The store may catch up while a commit waits for it, which then is due earlier.
+        let look_around = IDLE_WAIT.min(Duration::from_millis(self.settings.commit_interval_ms));
         while !self.shared.stop.load(Ordering::Relaxed) {
             let wait = match pending_since {
-                Some(since) => self.commit_interval().saturating_sub(since.elapsed()).min(IDLE_WAIT),
+                Some(since) => self.commit_interval().saturating_sub(since.elapsed()).min(look_around),
                 None => IDLE_WAIT,
             };
             match self.messages.recv_timeout(wait) {

@@ -1,8 +1,14 @@
 //! Real Cassandra nodes, alone and in clusters.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use refold_cassandra::{CassandraSettings, CassandraStore};
+use scylla::client::session_builder::SessionBuilder;
+use scylla::policies::host_filter::AllowListHostFilter;
+use scylla::response::query_result::QueryRowsResult;
 use tempfile::TempDir;
 
 use super::{Process, folder};
@@ -117,7 +123,7 @@ impl Cassandra {
     pub fn start_cluster() -> [Cassandra; 3] {
         let (port, storage_port) = (free_port(), free_port());
         let third = i64::MAX / 3 * 2;
-        [(1, -third), (2, 0), (3, third)].map(|(number, token)| {
+        let nodes = [(1, -third), (2, 0), (3, third)].map(|(number, token)| {
             let (address, seed) = (format!("127.0.0.{number}"), "127.0.0.1".to_owned());
             let place = Place { address, storage_port, seed, token, most_heap: "512m" };
             // One after the other: who joins must find who is there, and ends when those have no time for it.
@@ -128,7 +134,22 @@ impl Cassandra {
                 }
             }
             panic!("node {number} does not join");
-        })
+        });
+        nodes.iter().for_each(Cassandra::wait_for_the_others);
+        nodes
+    }
+
+    /// A node takes requests before it has heard of all others, and a driver that asks it then does not know them either.
+    fn wait_for_the_others(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let others = || {
+            let answer = self.ask("SELECT tokens FROM system.peers");
+            answer.rows::<(Option<Vec<String>>,)>().unwrap().filter(|row| matches!(row, Ok((Some(_),)))).count()
+        };
+        while others() < 2 {
+            assert!(Instant::now() < deadline, "{} does not hear of the others:\n{}", self.place.address, self.logged());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn launched(port: u16, place: Place, options: Options) -> Cassandra {
@@ -157,6 +178,17 @@ impl Cassandra {
         self.process.kill();
         self.process = launch(self.data.path(), &self.place, &self.options);
         self.wait();
+    }
+
+    /// What this node, and no other one, answers to a query about itself.
+    pub fn ask(&self, cql: &str) -> QueryRowsResult {
+        let address: SocketAddr = format!("{}:{}", self.place.address, self.port).parse().unwrap();
+        let filter = AllowListHostFilter::new([address]).unwrap();
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let builder = SessionBuilder::new().known_node_addr(address).host_filter(Arc::new(filter));
+            let session = builder.build().await.unwrap();
+            session.query_unpaged(cql, &[]).await.unwrap().into_rows_result().unwrap()
+        })
     }
 
     /// What it logged: warnings and errors.

@@ -1,8 +1,9 @@
 //! Aggregates of pairs of numbers: covariance, correlation, and the line that fits them best by least squares.
 //!
-//! What they are computed from is kept exactly; only the last steps, from differences of products of sums on, are rounded. Where
-//! they have no value they are NULL as DataFusion's are. As in SQL's `regr_*`, the first argument is y, the second x, and a pair with
-//! a NULL is none. A pair with an infinity, or with what is no number, makes the value one that is no number.
+//! What they are computed from is kept exactly; only the last steps, from differences of products of sums on, are rounded. They are
+//! NULL where SQL says so: without pairs, and where the numbers that are divided by do not differ. As in `regr_*`, the first argument
+//! is y, the second x, and a pair with a NULL is none. An infinity, or what is no number, in one of the sums that a value is computed
+//! from makes the value no number; an average becomes what the sum of its numbers does.
 
 use std::mem::size_of_val;
 use std::sync::Arc;

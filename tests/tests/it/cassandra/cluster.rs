@@ -1,8 +1,6 @@
 //! Three nodes with a copy of everything each: one may be away, two may not.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
@@ -10,8 +8,6 @@ use refold_cassandra::{CassandraSettings, CassandraStore, ReadConsistency};
 use refold_processor::store::{Outcome, Registers, RowReader, RowWriter};
 use refold_processor::table::{Epoch, Version};
 use refold_tests::services::cassandra::Cassandra;
-use scylla::client::session_builder::SessionBuilder;
-use scylla::policies::host_filter::AllowListHostFilter;
 
 use super::{counts, in_the_end, progress, rows};
 
@@ -45,19 +41,11 @@ fn occurrences(scanned: &[RecordBatch]) -> BTreeMap<(String, i64), i64> {
 
 /// How many writes a node has coordinated, and how many it has carried out, of a table.
 fn writes(node: &Cassandra, keyspace: &str, table: &str) -> (i64, i64) {
-    let address: SocketAddr = node.settings(keyspace).contact_points[0].parse().unwrap();
-    let filter = AllowListHostFilter::new([address]).unwrap();
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let builder = SessionBuilder::new().known_node_addr(address).host_filter(Arc::new(filter));
-        let session = builder.build().await.unwrap();
-        let mut counts = [0, 0];
-        for (count, name) in counts.iter_mut().zip(["coordinator_write_latency", "local_write_latency"]) {
-            let cql = format!("SELECT count FROM system_views.{name} WHERE keyspace_name = '{keyspace}' AND table_name = '{table}'");
-            let rows = session.query_unpaged(cql, &[]).await.unwrap().into_rows_result().unwrap();
-            *count = rows.single_row::<(i64,)>().unwrap().0;
-        }
-        (counts[0], counts[1])
-    })
+    let count = |of: &str| {
+        let rows = node.ask(&format!("SELECT count FROM system_views.{of} WHERE keyspace_name = '{keyspace}' AND table_name = '{table}'"));
+        rows.single_row::<(i64,)>().unwrap().0
+    };
+    (count("coordinator_write_latency"), count("local_write_latency"))
 }
 
 /// One cluster for both: three nodes are a lot for a small machine.
