@@ -17,6 +17,7 @@ use refold_tests::deployment::compare;
 use refold_tests::program::{Program, free_port, get, root};
 use refold_tests::scale;
 use refold_tests::simulation::replay::Application;
+use serde_json::Value;
 
 const TAGS: usize = 20;
 
@@ -119,21 +120,20 @@ fn kills_under_load_neither_lose_nor_double_nor_turn_back() {
     assert!(applied >= acknowledged.load(Ordering::Relaxed), "{applied} of {acknowledged:?} acknowledged events are there");
 }
 
-/// Every view has folded the whole log.
+/// Every view has folded the whole log. Their lag would not tell: they hear of what was appended when it is read.
 fn wait_until_current(url: &str) {
+    let source = get(&format!("{url}/v1/sources/tweets")).unwrap();
+    let in_log: u64 = source["partitions"].as_object().unwrap().values().map(|partition| partition["end"].as_u64().unwrap()).sum();
+    let status = || get(&format!("{url}/v1/admin/status")).unwrap_or_default();
+    let is_current = |view: &Value| {
+        let versions = view["versions"].as_array();
+        versions.is_some_and(|versions| versions.iter().any(|version| version["read"] == in_log && version["state"] == "active"))
+    };
     let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
-        let current = get(&format!("{url}/readyz")).is_some() && {
-            let status = get(&format!("{url}/v1/admin/status")).unwrap_or_default();
-            let text = status.to_string();
-            text.contains("\"lag\":0") && !text.contains("\"state\":\"building\"")
-        };
-        if current {
-            return;
-        }
+    while !status()["views"].as_array().is_some_and(|views| !views.is_empty() && views.iter().all(is_current)) {
+        assert!(Instant::now() < deadline, "the views do not catch up with {in_log} events: {}", status());
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("the views do not catch up: {:?}", get(&format!("{url}/v1/admin/status")));
 }
 
 /// Compares the rows of each view with the batch over the log, and answers how many events that is.
