@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::encode::{Encoder, parse};
 use crate::event_source::{BadLine, EventSource, Pull, Refused};
 use crate::lines::Lines;
-use crate::pace::Pace;
+use crate::pace::{Brought, Pace};
 use crate::{CollectError, Mapping};
 
 /// The usual longest line, in bytes.
@@ -63,6 +63,8 @@ pub struct JsonLines {
     pace: Pace,
     /// How long a stream was waited for in this pull.
     waited: Duration,
+    /// When the last pull ended.
+    pulled: Option<Instant>,
 }
 
 enum Input {
@@ -139,8 +141,8 @@ impl JsonLines {
 
     fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
         let lines = Lines::new(format.max_line_bytes);
-        let (has_yielded_all, pace, waited) = (false, Pace::default(), Duration::ZERO);
-        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all, pace, waited }
+        let (has_yielded_all, pace, waited, pulled) = (false, Pace::default(), Duration::ZERO, None);
+        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all, pace, waited, pulled }
     }
 
     /// Moves the bytes that are there now, at most one chunk, into `lines`. `false`: none came within `wait`.
@@ -177,6 +179,15 @@ impl JsonLines {
             }
         }
         true
+    }
+
+    /// Notes whether what a pull has yielded is the last from before now: a file ends, a stream becomes slow.
+    #[allow(clippy::disallowed_methods, reason = "tells how fast a stream brings its lines, and reaches no record")]
+    fn note(&mut self, lines: usize, bytes: u64, began: Instant) {
+        self.has_yielded_all = lines == 0;
+        let between = self.pulled.map_or(Duration::ZERO, |pulled| began - pulled);
+        self.pace.note(Brought { lines, bytes, waited: std::mem::take(&mut self.waited), between });
+        self.pulled = Some(Instant::now());
     }
 
     /// Goes to an offset of the uncompressed text.
@@ -231,7 +242,9 @@ impl EventSource for JsonLines {
         Ok(())
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tells how fast a stream brings its lines, and reaches no record")]
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
+        let began = Instant::now();
         let (mut records, mut bad) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let before = self.lines.position();
@@ -240,8 +253,8 @@ impl EventSource for JsonLines {
         while records.len() + bad.len() < max && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
                 // What a stream has brought goes on its way at once; a file is read on until the batch is full.
-                let has_some = !records.is_empty() || !bad.is_empty();
-                if self.ended || (has_some && self.path.is_none()) || !self.fill(wait) {
+                let wait = if records.is_empty() && bad.is_empty() { wait } else { Duration::ZERO };
+                if self.ended || !self.fill(wait) {
                     break;
                 }
                 continue;
@@ -263,9 +276,7 @@ impl EventSource for JsonLines {
             }
         }
         let (offset, lines) = self.lines.position();
-        let yielded = records.len() + bad.len();
-        self.has_yielded_all = yielded == 0;
-        self.pace.note(yielded, std::mem::take(&mut self.waited));
+        self.note(records.len() + bad.len(), offset - before.0, began);
         if (offset, lines) == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),

@@ -1,30 +1,51 @@
-//! Whether a stream brings what was there before, or what is made now: a stream does not say, but it is waited for in the latter case.
+//! Whether a stream brings what was there before, or what is made now. It does not say so: what tells is how fast it brings it.
 
 use std::time::Duration;
 
-/// A stream that brings fewer lines while it is waited for a second brings them as they are made.
+/// A stream that brings less in a second, of lines and of bytes, brings it as it is made.
 const PRESENT_LINES: usize = 1_000;
-const PRESENT_WAIT: Duration = Duration::from_secs(1);
+const PRESENT_BYTES: u64 = 1 << 20;
+const SECOND: Duration = Duration::from_secs(1);
 /// Who sends history may take a moment to begin: to connect, or to look for it.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// What was brought goes to the log between two pulls. Of that time no more counts: however long it takes, what gathers in a stream meanwhile is bounded, and
+/// would make history seem slow.
+const MOST_BETWEEN: Duration = Duration::from_millis(20);
 
-/// How fast lines come. Only the time in which they are waited for counts: while they are written to the log, more gather in the stream.
+/// How fast a stream brings its lines.
 #[derive(Default)]
 pub(crate) struct Pace {
     lines: usize,
-    waited: Duration,
+    bytes: u64,
+    took: Duration,
     has_begun: bool,
     is_present: bool,
 }
 
+/// What a pull has brought.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Brought {
+    pub lines: usize,
+    pub bytes: u64,
+    /// How long the stream was waited for.
+    pub waited: Duration,
+    /// The time since the pull before.
+    pub between: Duration,
+}
+
 impl Pace {
-    /// Notes how long a stream was waited for, and how many lines it brought then.
-    pub fn note(&mut self, lines: usize, waited: Duration) {
-        self.has_begun |= lines > 0;
-        self.lines += lines;
-        self.waited += waited;
-        let is_fast = self.lines >= PRESENT_LINES;
-        if is_fast || self.waited >= if self.has_begun { PRESENT_WAIT } else { FIRST_WAIT } {
+    /// Notes what a pull has brought.
+    pub fn note(&mut self, brought: Brought) {
+        if brought.lines > 0 && !self.has_begun {
+            // How long it took to begin says nothing of how fast it goes on.
+            *self = Pace { has_begun: true, ..Pace::default() };
+        } else {
+            self.took += brought.waited + brought.between.min(MOST_BETWEEN);
+        }
+        self.lines += brought.lines;
+        self.bytes += brought.bytes;
+        let is_fast = self.lines >= PRESENT_LINES || self.bytes >= PRESENT_BYTES;
+        if is_fast || self.took >= if self.has_begun { SECOND } else { FIRST_WAIT } {
             *self = Pace { has_begun: self.has_begun, is_present: !is_fast, ..Pace::default() };
         }
     }
@@ -39,30 +60,48 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn after(pulls: &[(usize, u64)]) -> bool {
+    /// After pulls of so many lines of so many bytes each, that were waited for so many milliseconds, so many after the pull before.
+    fn after(pulls: &[(usize, u64, u64, u64)]) -> bool {
         let mut pace = Pace::default();
-        for (lines, waited_ms) in pulls {
-            pace.note(*lines, Duration::from_millis(*waited_ms));
+        for (lines, line_bytes, waited_ms, between_ms) in pulls {
+            let [waited, between] = [waited_ms, between_ms].map(|ms| Duration::from_millis(*ms));
+            pace.note(Brought { lines: *lines, bytes: *lines as u64 * line_bytes, waited, between });
         }
         pace.is_present()
     }
 
+    const IDLE: (usize, u64, u64, u64) = (0, 0, 200, 0);
+
     #[test]
-    fn a_stream_is_at_the_present_when_it_is_waited_for() {
+    fn a_stream_is_at_the_present_when_it_brings_little_in_a_second() {
         assert!(!after(&[]), "nobody has looked yet");
-        assert!(!after(&[(0, 200); 24]), "it may be about to begin");
-        assert!(after(&[(0, 200); 25]));
-        // Short pulls between which the log took its time: what gathered meanwhile is not waited for.
-        assert!(!after(&[(200, 1); 400]));
-        assert!(!after(&[(16, 10); 60]), "nor has it come slowly for long");
-        assert!(after(&[(9, 10); 100]));
-        assert!(!after(&[(5_000, 0), (0, 200), (0, 200), (0, 200), (0, 200)]), "a hiccup");
-        assert!(after(&[(5_000, 0), (0, 200), (0, 200), (0, 200), (0, 200), (0, 200)]));
+        assert!(!after(&[(9, 300, 10, 0); 100]), "not for a second yet");
+        assert!(after(&[(9, 300, 10, 0); 101]));
+        assert!(after(&[(2, 300, 0, 10); 101]), "it is never waited for, because each line goes on its way at once");
+        assert!(!after(&[(11, 300, 10, 0); 101]));
+        assert!(!after(&[(3, 4_000, 10, 0); 101]), "longer lines");
+    }
+
+    #[test]
+    fn history_is_none_of_the_present_because_the_log_is_slow() {
+        assert!(!after(&[(220, 300, 0, 2_000); 100]));
+        assert!(!after(&[(16, 4_000, 0, 2_000); 100]));
+    }
+
+    #[test]
+    fn a_stream_is_at_the_present_after_a_pause_and_later_when_it_has_not_begun() {
+        assert!(!after(&[IDLE; 24]));
+        assert!(after(&[IDLE; 25]));
+        let begun = [[IDLE; 10].as_slice(), &[(430, 300, 150, 0)]].concat();
+        assert!(!after(&begun), "it took two seconds to begin");
+        assert!(!after(&[begun.as_slice(), &[IDLE; 4]].concat()), "a hiccup");
+        assert!(after(&[begun.as_slice(), &[IDLE; 5]].concat()));
     }
 
     #[test]
     fn a_stream_that_was_slow_can_bring_history_again() {
-        assert!(!after(&[(1, 1_000), (999, 0), (1, 0)]));
-        assert!(after(&[(1, 1_000), (998, 100)]), "a burst");
+        let slow = [(1, 300, 0, 0), (1, 300, 1_000, 0)];
+        assert!(after(&[slow.as_slice(), &[(999, 300, 100, 0)]].concat()), "a burst");
+        assert!(!after(&[slow.as_slice(), &[(999, 300, 100, 0), (1, 300, 0, 0)]].concat()));
     }
 }

@@ -144,11 +144,13 @@ impl Deployment {
         });
         let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
         let topic = &self.application.source.topic;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(240);
+        // Services that were away may not answer yet.
         let is_told = |view: &Arc<View>| {
-            let progress = store.progress(&table(view)).unwrap().unwrap_or_default();
-            let partitions = log.partitions(topic).unwrap();
-            partitions.into_iter().all(|partition| progress.visible.position(partition) >= log.bounds(topic, partition).unwrap().end)
+            let (Ok(Some(progress)), Ok(partitions)) = (store.progress(&table(view)), log.partitions(topic)) else { return false };
+            let is_visible =
+                |partition| log.bounds(topic, partition).is_ok_and(|bounds| progress.visible.position(partition) >= bounds.end);
+            partitions.into_iter().all(is_visible)
         };
         while !self.application.views.iter().all(is_told) {
             assert!(Instant::now() < deadline, "readers are not told of the end of the log: {}", self.last_words("worker"));

@@ -1,5 +1,6 @@
 //! Real Cassandra nodes, alone and in clusters.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,11 +143,12 @@ impl Cassandra {
     /// A node takes requests before it has heard of all others, and a driver that asks it then does not know them either.
     fn wait_for_the_others(&self) {
         let deadline = Instant::now() + Duration::from_secs(120);
-        let others = || {
-            let answer = self.ask("SELECT tokens FROM system.peers");
-            answer.rows::<(Option<Vec<String>>,)>().unwrap().filter(|row| matches!(row, Ok((Some(_),)))).count()
+        let knows_them = || {
+            let answer = self.try_to_ask("SELECT tokens FROM system.peers").ok()?;
+            let peers = answer.rows::<(Option<Vec<String>>,)>().unwrap();
+            Some(peers.filter(|peer| matches!(peer, Ok((Some(_),)))).count() == 2)
         };
-        while others() < 2 {
+        while knows_them() != Some(true) {
             assert!(Instant::now() < deadline, "{} does not hear of the others:\n{}", self.place.address, self.logged());
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -182,12 +184,16 @@ impl Cassandra {
 
     /// What this node, and no other one, answers to a query about itself.
     pub fn ask(&self, cql: &str) -> QueryRowsResult {
+        self.try_to_ask(cql).unwrap_or_else(|error| panic!("{cql}: {error}"))
+    }
+
+    fn try_to_ask(&self, cql: &str) -> Result<QueryRowsResult, Box<dyn Error>> {
         let address: SocketAddr = format!("{}:{}", self.place.address, self.port).parse().unwrap();
         let filter = AllowListHostFilter::new([address]).unwrap();
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let builder = SessionBuilder::new().known_node_addr(address).host_filter(Arc::new(filter));
-            let session = builder.build().await.unwrap();
-            session.query_unpaged(cql, &[]).await.unwrap().into_rows_result().unwrap()
+            let session = builder.build().await?;
+            Ok(session.query_unpaged(cql, &[]).await?.into_rows_result()?)
         })
     }
 

@@ -80,7 +80,9 @@ fn views_say_what_they_declare_and_how_fresh_they_are() {
     let all = get(&format!("{url}/v1/views")).is(200).json;
     let names: Vec<&Value> = all["views"].as_array().unwrap().iter().map(|view| &view["view"]).collect();
     assert_eq!(names, ["hashtag_counts", "hashtag_trends"]);
-    let view = get(&format!("{url}/v1/views/hashtag_counts")).is(200).json;
+    let view = || get(&format!("{url}/v1/views/hashtag_counts")).is(200).json;
+    wait_until("it is told how many were read", || view()["versions"][0]["read"] == 6);
+    let view = view();
     assert_eq!((&view["partition_key"], &view["active"]["version"], &view["source"]), (&json!(["hashtag"]), &json!(1), &json!("tweets")));
     assert_eq!(view["rows"], "/v1/views/hashtag_counts/rows?hashtag={hashtag}");
     let version = &view["versions"][0];

@@ -11,7 +11,7 @@ use crate::output::complain;
 const INTERRUPTED: i32 = 130;
 
 /// Signals closer together than this are one: some send it to a process and to its group.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
+const ONE_SIGNAL: Duration = Duration::from_millis(300);
 
 /// Calls `first` at the first signal; the second one ends the process at once.
 pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {

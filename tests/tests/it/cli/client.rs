@@ -1,7 +1,7 @@
 //! Verbs that speak to a running `refold up`.
 
 use refold_tests::command::{Said, command, run, text};
-use refold_tests::http::{post_lines, wait_until};
+use refold_tests::http::{get, post_lines, wait_until};
 use refold_tests::program::{free_port, root};
 use serde_json::json;
 
@@ -20,6 +20,8 @@ fn status_shows_versions_as_a_table_and_as_objects() {
     let lines: String = (0..1_234).map(|number| post(number, NEW_YEAR_MS, "#a")).collect();
     post_lines(&program.url, "tweets", &(lines + &post(1, in_a_day, "#a"))).is(200);
     wait_until("they are counted", || counts(&program.url, "a") == [1_234]);
+    let read = || get(&format!("{}/v1/views/hashtag_counts", program.url)).json["versions"][0]["read"].clone();
+    wait_until("and that is told", || read() == 1_235);
     let said = ask(&program.url, &["status"]).ends(0);
     let lines: Vec<&str> = said.out.lines().collect();
     assert_eq!((lines.len(), said.err.as_str()), (3, ""), "{said:#?}");
@@ -73,7 +75,7 @@ fn quarantined_events_are_listed_and_shown() {
 fn a_view_is_changed_by_replay_and_switch_and_the_history_tells() {
     let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // A version leaves `building` when the catalogue is next looked at: long enough to be refused a switch before.
-    let program = up(data.path(), &["--reconcile-interval-ms", "3000"]);
+    let program = up(data.path(), &["--reconcile-interval-ms", "10000"]);
     let url = &program.url;
     let lines: String = (0..10).map(|minute| post(1, NEW_YEAR_MS + minute * 60_000, "#rust")).collect();
     post_lines(url, "tweets", &lines).is(200);

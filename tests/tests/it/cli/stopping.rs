@@ -72,7 +72,7 @@ fn twice_it_ends_at_once_although_a_request_is_open() {
     let mut child = child;
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(said.by_ref().map(Result::unwrap).any(|line| line.contains("stopping; once more ends it at once")));
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(1_000));
     assert!(child.try_wait().unwrap().is_none());
     signal(&child, "-INT");
     ended_within(child, SOON).ends(130);
@@ -87,7 +87,7 @@ fn a_watched_status_ends_cleanly() {
     let mut shown = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(shown.by_ref().filter(|line| line.starts_with("VIEW ")).take(2).count(), 2, "it is shown again and again");
     signal(&child, "-INT");
-    let said = ended_within(child, SOON).ends(0);
+    let said = ended_within(child, CLEANLY).ends(0);
     assert_eq!(said.err, "");
 }
 
@@ -102,5 +102,5 @@ fn a_collector_without_an_end_stops_cleanly_with_its_totals() {
         status["versions"][0]["read"].as_u64().unwrap_or(0) > 50
     });
     signal(&child, "-INT");
-    ended_within(child, SOON).ends(0).says(" written, 0 skipped\n");
+    ended_within(child, CLEANLY).ends(0).says(" written, 0 skipped\n");
 }

@@ -14,7 +14,12 @@ fn with_password(password: &str) -> KafkaSettings {
 
 fn with(brokers: String, properties: &[(&str, &str)]) -> KafkaSettings {
     let properties: BTreeMap<String, String> = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    KafkaSettings { brokers, properties, request_timeout_ms: 6_000, delivery_timeout_ms: 5_000, ..KafkaSettings::default() }
+    KafkaSettings { brokers, properties, ..KafkaSettings::default() }
+}
+
+/// Who is refused is told when the time is over.
+fn hasty(settings: KafkaSettings) -> KafkaSettings {
+    KafkaSettings { request_timeout_ms: 6_000, ..settings }
 }
 
 fn round_trip(settings: KafkaSettings, topic: &str) {
@@ -31,7 +36,7 @@ fn a_password_lets_in() {
 
 #[test]
 fn a_wrong_password_is_said_to_be_one() {
-    let log = KafkaLog::open(with_password("battery staple")).unwrap();
+    let log = KafkaLog::open(hasty(with_password("battery staple"))).unwrap();
     let error = log.topics().unwrap_err();
     let said = error.to_string();
     assert!(error.is_retryable(), "passwords can be put right: {said}");
@@ -47,7 +52,7 @@ fn tls_works_and_an_unknown_certificate_is_said_to_be_one() {
         with(kafka.brokers_with_tls(), &[("security.protocol", "SSL"), ("ssl.ca.location", certificate.to_str().unwrap())]),
         "with-tls",
     );
-    let untrusting = KafkaLog::open(with(kafka.brokers_with_tls(), &[("security.protocol", "SSL")])).unwrap();
+    let untrusting = KafkaLog::open(hasty(with(kafka.brokers_with_tls(), &[("security.protocol", "SSL")]))).unwrap();
     let said = untrusting.topics().unwrap_err().to_string();
     assert!(said.contains("certificate") && said.contains("check the properties"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! A broker that ends, is killed, hangs, and comes back, while it is appended to and read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
@@ -21,26 +21,29 @@ fn survive(log: KafkaLog, topic: &'static str, happens: impl FnOnce(&KafkaLog)) 
     let log = Arc::new(log);
     log.create_topic(topic, 3).unwrap();
     let from: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, Offset(0))).collect();
-    let (stop, read_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (stop, in_log) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(usize::MAX)));
     let appending = std::thread::spawn({
         let (log, stop) = (log.clone(), stop.clone());
         move || append_until(&log, topic, &stop)
     });
     let reading = std::thread::spawn({
-        let (log, read_all) = (log.clone(), read_all.clone());
+        let (log, in_log) = (log.clone(), in_log.clone());
         move || {
             // One reader all the way through: it finds the broker again by itself.
             let mut reader = log.reader(topic, &from).unwrap();
             let mut seen = Vec::new();
+            let mut patience = None;
             loop {
-                // Asked before reading: what was appended until then is read if there is nothing more.
-                let is_last = read_all.load(Ordering::Relaxed);
                 match patiently(|| reader.read(10_000, Duration::from_millis(200))) {
                     Some(records) => {
                         let values = texts(&records).into_iter();
                         seen.extend(values.zip(records.spans.iter().map(|span| (records.partition, span.offset))));
                     }
-                    None if is_last => return seen,
+                    // Nothing beyond all there is: nothing came twice.
+                    None if seen.len() >= in_log.load(Ordering::Relaxed) => return seen,
+                    None if in_log.load(Ordering::Relaxed) == usize::MAX => {}
+                    // A reader knows the end of the log as it was told last.
+                    None if patience.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(60) => return seen,
                     None => {}
                 }
             }
@@ -53,7 +56,7 @@ fn survive(log: KafkaLog, topic: &'static str, happens: impl FnOnce(&KafkaLog)) 
     let end = |partition| patiently(|| log.bounds(topic, partition)).end;
     let ends: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, end(partition))).collect();
     assert_eq!(ends.sum(), appended.len() as u64, "nothing is in the log twice");
-    read_all.store(true, Ordering::Relaxed);
+    in_log.store(appended.len(), Ordering::Relaxed);
     let mut seen = reading.join().unwrap();
     assert!(appended.len() > 100, "{}", appended.len());
     let place = |(_, place): &(String, (Partition, Offset))| *place;
@@ -120,8 +123,8 @@ fn a_broker_that_hangs_is_away_until_it_goes_on() {
     let settings = KafkaSettings { request_timeout_ms: 1_000, delivery_timeout_ms: 1_500, ..kafka.log_settings() };
     let log = KafkaLog::open(settings).unwrap();
     patiently(|| log.bounds(topic, ONLY));
-    let mut reader = log.reader(topic, &at(0)).unwrap();
-    assert_eq!(texts(&reader.read(ROOMY, SOON).unwrap().unwrap()), ["before"]);
+    let mut reader = patiently(|| log.reader(topic, &at(0)));
+    assert_eq!(texts(&patiently(|| reader.read(ROOMY, SOON)).unwrap()), ["before"]);
     kafka.signal("-STOP");
     let started = Instant::now();
     let error = log.append(topic, vec![keyless("lost")]).unwrap_err();
@@ -143,10 +146,10 @@ fn a_broker_that_hangs_is_away_until_it_goes_on() {
 fn a_reader_that_waits_says_when_the_broker_is_away() {
     let topic = "quiet";
     let mut kafka = Kafka::start();
+    kafka.log().create_topic(topic, 1).unwrap();
     let log = KafkaLog::open(KafkaSettings { request_timeout_ms: 1_000, ..kafka.log_settings() }).unwrap();
-    log.create_topic(topic, 1).unwrap();
-    let mut reader = log.reader(topic, &at(0)).unwrap();
-    assert!(reader.read(ROOMY, Duration::from_millis(300)).unwrap().is_none());
+    let mut reader = patiently(|| log.reader(topic, &at(0)));
+    assert!(patiently(|| reader.read(ROOMY, Duration::from_millis(300))).is_none());
     kafka.kill();
     until("the reader notices", || reader.read(ROOMY, Duration::from_millis(100)).is_err_and(|error| error.is_retryable()));
     kafka.start_again();

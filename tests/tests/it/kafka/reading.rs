@@ -112,8 +112,11 @@ fn positions_are_published_for_tools_that_watch_lag() {
         until("they are there", || {
             let mut asked = rdkafka::TopicPartitionList::new();
             asked.add_partition_range(topic, 0, 1);
-            let committed = client.committed_offsets(asked, Duration::from_secs(5)).unwrap();
-            positions.iter().zip(committed.elements()).all(|(position, found)| found.offset().to_raw() == Some(*position as i64))
+            let is_there = |(position, found): (&u64, rdkafka::topic_partition_list::TopicPartitionListElem)| {
+                found.offset().to_raw() == Some(*position as i64)
+            };
+            let committed = client.committed_offsets(asked, Duration::from_secs(5));
+            committed.is_ok_and(|committed| positions.iter().zip(committed.elements()).all(is_there))
         });
     }
 }
@@ -242,12 +245,12 @@ fn records_that_expire_under_a_reader_are_a_hole() {
 fn a_topic_that_is_deleted_under_a_reader_is_unknown() {
     let topic = "deleted";
     let kafka = shared();
+    kafka.log().create_topic(topic, 2).unwrap();
+    kafka.log().append(topic, vec![keyless("a")]).unwrap();
     let log = KafkaLog::open(KafkaSettings { request_timeout_ms: 1_000, ..kafka.log_settings() }).unwrap();
-    log.create_topic(topic, 2).unwrap();
-    log.append(topic, vec![keyless("a")]).unwrap();
     let from = Cut::from_iter([(Partition(0), Offset(0)), (Partition(1), Offset(0))]);
-    let mut reader = log.reader(topic, &from).unwrap();
-    assert_eq!(texts(&reader.read(ROOMY, SOON).unwrap().unwrap()), ["a"]);
+    let mut reader = patiently(|| log.reader(topic, &from));
+    assert_eq!(texts(&patiently(|| reader.read(ROOMY, SOON)).unwrap()), ["a"]);
     kafka.delete_topics(&[topic]);
     let deadline = Instant::now() + Duration::from_secs(60);
     let error = loop {
