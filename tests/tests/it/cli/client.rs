@@ -75,7 +75,7 @@ fn quarantined_events_are_listed_and_shown() {
 fn a_view_is_changed_by_replay_and_switch_and_the_history_tells() {
     let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // A version leaves `building` when the catalogue is next looked at: long enough to be refused a switch before.
-    let program = up(data.path(), &["--reconcile-interval-ms", "10000"]);
+    let program = up(data.path(), &["--reconcile-interval-ms", "10000", "--lease-ms", "30000"]);
     let url = &program.url;
     let lines: String = (0..10).map(|minute| post(1, NEW_YEAR_MS + minute * 60_000, "#rust")).collect();
     post_lines(url, "tweets", &lines).is(200);
