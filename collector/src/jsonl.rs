@@ -185,9 +185,16 @@ impl JsonLines {
     #[allow(clippy::disallowed_methods, reason = "tells how fast a stream brings its lines, and reaches no record")]
     fn note(&mut self, lines: usize, bytes: u64, began: Instant) {
         self.has_yielded_all = lines == 0;
+        let was_present = self.pace.is_present();
         let between = self.pulled.map_or(Duration::ZERO, |pulled| began - pulled);
         self.pace.note(Brought { lines, bytes, waited: std::mem::take(&mut self.waited), between });
         self.pulled = Some(Instant::now());
+        if self.path.is_none() && !was_present && self.pace.is_present() && !self.pace.has_begun() {
+            tracing::info!(
+                source = self.name,
+                "it has brought nothing yet and is waited for no longer: history that it brings later may be too late"
+            );
+        }
     }
 
     /// Goes to an offset of the uncompressed text.

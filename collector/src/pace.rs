@@ -50,6 +50,11 @@ impl Pace {
         }
     }
 
+    /// Whether it has brought anything.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Whether the stream has brought what was there before, as far as one can see.
     pub fn is_present(&self) -> bool {
         self.is_present

@@ -276,13 +276,15 @@ impl Worker {
 
     fn reconcile_view(&self, view: &str, opened: &mut Vec<Opened>) -> Result<(), EngineError> {
         let active = self.ports.catalogue.active(view)?.map(|active| active.version);
-        for record in self.ports.catalogue.versions(view)? {
+        let versions = self.ports.catalogue.versions(view)?;
+        let first = first_to_serve(active, versions.iter().map(|record| (record.version, &record.state)));
+        for record in versions {
             let key = (view.to_owned(), record.version);
             let is_running = self.running.lock().contains_key(&key);
             let is_wanted =
                 matches!(record.state, VersionState::Building | VersionState::CaughtUp | VersionState::Active | VersionState::Retired);
             match (is_running, is_wanted) {
-                (true, true) => self.keep(&key, &record, active)?,
+                (true, true) => self.keep(&key, &record, first)?,
                 (true, false) => self.end(&key, record.state == VersionState::Dropped),
                 (false, false) => drop(self.unable.lock().remove(&key)),
                 (false, true) if self.is_due(&key) && self.is_ours(&record, active)? => opened.extend(self.open(&key, &record)?),
@@ -316,8 +318,8 @@ impl Worker {
         Ok(ownership.is_some_and(|held| held.owner == self.settings.owner))
     }
 
-    /// Moves the version on in its life, or ends it here.
-    fn keep(&self, key: &Key, record: &VersionRecord, active: Option<Version>) -> Result<(), EngineError> {
+    /// Moves the version on in its life, or ends it here. Readers are sent to `first` once it has caught up.
+    fn keep(&self, key: &Key, record: &VersionRecord, first: Option<Version>) -> Result<(), EngineError> {
         let catalogue = &self.ports.catalogue;
         self.publish_positions(key);
         let found = self.running.lock().get(key).map(|running| {
@@ -365,8 +367,7 @@ impl Worker {
             catalogue.set_state(&key.0, key.1, &[VersionState::Building], VersionState::CaughtUp, &self.settings.owner)?;
             tracing::info!(view = key.0, version = %key.1, "version is caught up");
         }
-        // The first version has nothing to be compared with.
-        if is_caught_up && active.is_none() && matches!(record.state, VersionState::Building | VersionState::CaughtUp) {
+        if is_caught_up && first == Some(record.version) {
             catalogue.switch(&key.0, None, key.1, &self.settings.owner, Some("first version"))?;
         }
         Ok(())
@@ -528,3 +529,29 @@ const DRAIN_AT_STOP: Duration = Duration::from_secs(10);
 
 /// The most bytes of a quarantined record that are kept.
 const MAX_QUARANTINED_BYTES: usize = 64 << 10;
+
+/// The version that goes into service by itself: a view's first one has nothing to be compared with. Others wait for a switch, also those that catch up
+/// before it does.
+fn first_to_serve<'a>(active: Option<Version>, versions: impl Iterator<Item = (Version, &'a VersionState)>) -> Option<Version> {
+    let is_candidate = |state: &VersionState| matches!(state, VersionState::Building | VersionState::CaughtUp);
+    let candidates = versions.filter(|(_, state)| is_candidate(state)).map(|(version, _)| version);
+    candidates.min().filter(|_| active.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_version_that_lives_goes_into_service_by_itself_and_no_later_one_before_it() {
+        let failed = VersionState::Failed { error: String::new() };
+        let first = |active: Option<u32>, states: &[(u32, &VersionState)]| {
+            let versions = states.iter().map(|(version, state)| (Version(*version), *state));
+            first_to_serve(active.map(Version), versions).map(|version| version.0)
+        };
+        assert_eq!(first(None, &[(2, &VersionState::CaughtUp), (1, &VersionState::Building)]), Some(1), "the second was faster");
+        assert_eq!(first(None, &[(1, &failed), (2, &VersionState::Building)]), Some(2));
+        assert_eq!(first(None, &[(1, &VersionState::Dropped)]), None);
+        assert_eq!(first(Some(1), &[(1, &VersionState::Active), (2, &VersionState::CaughtUp)]), None);
+    }
+}
