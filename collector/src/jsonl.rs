@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::encode::{Encoder, parse};
 use crate::event_source::{BadLine, EventSource, Pull, Refused};
 use crate::lines::Lines;
-use crate::pace::{Brought, Pace};
+use crate::stream_pace::{Brought, StreamPace};
 use crate::{CollectError, Mapping};
 
 /// The usual longest line, in bytes.
@@ -60,7 +60,7 @@ pub struct JsonLines {
     ended: bool,
     /// Nothing more came of a file.
     has_yielded_all: bool,
-    pace: Pace,
+    pace: StreamPace,
     /// How long a stream was waited for in this pull.
     waited: Duration,
     /// When the last pull ended.
@@ -141,7 +141,7 @@ impl JsonLines {
 
     fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
         let lines = Lines::new(format.max_line_bytes);
-        let (has_yielded_all, pace, waited, pulled) = (false, Pace::default(), Duration::ZERO, None);
+        let (has_yielded_all, pace, waited, pulled) = (false, StreamPace::default(), Duration::ZERO, None);
         JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all, pace, waited, pulled }
     }
 

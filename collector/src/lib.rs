@@ -15,12 +15,12 @@ pub mod generate;
 pub mod jsonl;
 mod lines;
 pub mod mapping;
-mod pace;
 pub mod report;
 pub mod resume;
 pub mod sink;
 pub mod spec;
 pub mod stop;
+mod stream_pace;
 
 pub use bad_lines::BadLines;
 pub use collect::{Collection, collect};

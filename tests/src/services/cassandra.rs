@@ -143,12 +143,11 @@ impl Cassandra {
     /// A node takes requests before it has heard of all others, and a driver that asks it then does not know them either.
     fn wait_for_the_others(&self) {
         let deadline = Instant::now() + Duration::from_secs(120);
-        let knows_them = || {
-            let answer = self.try_to_ask("SELECT tokens FROM system.peers").ok()?;
+        let are_both = |answer: QueryRowsResult| {
             let peers = answer.rows::<(Option<Vec<String>>,)>().unwrap();
-            Some(peers.filter(|peer| matches!(peer, Ok((Some(_),)))).count() == 2)
+            peers.filter(|peer| matches!(peer, Ok((Some(_),)))).count() == 2
         };
-        while knows_them() != Some(true) {
+        while !self.try_to_ask("SELECT tokens FROM system.peers").is_ok_and(are_both) {
             assert!(Instant::now() < deadline, "{} does not hear of the others:\n{}", self.place.address, self.logged());
             std::thread::sleep(Duration::from_millis(100));
         }

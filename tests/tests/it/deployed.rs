@@ -345,9 +345,9 @@ fn partitions_that_a_topic_gets_later_are_read_too() {
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     let topic = &deployment.application.source.topic;
     let log = kafka.log();
-    let before = refold_processor::log::Log::partitions(&log, topic).unwrap();
+    let before = log.partitions(topic).unwrap();
     kafka.expand_topic(topic, before.len() + 2);
-    wait_until("they are there", || refold_processor::log::Log::partitions(&log, topic).is_ok_and(|now| now.len() == before.len() + 2));
+    wait_until("they are there", || log.partitions(topic).is_ok_and(|now| now.len() == before.len() + 2));
     deployment.collect("generate:1?seed=14&backlog=30m&backlog_rate=10&count=5000", &[]).ends(0);
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     let progress = deployment.compare(&kafka, &cassandra);

@@ -1,6 +1,7 @@
 //! A broker that ends, is killed, hangs, and comes back, while it is appended to and read.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
@@ -21,7 +22,7 @@ fn survive(log: KafkaLog, topic: &'static str, happens: impl FnOnce(&KafkaLog)) 
     let log = Arc::new(log);
     log.create_topic(topic, 3).unwrap();
     let from: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, Offset(0))).collect();
-    let (stop, in_log) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(usize::MAX)));
+    let (stop, in_log) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::<(usize, Instant)>::new()));
     let appending = std::thread::spawn({
         let (log, stop) = (log.clone(), stop.clone());
         move || append_until(&log, topic, &stop)
@@ -32,18 +33,16 @@ fn survive(log: KafkaLog, topic: &'static str, happens: impl FnOnce(&KafkaLog)) 
             // One reader all the way through: it finds the broker again by itself.
             let mut reader = log.reader(topic, &from).unwrap();
             let mut seen = Vec::new();
-            let mut patience = None;
             loop {
                 match patiently(|| reader.read(10_000, Duration::from_millis(200))) {
                     Some(records) => {
                         let values = texts(&records).into_iter();
                         seen.extend(values.zip(records.spans.iter().map(|span| (records.partition, span.offset))));
                     }
-                    // Nothing beyond all there is: nothing came twice.
-                    None if seen.len() >= in_log.load(Ordering::Relaxed) => return seen,
-                    None if in_log.load(Ordering::Relaxed) == usize::MAX => {}
-                    // A reader knows the end of the log as it was told last.
-                    None if patience.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(60) => return seen,
+                    // A reader knows the end of the log as it was told last, so nothing more need not mean that all is read.
+                    None if in_log.get().is_some_and(|(count, deadline)| seen.len() >= *count || Instant::now() > *deadline) => {
+                        return seen;
+                    }
                     None => {}
                 }
             }
@@ -56,7 +55,7 @@ fn survive(log: KafkaLog, topic: &'static str, happens: impl FnOnce(&KafkaLog)) 
     let end = |partition| patiently(|| log.bounds(topic, partition)).end;
     let ends: Cut = log.partitions(topic).unwrap().into_iter().map(|partition| (partition, end(partition))).collect();
     assert_eq!(ends.sum(), appended.len() as u64, "nothing is in the log twice");
-    in_log.store(appended.len(), Ordering::Relaxed);
+    in_log.set((appended.len(), Instant::now() + Duration::from_secs(60))).unwrap();
     let mut seen = reading.join().unwrap();
     assert!(appended.len() > 100, "{}", appended.len());
     let place = |(_, place): &(String, (Partition, Offset))| *place;

@@ -14,7 +14,7 @@ const MOST_BETWEEN: Duration = Duration::from_millis(20);
 
 /// How fast a stream brings its lines.
 #[derive(Default)]
-pub(crate) struct Pace {
+pub(crate) struct StreamPace {
     lines: usize,
     bytes: u64,
     took: Duration,
@@ -23,7 +23,6 @@ pub(crate) struct Pace {
 }
 
 /// What a pull has brought.
-#[derive(Clone, Copy, Default)]
 pub(crate) struct Brought {
     pub lines: usize,
     pub bytes: u64,
@@ -33,12 +32,12 @@ pub(crate) struct Brought {
     pub between: Duration,
 }
 
-impl Pace {
+impl StreamPace {
     /// Notes what a pull has brought.
     pub fn note(&mut self, brought: Brought) {
         if brought.lines > 0 && !self.has_begun {
             // How long it took to begin says nothing of how fast it goes on.
-            *self = Pace { has_begun: true, ..Pace::default() };
+            *self = StreamPace { has_begun: true, ..StreamPace::default() };
         } else {
             self.took += brought.waited + brought.between.min(MOST_BETWEEN);
         }
@@ -46,7 +45,7 @@ impl Pace {
         self.bytes += brought.bytes;
         let is_fast = self.lines >= PRESENT_LINES || self.bytes >= PRESENT_BYTES;
         if is_fast || self.took >= if self.has_begun { SECOND } else { FIRST_WAIT } {
-            *self = Pace { has_begun: self.has_begun, is_present: !is_fast, ..Pace::default() };
+            *self = StreamPace { has_begun: self.has_begun, is_present: !is_fast, ..StreamPace::default() };
         }
     }
 
@@ -67,7 +66,7 @@ mod tests {
 
     /// After pulls of so many lines of so many bytes each, that were waited for so many milliseconds, so many after the pull before.
     fn after(pulls: &[(usize, u64, u64, u64)]) -> bool {
-        let mut pace = Pace::default();
+        let mut pace = StreamPace::default();
         for (lines, line_bytes, waited_ms, between_ms) in pulls {
             let [waited, between] = [waited_ms, between_ms].map(|ms| Duration::from_millis(*ms));
             pace.note(Brought { lines: *lines, bytes: *lines as u64 * line_bytes, waited, between });
