@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use refold_processor::engine::worker::first_to_serve;
 use refold_processor::source::Source;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
@@ -71,10 +72,19 @@ pub async fn replay(
         let before: Vec<Version> = state.0.ports.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
         let record = register(&state.0.ports.catalogue, &planned, body.by.as_deref().unwrap_or(SOMEONE))?;
         let is_new = !before.contains(&record.version);
+        let active = state.0.ports.catalogue.active(&view)?.map(|active| active.version);
+        let versions = versions_of(&state, &view)?;
+        let first = first_to_serve(active, versions.iter().map(|record| (record.version, &record.state)));
         state.0.ports.running.look();
         let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
-        let answer =
-            json!({ "view": view, "version": record.version.0, "state": record.state.name(), "created": is_new, "digest": record.digest });
+        let answer = json!({
+            "view": view,
+            "version": record.version.0,
+            "state": record.state.name(),
+            "created": is_new,
+            "waits_for_switch": active != Some(record.version) && first != Some(record.version),
+            "digest": record.digest,
+        });
         Ok((status, Json(answer)))
     })
     .await

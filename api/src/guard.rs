@@ -53,7 +53,10 @@ fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
     if is_right {
         return Ok(());
     }
-    let detail = "administration needs the header authorization: Bearer <token>; refold takes it from --token or REFOLD_TOKEN";
+    let detail = match headers.contains_key(header::AUTHORIZATION) {
+        true => "the token is not the one that this server was started with; refold takes it from --token or REFOLD_TOKEN",
+        false => "administration needs the header authorization: Bearer <token>; refold takes it from --token or REFOLD_TOKEN",
+    };
     Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "The token is missing or wrong", detail))
 }
 

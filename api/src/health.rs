@@ -29,12 +29,15 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
     let mut reasons = Vec::new();
     for view in catalogue.views()? {
         let Some(active) = catalogue.active(&view)? else {
+            let runs: Vec<&RunStatus> = running.iter().filter(|run| run.view == view).collect();
             // As long as nothing is read there is no telling.
-            let to_go = match running.iter().filter(|run| run.view == view).map(|run| run.lag).sum::<u64>() {
-                0 => String::new(),
-                lag => format!(" ({lag} events to go)"),
+            let why = match runs.iter().map(|run| run.lag).sum::<u64>() {
+                0 if runs.is_empty() => catalogue.versions(&view)?.iter().find_map(|record| state.waits_for(record)),
+                0 => None,
+                lag => Some(format!("the first is being built ({lag} events to go)")),
             };
-            reasons.push(format!("view {view}: no version is in service yet, the first is being built{to_go}"));
+            let why = why.unwrap_or_else(|| "the first is being built".to_owned());
+            reasons.push(format!("view {view}: no version is in service yet, {why}"));
             continue;
         };
         if let Some(VersionState::Failed { error }) = catalogue.version(&view, active.version)?.map(|record| record.state) {

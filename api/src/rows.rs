@@ -180,7 +180,9 @@ fn resolve<'a>(state: &ApiState, view: &str, versions: &'a [VersionRecord], want
 pub(crate) fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: Version) -> Result<&'a VersionRecord, Problem> {
     let Some(record) = versions.iter().find(|record| record.version == version) else {
         let known: Vec<u32> = versions.iter().map(|record| record.version.0).collect();
-        return Err(Problem::not_found(format!("view {view} has no version {version}")).with("versions", known));
+        let names: Vec<String> = versions.iter().map(|record| record.version.to_string()).collect();
+        let detail = format!("view {view} has no version {version}; it has {}", names.join(", "));
+        return Err(Problem::not_found(detail).with("versions", known));
     };
     if record.state == VersionState::Dropped {
         let detail = format!("version {version} of view {view} is dropped; read without version and cursor");
@@ -191,11 +193,14 @@ pub(crate) fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: 
 
 fn nothing_active(state: &ApiState, view: &str, versions: &[VersionRecord]) -> Problem {
     let running = state.running();
-    let progress = versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| {
+    let newest = versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| {
         let run = running.iter().find(|run| run.view == view && run.version == Some(record.version));
-        building_document(run, record.version, &record.state)
+        (record, run)
     });
-    let detail = format!("no version of view {view} is in service yet: its first one is being built from the log; ask again in a moment");
+    let waits_for = newest.filter(|(_, run)| run.is_none()).and_then(|(record, _)| state.waits_for(record));
+    let why = waits_for.unwrap_or_else(|| "its first one is being built from the log".to_owned());
+    let detail = format!("no version of view {view} is in service yet: {why}; ask again in a moment");
+    let progress = newest.map(|(record, run)| building_document(run, record.version, &record.state));
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "building", "The view is being built", detail)
         .with("progress", progress)
         .retry_after_s(RETRY_AFTER_S)

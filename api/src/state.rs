@@ -15,7 +15,7 @@ use refold_processor::engine::worker::Worker;
 use refold_processor::log::Log;
 use refold_processor::source::{Source, Sources};
 use refold_processor::store::RowReader;
-use refold_processor::store::catalogue::{Catalogue, VersionRecord};
+use refold_processor::store::catalogue::{Catalogue, VersionRecord, VersionState};
 use refold_processor::table::Version;
 use refold_processor::view::View;
 use tokio::sync::{Semaphore, watch};
@@ -310,6 +310,23 @@ impl ApiState {
     /// Plans a definition that is new here.
     pub(crate) fn plan(&self, sql: &str, file: &str) -> Result<View, Problem> {
         Ok(self.0.planner.plan(sql, file)?)
+    }
+
+    /// What is collected here, while it still writes its history into the log of a source.
+    pub(crate) fn history_of(&self, source: &str) -> Option<&Collected> {
+        let now_ms = self.0.ports.clock.now_ms();
+        let collected = self.0.ports.collected.as_deref();
+        collected.filter(|collected| collected.source == source && collected.is_writing_history(now_ms))
+    }
+
+    /// What a version that is not begun yet is waiting for: the history of its source.
+    pub(crate) fn waits_for(&self, record: &VersionRecord) -> Option<String> {
+        if record.state != VersionState::Building {
+            return None;
+        }
+        let source = &self.planned(record).ok()?.source;
+        let spec = &self.history_of(source)?.spec;
+        Some(format!("{spec} is still writing its history into the log of {source}"))
     }
 
     /// How far each running version is, with its rate of the last seconds.

@@ -276,6 +276,25 @@ async fn a_view_that_is_being_built_says_how_far_it_is() {
 }
 
 #[tokio::test]
+async fn a_view_that_waits_for_history_says_for_which() {
+    let world = world(open());
+    world.version(COUNTS, "ann", &[1], &at([1, 1]));
+    world.collected.note_at_present(false, 0);
+    let waits = "generate:1 is still writing its history into the log of tweets";
+    let told = async || {
+        let (_, rows) = world.get("/v1/views/counts/rows?username=ann").await;
+        let (_, ready) = world.get("/readyz").await;
+        let (_, view) = world.get("/v1/views/counts").await;
+        [rows["detail"].to_string(), ready["reasons"][0].to_string(), view["versions"][0]["waits_for"].to_string()]
+    };
+    let while_it_is_written = told().await;
+    assert!(while_it_is_written.iter().all(|text| text.contains(waits)), "{while_it_is_written:#?}");
+    world.collected.note_at_present(true, 0);
+    let then = told().await;
+    assert!(!then.iter().any(|text| text.contains(waits)) && then[2] == "null", "{then:#?}");
+}
+
+#[tokio::test]
 async fn what_is_asked_wrongly_is_answered_with_what_there_is() {
     let world = world(open());
     let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
@@ -316,6 +335,14 @@ async fn the_lag_is_up_to_where_the_log_ends_now() {
 }
 
 #[tokio::test]
+async fn the_first_version_that_a_replay_makes_waits_for_no_switch() {
+    let world = world(open());
+    let body = json!({ "sql": COUNTS, "file": "new.sql" });
+    let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
+    assert_eq!((status, &answer["version"], &answer["waits_for_switch"]), (StatusCode::ACCEPTED, &json!(1), &json!(false)), "{answer}");
+}
+
+#[tokio::test]
 async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
     let world = world(open());
     let first = world.version(COUNTS, "ann", &[10], &at([1, 1]));
@@ -323,6 +350,7 @@ async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
     let body = json!({ "sql": KEPT, "file": "new.sql", "by": "ann" });
     let (status, answer) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
     assert_eq!((status, &answer["version"], &answer["created"]), (StatusCode::ACCEPTED, &json!(2), &json!(true)), "{answer}");
+    assert_eq!(answer["waits_for_switch"], true);
     assert_eq!(world.told.looks.load(Ordering::SeqCst), 1, "the worker is told at once");
     let (status, again) = world.post("/v1/admin/views/counts/replay", "application/json", body.to_string()).await;
     assert_eq!((status, &again["version"], &again["created"]), (StatusCode::OK, &json!(2), &json!(false)));

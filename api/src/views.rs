@@ -76,7 +76,8 @@ fn document(state: &ApiState, view: &str, running: &[RunStatus]) -> Result<Value
         if active.as_ref().is_some_and(|active| active.version == record.version) {
             active_watermark_us = progress.as_ref().and_then(|progress| progress.watermark_us);
         }
-        version_documents.push(version_document(record, run, progress.as_ref()));
+        let waits_for = run.map_or_else(|| state.waits_for(record), |_| None);
+        version_documents.push(version_document(record, run, progress.as_ref(), waits_for));
     }
     if let Some(record) = shown {
         match state.planned(record) {
@@ -154,7 +155,7 @@ fn newest_closed_us(window: &WindowSpec, watermark_us: i64) -> Option<i64> {
     last_start.checked_sub(last_start.checked_rem_euclid(window.slide_us)?)
 }
 
-fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: Option<&Progress>) -> Value {
+fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: Option<&Progress>, waits_for: Option<String>) -> Value {
     let unable = run.and_then(|run| run.unable.as_deref());
     let run = run.filter(|run| run.unable.is_none());
     let error = match &record.state {
@@ -173,6 +174,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
     put("error", error.into());
     put("running", run.is_some().into());
     put("unable", unable.into());
+    put("waits_for", waits_for.into());
     put("positions", progress.map_or(Value::Null, |progress| cut(&progress.visible)));
     put("watermark", micros(progress.and_then(|progress| progress.watermark_us)));
     match (run, progress) {

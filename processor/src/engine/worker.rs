@@ -532,7 +532,7 @@ const MAX_QUARANTINED_BYTES: usize = 64 << 10;
 
 /// The version that goes into service by itself: a view's first one has nothing to be compared with. Others wait for a switch, also those that catch up
 /// before it does.
-fn first_to_serve<'a>(active: Option<Version>, versions: impl Iterator<Item = (Version, &'a VersionState)>) -> Option<Version> {
+pub fn first_to_serve<'a>(active: Option<Version>, versions: impl Iterator<Item = (Version, &'a VersionState)>) -> Option<Version> {
     let is_candidate = |state: &VersionState| matches!(state, VersionState::Building | VersionState::CaughtUp);
     let candidates = versions.filter(|(_, state)| is_candidate(state)).map(|(version, _)| version);
     candidates.min().filter(|_| active.is_none())

@@ -28,7 +28,28 @@ pub(super) fn planning(error: &DataFusionError, words: &Words) -> Problem {
         return Problem::new(at.unwrap_or(words.query), format!("two columns have the name {name}: casts are not part of it"))
             .help("do one of the casts in a subquery in FROM");
     }
-    Problem::new(at.unwrap_or_else(|| guess(&message, words)), without_candidates(&message))
+    let at = at.unwrap_or_else(|| guess(&message, words));
+    match wrong_arguments(&message) {
+        Some(said) => Problem::new(at, said).help("CAST(… AS DOUBLE), or whatever type is wanted, changes the type of one"),
+        None => Problem::new(at, without_candidates(&message)),
+    }
+}
+
+/// What a function takes and what it was given, where DataFusion tells of its attempts to make one of the other.
+fn wrong_arguments(message: &str) -> Option<String> {
+    let function = message.split('\'').nth(1)?;
+    if let Some((given, taken)) = between(message, "coercion from ", " failed").and_then(|tried| tried.split_once(" to the signature ")) {
+        return Some(match between(taken, "Exact(", ")") {
+            Some(taken) => format!("{function}() takes ({taken}), not ({given})"),
+            None => format!("{function}() does not take ({given})"),
+        });
+    }
+    let given = message.contains("failed to match any signature").then(|| between(message, "(DataType: ", ")"))??;
+    Some(format!("{function}() does not take {given}"))
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 
 fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) -> Option<Problem> {

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use refold_collector::bad_lines::BadLinesFile;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{BadLine, BadLines, CollectError, Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
 use refold_processor::decode::derived_id;
 use serde_json::json;
 
@@ -21,11 +20,8 @@ use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::parts::{Intake, choose, collector_folder, declared};
 use crate::settings::{self, Settings};
+use crate::verbs::bad_lines::ToldBadLines;
 
-/// The most that is kept of lines that are no events, bytes.
-pub const BAD_LINES_BYTES: u64 = 16 << 20;
-/// The most bad lines that are told one by one; all are counted and kept.
-const BAD_LINES_TOLD: usize = 10;
 /// How often progress is shown, on a terminal.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -107,8 +103,7 @@ fn gather(
         resumes.forget(&source.name())?;
     }
     let was_read = resumes.knows(&source.name());
-    let bad_lines_path = folder.join("bad_lines.jsonl");
-    let mut bad_lines = ToldBadLines { kept: BadLinesFile::new(&bad_lines_path, BAD_LINES_BYTES), told: 0 };
+    let mut bad_lines = ToldBadLines::new(folder);
     let report = Arc::new(Report::new());
     let finished = Stop::new();
     let shown = show_progress(&report, &finished);
@@ -126,9 +121,6 @@ fn gather(
     if let Some(shown) = shown {
         let _ = shown.join();
     }
-    if report.totals().skipped() > 0 {
-        complain(&format!("lines that are no events are kept in {}", bad_lines_path.display()));
-    }
     let totals = totals.inspect_err(|_| {
         let so_far = report.totals();
         complain(&format!("before it failed: {} read, {} written, {} skipped", so_far.read, so_far.written, so_far.skipped()));
@@ -140,24 +132,6 @@ fn gather(
         });
     }
     Ok(totals)
-}
-
-/// Keeps bad lines, and tells the first ones with file and line.
-struct ToldBadLines {
-    kept: BadLinesFile,
-    told: usize,
-}
-
-impl BadLines for ToldBadLines {
-    fn keep(&mut self, source: &str, bad: &[BadLine]) -> Result<(), CollectError> {
-        // A file's name of its own, so that a terminal or an editor finds the place.
-        let place = source.strip_prefix("jsonl:").and_then(|named| named.rsplit_once(" into ")).map_or(source, |(file, _)| file);
-        for line in bad.iter().take(BAD_LINES_TOLD - self.told) {
-            complain(&format!("{place}:{}: {}: {}", line.line, line.reason.as_str(), line.detail));
-            self.told += 1;
-        }
-        self.kept.keep(source, bad)
-    }
 }
 
 /// Shows running totals on stderr, if that is a terminal.

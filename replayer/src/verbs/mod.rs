@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod bad_lines;
 pub mod check;
 pub mod collect;
 pub mod completions;

@@ -30,6 +30,10 @@ pub fn run(arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
         Some(false) => output.line(&format!("version {version} of {view} has this definition already and is {state}"))?,
         _ => output.line(&format!("version {version} of {view} is being built from the start of the log"))?,
     }
-    complain(&format!("refold status {view} --watch shows how far it is; refold switch {view} {version} sends readers to it"));
+    complain(&match (state, answer.get("waits_for_switch").and_then(Value::as_bool)) {
+        ("active", _) => format!("readers of {view} are on it"),
+        (_, Some(false)) => format!("refold status {view} --watch shows how far it is; caught up, it goes into service by itself"),
+        _ => format!("refold status {view} --watch shows how far it is; refold switch {view} {version} sends readers to it"),
+    });
     Ok(())
 }

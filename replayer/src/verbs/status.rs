@@ -90,8 +90,10 @@ fn row(version: &Value) -> Vec<String> {
     let note = match text("error") {
         error if !error.is_empty() => error,
         _ if !waiting.is_empty() => waiting.join("; "),
+        _ if !text("waits_for").is_empty() => "waits for the history of its source".to_owned(),
         _ if is_stopped && text("state") == "building" => "waits for a worker".to_owned(),
         _ if is_stopped => "not running here".to_owned(),
+        _ if text("state") == "building" && text("lag") == "0" => "writes its rows".to_owned(),
         _ => String::new(),
     };
     vec![
@@ -147,7 +149,11 @@ mod tests {
         assert_eq!(all.iter().map(|version| version["active"] == json!(true)).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(row(&all[1])[8], "4");
         assert_eq!((row(&all[2])[7].as_str(), row(&all[2])[9].as_str()), ("2026-11-23T16:19:51Z", "not running here"));
-        assert_eq!(row(&json!({ "state": "building", "running": false }))[9], "waits for a worker");
+        assert_eq!(row(&json!({ "state": "building", "running": false, "waits_for": null }))[9], "waits for a worker");
+        assert_eq!(
+            row(&json!({ "state": "building", "running": false, "waits_for": "generate:1 is still writing" }))[9],
+            "waits for the history of its source"
+        );
         assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);
         assert_eq!(versions(&answer, Some("c")).unwrap_err().to_string(), "there is no view c; there are: a, b");
     }

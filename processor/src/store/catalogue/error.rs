@@ -25,10 +25,12 @@ pub enum CatalogueError {
         known: String,
     },
     /// Another version is active than the one that was to be replaced.
-    #[error("view {view}: version {active} became active {ago} ago by {by}; look at it and run again")]
+    #[error("view {view}: version {active} is in service (since {ago}, by {by}), where {expected} was expected; look at it and run again")]
     Switched {
         /// The view.
         view: String,
+        /// The version that was to be replaced, in words.
+        expected: String,
         /// The active version.
         active: Version,
         /// How long ago.

@@ -212,6 +212,7 @@ impl Catalogue {
                     let ago = ago(now_ms - active.switched_ms);
                     return Err(CatalogueError::Switched {
                         view: view.into(),
+                        expected: expected.map_or_else(|| "none".to_owned(), |expected| expected.to_string()),
                         active: active.version,
                         ago,
                         by: active.switched_by.clone(),

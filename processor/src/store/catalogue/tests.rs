@@ -146,7 +146,10 @@ fn who_switches_second_is_told_who_was_first_and_when() {
     catalogue.switch(VIEW, Some(V1), V2, "ann", None).unwrap();
     clock.advance_ms(12_300);
     let error = catalogue.switch(VIEW, Some(V1), V3, "bob", None).unwrap_err();
-    assert_eq!(error.to_string(), "view hashtag_counts: version v2 became active 12 s ago by ann; look at it and run again");
+    assert_eq!(
+        error.to_string(),
+        "view hashtag_counts: version v2 is in service (since 12 s, by ann), where v1 was expected; look at it and run again"
+    );
     assert_eq!(states(&catalogue), [(V1, "retired"), (V2, "active"), (V3, "caught_up")], "nothing has changed");
     let error = catalogue.switch("other", Some(V1), V3, "bob", None).unwrap_err();
     assert_eq!(error.to_string(), "view other: no version is active, v1 was to be replaced; look at its status and run again");

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use refold_api::Collected;
-use refold_collector::bad_lines::BadLinesFile;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
@@ -19,7 +18,8 @@ use crate::failure::Failure;
 use crate::output::complain;
 use crate::parts::{Intake, choose, collector_folder};
 use crate::settings::Settings;
-use crate::verbs::collect::{BAD_LINES_BYTES, ONCE_ONLY};
+use crate::verbs::bad_lines::ToldBadLines;
+use crate::verbs::collect::ONCE_ONLY;
 
 /// A collector that runs, or stands ready to.
 pub struct Collecting {
@@ -78,7 +78,7 @@ impl Opened {
         let (stop, collected) = (self.stop.clone(), self.collected.clone());
         let body = move || {
             let resumes = ResumeFolder::new(&folder);
-            let mut bad_lines = BadLinesFile::new(&folder.join("bad_lines.jsonl"), BAD_LINES_BYTES);
+            let mut bad_lines = ToldBadLines::new(&folder);
             let mut source = Watched {
                 source: self.source,
                 collected: self.collected.clone(),
