@@ -72,8 +72,8 @@ pub async fn replay(
         let before: Vec<Version> = state.0.ports.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
         let record = register(&state.0.ports.catalogue, &planned, body.by.as_deref().unwrap_or(SOMEONE))?;
         let is_new = !before.contains(&record.version);
-        let active = state.0.ports.catalogue.active(&view)?.map(|active| active.version);
         let versions = versions_of(&state, &view)?;
+        let active = state.0.ports.catalogue.active(&view)?.map(|active| active.version);
         let first = first_to_serve(active, versions.iter().map(|record| (record.version, &record.state)));
         state.0.ports.running.look();
         let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };

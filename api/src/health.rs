@@ -38,6 +38,8 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
             };
             let why = why.unwrap_or_else(|| "the first is being built".to_owned());
             reasons.push(format!("view {view}: no version is in service yet, {why}"));
+            let unable = runs.iter().filter_map(|run| Some((run.version?, run.unable.as_ref()?)));
+            reasons.extend(unable.map(|(version, error)| format!("view {view}: version {version} cannot be run here: {error}")));
             continue;
         };
         if let Some(VersionState::Failed { error }) = catalogue.version(&view, active.version)?.map(|record| record.state) {

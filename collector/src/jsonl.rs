@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use refold_processor::clock::{Clock, SystemClock};
 use refold_processor::log::NewRecord;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::encode::{Encoder, parse};
 use crate::event_source::{BadLine, EventSource, Pull, Refused};
@@ -39,11 +41,14 @@ pub struct LineFormat {
 }
 
 impl LineFormat {
-    fn record(&self, text: &[u8], number: u64) -> Result<NewRecord, Refused> {
-        match &self.mapping {
-            None => self.encoder.encode_text(text),
-            Some(mapping) => self.encoder.encode(&mapping.apply(&parse(text)?, text, number)?),
-        }
+    /// A record, and the object of its fields.
+    fn record(&self, text: &[u8], number: u64) -> Result<(NewRecord, Value), Refused> {
+        let line = parse(text)?;
+        let object = match &self.mapping {
+            None => line,
+            Some(mapping) => mapping.apply(&line, text, number)?,
+        };
+        self.encoder.encode(&object).map(|record| (record, object))
     }
 }
 
@@ -60,17 +65,21 @@ pub struct JsonLines {
     ended: bool,
     /// Nothing more came of a file.
     has_yielded_all: bool,
-    pace: StreamPace,
-    /// How long a stream was waited for in this pull.
-    waited: Duration,
-    /// When the last pull ended.
-    pulled: Option<Instant>,
 }
 
 enum Input {
     File(Box<dyn Read + Send>),
-    /// Read in a thread, because reading blocks for as long as nobody writes.
-    Pipe(Receiver<std::io::Result<Vec<u8>>>),
+    Pipe(Pipe),
+}
+
+/// A stream, read in a thread, because reading blocks for as long as nobody writes.
+struct Pipe {
+    chunks: Receiver<std::io::Result<Vec<u8>>>,
+    pace: StreamPace,
+    /// How long it was waited for in this pull.
+    waited: Duration,
+    /// When the last pull ended.
+    pulled: Option<Instant>,
 }
 
 /// The beginning of a file, as it is on disk.
@@ -136,13 +145,13 @@ impl JsonLines {
             }
         });
         let name = format!("jsonl:- into {}", format.encoder.source());
-        JsonLines::new(name, None, format, Input::Pipe(chunks), Head::default())
+        let pipe = Pipe { chunks, pace: StreamPace::default(), waited: Duration::ZERO, pulled: None };
+        JsonLines::new(name, None, format, Input::Pipe(pipe), Head::default())
     }
 
     fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
         let lines = Lines::new(format.max_line_bytes);
-        let (has_yielded_all, pace, waited, pulled) = (false, StreamPace::default(), Duration::ZERO, None);
-        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all, pace, waited, pulled }
+        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all: false }
     }
 
     /// Moves the bytes that are there now, at most one chunk, into `lines`. `false`: none came within `wait`.
@@ -156,10 +165,10 @@ impl JsonLines {
                     chunk
                 })
             }
-            Input::Pipe(chunks) => {
+            Input::Pipe(pipe) => {
                 let began = Instant::now();
-                let received = chunks.recv_timeout(wait);
-                self.waited += began.elapsed();
+                let received = pipe.chunks.recv_timeout(wait);
+                pipe.waited += began.elapsed();
                 match received {
                     Ok(received) => received,
                     Err(RecvTimeoutError::Timeout) => return false,
@@ -181,20 +190,14 @@ impl JsonLines {
         true
     }
 
-    /// Notes whether what a pull has yielded is the last from before now: a file ends, a stream becomes slow.
+    /// Notes whether what a pull has yielded is the last from before now: a file ends, a stream brings events of now or becomes slow.
     #[allow(clippy::disallowed_methods, reason = "tells how fast a stream brings its lines, and reaches no record")]
-    fn note(&mut self, lines: usize, bytes: u64, began: Instant) {
+    fn note(&mut self, lines: usize, bytes: u64, began: Instant, of_now: usize) {
         self.has_yielded_all = lines == 0;
-        let was_present = self.pace.is_present();
-        let between = self.pulled.map_or(Duration::ZERO, |pulled| began - pulled);
-        self.pace.note(Brought { lines, bytes, waited: std::mem::take(&mut self.waited), between });
-        self.pulled = Some(Instant::now());
-        if self.path.is_none() && !was_present && self.pace.is_present() && !self.pace.has_begun() {
-            tracing::info!(
-                source = self.name,
-                "it has brought nothing yet and is waited for no longer: history that it brings later may be too late"
-            );
-        }
+        let Input::Pipe(pipe) = &mut self.input else { return };
+        let between = pipe.pulled.map_or(Duration::ZERO, |pulled| began - pulled);
+        pipe.pace.note(Brought { lines, bytes, waited: std::mem::take(&mut pipe.waited), between, of_now });
+        pipe.pulled = Some(Instant::now());
     }
 
     /// Goes to an offset of the uncompressed text.
@@ -251,15 +254,15 @@ impl EventSource for JsonLines {
 
     #[allow(clippy::disallowed_methods, reason = "tells how fast a stream brings its lines, and reaches no record")]
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
-        let began = Instant::now();
+        let (began, now_ms) = (Instant::now(), SystemClock.now_ms());
         let (mut records, mut bad) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut of_now) = (0, 0);
         let before = self.lines.position();
         // A file that is still being written may end within a line: a later run reads that line again, whole.
         let mut whole_to = None;
         while records.len() + bad.len() < max && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
-                // What a stream has brought goes on its way at once; a file is read on until the batch is full.
+                // A stream is not waited for when it has brought something; what is there is read on, of a file too, until the batch is full.
                 let wait = if records.is_empty() && bad.is_empty() { wait } else { Duration::ZERO };
                 if self.ended || !self.fill(wait) {
                     break;
@@ -272,8 +275,9 @@ impl EventSource for JsonLines {
             match line.content {
                 Ok(text) if text.trim_ascii().is_empty() => {}
                 Ok(text) => match self.format.record(text, line.number) {
-                    Ok(record) => {
+                    Ok((record, object)) => {
                         whole_to = None;
+                        of_now += usize::from(self.path.is_none() && self.format.encoder.is_of_now(&object, now_ms));
                         bytes += record.value.len();
                         records.push(record);
                     }
@@ -283,7 +287,7 @@ impl EventSource for JsonLines {
             }
         }
         let (offset, lines) = self.lines.position();
-        self.note(records.len() + bad.len(), offset - before.0, began);
+        self.note(records.len() + bad.len(), offset - before.0, began, of_now);
         if (offset, lines) == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),
@@ -299,9 +303,9 @@ impl EventSource for JsonLines {
     }
 
     fn is_at_present(&self) -> bool {
-        match self.path {
-            Some(_) => self.has_yielded_all,
-            None => self.pace.is_present(),
+        match &self.input {
+            Input::File(_) => self.has_yielded_all,
+            Input::Pipe(pipe) => pipe.pace.is_present(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a stream brings what was there before, or what is made now. It does not say so: what tells is how fast it brings it.
+//! Whether a stream brings what was there before, or what is made now. It does not say so: what tells is how old its events are, and how fast it brings them.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ const PRESENT_BYTES: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// Who sends history may take a moment to begin: to connect, or to look for it.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
-/// What was brought goes to the log between two pulls. Of that time no more counts: however long it takes, what gathers in a stream meanwhile is bounded, and
-/// would make history seem slow.
+/// What was brought goes to the log between two pulls. Of that time no more counts if a stream was full meanwhile: who writes to it was held up, and history
+/// would seem slow.
 const MOST_BETWEEN: Duration = Duration::from_millis(20);
+/// What a pipe holds at the least, a little less because of lines that are not whole.
+const FULL_BYTES: u64 = 60_000;
 
 /// How fast a stream brings its lines.
 #[derive(Default)]
@@ -30,16 +32,24 @@ pub(crate) struct Brought {
     pub waited: Duration,
     /// The time since the pull before.
     pub between: Duration,
+    /// How many of them are of now: an event of this moment would make none like them too late.
+    pub of_now: usize,
 }
 
 impl StreamPace {
     /// Notes what a pull has brought.
     pub fn note(&mut self, brought: Brought) {
+        // Some of a live stream may have come late, and some of history have a wrong time.
+        if brought.of_now * 2 > brought.lines {
+            *self = StreamPace { has_begun: true, is_present: true, ..StreamPace::default() };
+            return;
+        }
         if brought.lines > 0 && !self.has_begun {
-            // How long it took to begin says nothing of how fast it goes on.
+            // How long it took to begin says nothing of how fast it goes on: history may begin late.
             *self = StreamPace { has_begun: true, ..StreamPace::default() };
         } else {
-            self.took += brought.waited + brought.between.min(MOST_BETWEEN);
+            let most = if brought.bytes >= FULL_BYTES { MOST_BETWEEN } else { Duration::MAX };
+            self.took += brought.waited + brought.between.min(most);
         }
         self.lines += brought.lines;
         self.bytes += brought.bytes;
@@ -47,11 +57,6 @@ impl StreamPace {
         if is_fast || self.took >= if self.has_begun { SECOND } else { FIRST_WAIT } {
             *self = StreamPace { has_begun: self.has_begun, is_present: !is_fast, ..StreamPace::default() };
         }
-    }
-
-    /// Whether it has brought anything.
-    pub fn has_begun(&self) -> bool {
-        self.has_begun
     }
 
     /// Whether the stream has brought what was there before, as far as one can see.
@@ -69,7 +74,7 @@ mod tests {
         let mut pace = StreamPace::default();
         for (lines, line_bytes, waited_ms, between_ms) in pulls {
             let [waited, between] = [waited_ms, between_ms].map(|ms| Duration::from_millis(*ms));
-            pace.note(Brought { lines: *lines, bytes: *lines as u64 * line_bytes, waited, between });
+            pace.note(Brought { lines: *lines, bytes: *lines as u64 * line_bytes, waited, between, of_now: 0 });
         }
         pace.is_present()
     }
@@ -90,6 +95,7 @@ mod tests {
     fn history_is_none_of_the_present_because_the_log_is_slow() {
         assert!(!after(&[(220, 300, 0, 2_000); 100]));
         assert!(!after(&[(16, 4_000, 0, 2_000); 100]));
+        assert!(after(&[(190, 290, 0, 250); 5]), "nobody who writes was held up");
     }
 
     #[test]
@@ -100,6 +106,24 @@ mod tests {
         assert!(!after(&begun), "it took two seconds to begin");
         assert!(!after(&[begun.as_slice(), &[IDLE; 4]].concat()), "a hiccup");
         assert!(after(&[begun.as_slice(), &[IDLE; 5]].concat()));
+    }
+
+    #[test]
+    fn history_may_begin_after_a_pause() {
+        assert!(!after(&[[IDLE; 25].as_slice(), &[(1, 300, 100, 0)]].concat()));
+        assert!(after(&[[IDLE; 25].as_slice(), &[(1, 300, 100, 0)], &[IDLE; 5]].concat()));
+    }
+
+    #[test]
+    fn a_stream_of_events_of_now_is_at_the_present_however_many_there_are() {
+        let mut pace = StreamPace::default();
+        let note = |pace: &mut StreamPace, lines, of_now| {
+            pace.note(Brought { lines, bytes: 0, waited: Duration::ZERO, between: Duration::ZERO, of_now });
+            pace.is_present()
+        };
+        assert!(!note(&mut pace, 5_000, 1), "a wrong time in a file of last year");
+        assert!(note(&mut pace, 5_000, 4_999), "one that came late");
+        assert!(note(&mut pace, 500, 0) && !note(&mut pace, 500, 0), "a file of last year");
     }
 
     #[test]

@@ -147,7 +147,12 @@ impl Deployment {
         let deadline = Instant::now() + Duration::from_secs(240);
         // Services that were away may not answer yet.
         let is_told = |view: &Arc<View>| {
-            let (Ok(Some(progress)), Ok(partitions)) = (store.progress(&table(view)), log.partitions(topic)) else { return false };
+            let progress = match store.progress(&table(view)) {
+                Ok(progress) => progress,
+                Err(error) if error.is_retryable() => return false,
+                Err(error) => panic!("{error}"),
+            };
+            let (Some(progress), Ok(partitions)) = (progress, log.partitions(topic)) else { return false };
             let is_visible =
                 |partition| log.bounds(topic, partition).is_ok_and(|bounds| progress.visible.position(partition) >= bounds.end);
             partitions.into_iter().all(is_visible)

@@ -10,3 +10,4 @@ pub mod scale;
 pub mod services;
 pub mod shop;
 pub mod simulation;
+pub mod worker;

@@ -26,6 +26,7 @@ use crate::lines::{Line, Lines};
 use key::Key;
 use plan::{Node, Plan};
 pub use time::Unit;
+use time::parse_timestamp;
 use value::Writer;
 pub(crate) use value::{write_bytes, write_long};
 
@@ -37,6 +38,8 @@ pub struct Encoder {
     header: Vec<u8>,
     /// The field whose value decides the partition, by index.
     key: Option<(usize, Key)>,
+    event_time: String,
+    lateness_ms: u64,
     max_record_bytes: usize,
     ignore_unknown: bool,
 }
@@ -79,8 +82,16 @@ impl Encoder {
             }
             None => None,
         };
-        let max_record_bytes = source.max_record_bytes;
-        Ok(Encoder { source: source.name.clone(), plan, header, key, max_record_bytes, ignore_unknown: false })
+        Ok(Encoder {
+            source: source.name.clone(),
+            plan,
+            header,
+            key,
+            event_time: source.event_time.clone(),
+            lateness_ms: u64::try_from(source.lateness_us / 1_000).unwrap_or_default(),
+            max_record_bytes: source.max_record_bytes,
+            ignore_unknown: false,
+        })
     }
 
     /// The same encoder, which skips fields that the schema does not have instead of refusing the object.
@@ -125,6 +136,16 @@ impl Encoder {
     /// When it is not JSON, or as [`Encoder::encode`].
     pub fn encode_text(&self, text: &[u8]) -> Result<NewRecord, Refused> {
         self.encode(&parse(text)?)
+    }
+
+    /// Whether an event of `now_ms` makes none of the time of this one too late, nor the other way round; `false` where that time cannot be told.
+    pub(crate) fn is_of_now(&self, json: &Value, now_ms: i64) -> bool {
+        let (Some(time), Some(unit)) = (json.get(&self.event_time), self.time_unit(&self.event_time)) else { return false };
+        let time = match time {
+            Value::String(text) => text.parse().ok().or_else(|| parse_timestamp(text, unit)),
+            time => time.as_i64(),
+        };
+        time.and_then(|time| unit.convert(time, Unit::Ms)).is_some_and(|time_ms| time_ms.abs_diff(now_ms) <= self.lateness_ms)
     }
 
     /// Refuses a record of this many bytes if the source does.

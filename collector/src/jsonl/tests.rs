@@ -8,7 +8,11 @@ use super::*;
 use crate::BadReason;
 
 fn format() -> LineFormat {
-    let source = Source {
+    LineFormat { encoder: Encoder::new(&number_source(), None).unwrap(), mapping: None, max_line_bytes: 50 }
+}
+
+fn number_source() -> Source {
+    Source {
         name: "numbers".into(),
         topic: "numbers".into(),
         schema_name: "number".into(),
@@ -21,8 +25,7 @@ fn format() -> LineFormat {
         future_tolerance_us: 0,
         max_record_bytes: 1000,
         retention: Default::default(),
-    };
-    LineFormat { encoder: Encoder::new(&source, None).unwrap(), mapping: None, max_line_bytes: 50 }
+    }
 }
 
 /// Ten good lines from 0 to 9, a bad one after every third, blank ones between.
@@ -216,15 +219,32 @@ fn a_file_is_at_the_present_at_its_end() {
 #[test]
 fn a_stream_that_is_taken_slowly_is_not_at_the_present_until_it_is_waited_for() {
     let (send, receive) = std::sync::mpsc::channel();
-    let mut stream = JsonLines::stream(Sent(receive, Vec::new()), format());
+    let mut stream = JsonLines::stream(Sent(receive, Vec::new()), LineFormat { max_line_bytes: 300, ..format() });
+    // As much as a pipe holds.
+    let full = format!("{:<210}\n", "{\"n\":0}").repeat(300);
     for _ in 0..3 {
-        send.send(b"{\"n\":0}\n".repeat(300)).unwrap();
+        send.send(full.clone().into_bytes()).unwrap();
         std::thread::sleep(Duration::from_millis(700));
         stream.next(10_000, Duration::from_secs(600)).unwrap();
         assert!(!stream.is_at_present(), "more was there whenever it was looked");
     }
     assert_eq!(stream.next(10, Duration::from_millis(1_100)).unwrap(), Pull::Idle);
     assert!(stream.is_at_present());
+}
+
+#[test]
+fn a_stream_of_events_of_now_is_at_the_present_at_once() {
+    let times = r#"{"type":"record","name":"number","fields":[{"name":"n","type":{"type":"long","logicalType":"timestamp-millis"}}]}"#;
+    let source = Source { schema_json: times.into(), lateness_us: 60_000_000, ..number_source() };
+    for (age_ms, is_at_present) in [(0, true), (30_000, true), (3_600_000, false), (-3_600_000, false)] {
+        let (send, receive) = std::sync::mpsc::channel();
+        let format = LineFormat { encoder: Encoder::new(&source, None).unwrap(), ..format() };
+        let mut stream = JsonLines::stream(Sent(receive, Vec::new()), format);
+        let time_ms = SystemClock.now_ms() - age_ms;
+        send.send(format!("{{\"n\":{time_ms}}}\n").repeat(5).into_bytes()).unwrap();
+        stream.next(10, Duration::from_secs(600)).unwrap();
+        assert_eq!(stream.is_at_present(), is_at_present, "{age_ms} ms old");
+    }
 }
 
 #[test]

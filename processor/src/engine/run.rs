@@ -108,11 +108,14 @@ impl Runner {
     #[allow(clippy::disallowed_methods, reason = "paces commits, and reaches no row")]
     pub fn run(&mut self) -> Result<(), EngineError> {
         let mut pending_since: Option<std::time::Instant> = None;
-        // The store may catch up while a commit waits for it, which then is due earlier.
+        // The store may catch up while a commit of a live version waits for it, which then is due earlier.
         let look_around = IDLE_WAIT.min(Duration::from_millis(self.settings.commit_interval_ms));
         while !self.shared.stop.load(Ordering::Relaxed) {
             let wait = match pending_since {
-                Some(since) => self.commit_interval().saturating_sub(since.elapsed()).min(look_around),
+                Some(since) => {
+                    let most = if self.fold.is_live() { look_around } else { IDLE_WAIT };
+                    self.commit_interval().saturating_sub(since.elapsed()).min(most)
+                }
                 None => IDLE_WAIT,
             };
             match self.messages.recv_timeout(wait) {

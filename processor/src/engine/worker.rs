@@ -30,7 +30,7 @@ use crate::position::Partition;
 use crate::source::{Source, Sources};
 use crate::state::rocks::RocksMemory;
 use crate::store::Store;
-use crate::store::catalogue::{Catalogue, VersionRecord, VersionState};
+use crate::store::catalogue::{Catalogue, Ownership, VersionRecord, VersionState};
 use crate::table::{Table, Version};
 
 /// What a worker works with.
@@ -138,6 +138,8 @@ impl Running {
 /// Why a version does not run here for now, and how many looks at the catalogue to wait before it is tried again.
 struct Unable {
     error: String,
+    /// Whether it does not fit what this process has; otherwise something is away.
+    is_lasting: bool,
     looks: u32,
     /// How many it had to wait for the last time.
     waits: u32,
@@ -275,9 +277,16 @@ impl Worker {
     }
 
     fn reconcile_view(&self, view: &str, opened: &mut Vec<Opened>) -> Result<(), EngineError> {
-        let active = self.ports.catalogue.active(view)?.map(|active| active.version);
+        // In this order: a version that goes into service in between is seen as active, not as one that still could.
         let versions = self.ports.catalogue.versions(view)?;
-        let first = first_to_serve(active, versions.iter().map(|record| (record.version, &record.state)));
+        let active = self.ports.catalogue.active(view)?.map(|active| active.version);
+        let mut able = Vec::with_capacity(versions.len());
+        for record in &versions {
+            if self.is_able(record)? {
+                able.push((record.version, &record.state));
+            }
+        }
+        let first = first_to_serve(active, able.into_iter());
         for record in versions {
             let key = (view.to_owned(), record.version);
             let is_running = self.running.lock().contains_key(&key);
@@ -292,6 +301,21 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether a version can be run, as far as is known here. A service that was away for a moment says nothing about that, and another process may have what
+    /// this one lacks.
+    fn is_able(&self, record: &VersionRecord) -> Result<bool, EngineError> {
+        let key = (record.view.clone(), record.version);
+        if !self.unable.lock().get(&key).is_some_and(|unable| unable.is_lasting) {
+            return Ok(true);
+        }
+        let held = self.ports.catalogue.ownership(&record.view, record.version)?;
+        Ok(held.is_some_and(|held| self.is_run_elsewhere(&held)))
+    }
+
+    fn is_run_elsewhere(&self, held: &Ownership) -> bool {
+        !held.released && held.owner != self.settings.owner && held.lease_until_ms > self.ports.clock.now_ms()
     }
 
     /// Whether a version that does not run here may be tried now.
@@ -338,7 +362,7 @@ impl Worker {
             return Ok(());
         }
         if let Some(error) = unable {
-            self.note_unable(key, &error, LOOKS_UNTIL_ANOTHER_TRY);
+            self.note_unable(key, &error, true);
             self.end(key, false);
             return Ok(());
         }
@@ -530,8 +554,8 @@ const DRAIN_AT_STOP: Duration = Duration::from_secs(10);
 /// The most bytes of a quarantined record that are kept.
 const MAX_QUARANTINED_BYTES: usize = 64 << 10;
 
-/// The version that goes into service by itself: a view's first one has nothing to be compared with. Others wait for a switch, also those that catch up
-/// before it does.
+/// The version that goes into service by itself, of those that can be run: a view's first one has nothing to be compared with. Others wait for a switch, also
+/// those that catch up before it does.
 pub fn first_to_serve<'a>(active: Option<Version>, versions: impl Iterator<Item = (Version, &'a VersionState)>) -> Option<Version> {
     let is_candidate = |state: &VersionState| matches!(state, VersionState::Building | VersionState::CaughtUp);
     let candidates = versions.filter(|(_, state)| is_candidate(state)).map(|(version, _)| version);

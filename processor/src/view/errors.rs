@@ -29,7 +29,7 @@ pub(super) fn planning(error: &DataFusionError, words: &Words) -> Problem {
             .help("do one of the casts in a subquery in FROM");
     }
     let at = at.unwrap_or_else(|| guess(&message, words));
-    match wrong_arguments(&message) {
+    match wrong_arguments(without_candidates(&message)) {
         Some(said) => Problem::new(at, said).help("CAST(… AS DOUBLE), or whatever type is wanted, changes the type of one"),
         None => Problem::new(at, without_candidates(&message)),
     }
@@ -38,18 +38,17 @@ pub(super) fn planning(error: &DataFusionError, words: &Words) -> Problem {
 /// What a function takes and what it was given, where DataFusion tells of its attempts to make one of the other.
 fn wrong_arguments(message: &str) -> Option<String> {
     let function = message.split('\'').nth(1)?;
-    if let Some((given, taken)) = between(message, "coercion from ", " failed").and_then(|tried| tried.split_once(" to the signature ")) {
-        return Some(match between(taken, "Exact(", ")") {
+    if let Some((given, taken)) = message.split_once("coercion from ").and_then(|(_, tried)| tried.split_once(" to the signature ")) {
+        // Of several signatures it is not known which was meant.
+        let only = taken.strip_prefix("Exact(").and_then(|taken| taken.strip_suffix(") failed"));
+        return Some(match only {
             Some(taken) => format!("{function}() takes ({taken}), not ({given})"),
             None => format!("{function}() does not take ({given})"),
         });
     }
-    let given = message.contains("failed to match any signature").then(|| between(message, "(DataType: ", ")"))??;
+    let given = message.split_once("failed to match any signature").and_then(|(_, tried)| tried.split_once("(DataType: "))?.1;
+    let given = given.split_once(").,").map(|(given, _)| given).or_else(|| given.strip_suffix(')'))?;
     Some(format!("{function}() does not take {given}"))
-}
-
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 
 fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) -> Option<Problem> {
@@ -70,7 +69,8 @@ fn unknown_column(error: &DataFusionError, at: Option<Location>, words: &Words) 
 
 /// What a function says of its arguments, without the list of its signatures.
 fn without_candidates(message: &str) -> &str {
-    let own = message.split_once("coercion failed with: Error during planning: ").map_or(message, |(_, own)| own);
+    let own = message.split_once("coercion failed with: ").map_or(message, |(_, own)| own);
+    let own = ["Error during planning: ", "Execution error: "].iter().find_map(|stage| own.strip_prefix(stage)).unwrap_or(own);
     match own.split_once("No function matches") {
         Some((said, _)) if !said.is_empty() => said,
         _ => own.split_once(" You might need to add explicit type casts").map_or(own, |(said, _)| said),

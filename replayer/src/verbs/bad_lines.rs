@@ -1,4 +1,4 @@
-//! Lines that are no events: all are kept in a file beside the resume points, and the first ones told.
+//! Lines that are no events: the newest are kept in a file beside the resume points, and the first ones told.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,11 @@ impl BadLines for ToldBadLines {
     fn keep(&mut self, source: &str, bad: &[BadLine]) -> Result<(), CollectError> {
         self.kept.keep(source, bad)?;
         if self.told == 0 && !bad.is_empty() {
-            complain(&format!("lines that are no events are counted and kept in {}; the first ones:", self.path.display()));
+            complain(&format!(
+                "lines that are no events are counted, and the newest {} MiB of them kept in {}; the first ones:",
+                KEPT_BYTES >> 20,
+                self.path.display()
+            ));
         }
         // A file's name of its own, so that a terminal or an editor finds the place.
         let place = source.strip_prefix("jsonl:").and_then(|named| named.rsplit_once(" into ")).map_or(source, |(file, _)| file);

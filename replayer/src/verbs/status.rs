@@ -87,13 +87,15 @@ fn row(version: &Value) -> Vec<String> {
     let waiting = [("cannot be run here", text("unable")), ("events wait", text("source_error")), ("rows wait", text("store_error"))];
     let waiting: Vec<String> =
         waiting.iter().filter(|(_, error)| !error.is_empty()).map(|(what, error)| format!("{what}: {error}")).collect();
+    // Where the log ends is not known before it was looked at.
+    let has_read_all = text("lag") == "0" && version.get("ends").and_then(Value::as_object).is_some_and(|ends| !ends.is_empty());
     let note = match text("error") {
         error if !error.is_empty() => error,
         _ if !waiting.is_empty() => waiting.join("; "),
         _ if !text("waits_for").is_empty() => "waits for the history of its source".to_owned(),
         _ if is_stopped && text("state") == "building" => "waits for a worker".to_owned(),
         _ if is_stopped => "not running here".to_owned(),
-        _ if text("state") == "building" && text("lag") == "0" => "writes its rows".to_owned(),
+        _ if text("state") == "building" && has_read_all => "writes its rows".to_owned(),
         _ => String::new(),
     };
     vec![
@@ -154,6 +156,8 @@ mod tests {
             row(&json!({ "state": "building", "running": false, "waits_for": "generate:1 is still writing" }))[9],
             "waits for the history of its source"
         );
+        let building = |lag: u64, ends: Value| row(&json!({ "state": "building", "running": true, "lag": lag, "ends": ends }))[9].clone();
+        assert_eq!([building(0, json!({})), building(0, json!({ "0": 7 })), building(1, json!({ "0": 7 }))], ["", "writes its rows", ""]);
         assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);
         assert_eq!(versions(&answer, Some("c")).unwrap_err().to_string(), "there is no view c; there are: a, b");
     }

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use refold_collector::Encoder;
 use refold_kafka::RegistryError;
 use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::{SchemaError, SchemaLookup};
-use refold_processor::engine::run::RunSettings;
 use refold_processor::engine::status::RunStatus;
-use refold_processor::engine::watermark::Quiet;
-use refold_processor::engine::worker::{Pool, Ports, Worker, WorkerSettings};
+use refold_processor::engine::worker::{Ports, Worker};
 use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::source::Framing;
@@ -21,6 +18,7 @@ use refold_processor::store::memory::MemoryStore;
 use refold_tests::program::root;
 use refold_tests::services::registry::SchemaRegistry;
 use refold_tests::simulation::replay::Application;
+use refold_tests::worker::RunningWorker;
 
 const FIRST: &str = r#"{"type":"record","name":"A","fields":[{"name":"a","type":"long"}]}"#;
 const SECOND: &str = r#"{"type":"record","name":"A","fields":[{"name":"a","type":"long"},{"name":"b","type":"string","default":""}]}"#;
@@ -72,18 +70,6 @@ fn a_registry_that_is_away_is_not_a_schema_that_is_unknown() {
     assert!(fresh.by_id(id).unwrap().is_some());
 }
 
-/// Waits for a status of the only version.
-fn wait_for(worker: &Worker, what: &str, is_so: impl Fn(&RunStatus) -> bool) -> RunStatus {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(status) = worker.status().pop().filter(|status| is_so(status)) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "it does not come to it that {what}: {:?}", worker.status());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn the_stream_waits_for_a_registry_that_is_away() {
     let mut application = Application::load(&root().join("schemas"), "tweets");
@@ -111,33 +97,12 @@ fn the_stream_waits_for_a_registry_that_is_away() {
     catalogue.create_version(&view.name, &view.sql, &view.digest, "", "test").unwrap();
     let sources = BTreeMap::from([(source.name.clone(), source.clone())]);
     let ports = Ports { log, store, changes: Arc::new(LocalFeed::default()), catalogue, schemas, sources, clock };
-    let settings = WorkerSettings {
-        pool: Pool::All,
-        owner: "test".into(),
-        state_dir: folder.path().join("state"),
-        memory_bytes: 64 << 20,
-        feed_threads: 1,
-        shards: 1,
-        chunk_bytes: 10_000,
-        run: RunSettings { commit_interval_ms: 20, building_commit_interval_ms: 100, sweep_windows: 12, caught_up_lag: 10 },
-        quiet: Quiet { idle_after_ms: 5_000, idle_drop_after_ms: 86_400_000 },
-        lease_ms: 10_000,
-        reconcile_interval_ms: 50,
-        queued_rows: 1_000,
-        rows_per_write: 1_000,
-        faults: Arc::default(),
-    };
-    let worker = Worker::new(ports, settings);
-    let running = std::thread::spawn({
-        let worker = worker.clone();
-        move || worker.run()
-    });
-    let waiting = wait_for(&worker, "the version says that it waits", |status| status.source_error.is_some());
+    let worker = RunningWorker::start(ports, folder.path());
+    let only = |is_so: fn(&RunStatus) -> bool| move |worker: &Worker| worker.status().pop().filter(is_so);
+    let waiting = worker.wait_for("the version says that it waits", only(|status| status.source_error.is_some()));
     assert!(waiting.source_error.as_ref().unwrap().contains("schema registry"), "{waiting:?}");
     assert_eq!((waiting.read, waiting.quarantined.len()), (0, 0), "nothing is passed over");
     registry.thaw();
-    let done = wait_for(&worker, "all events are read", |status| status.read == 500 && status.source_error.is_none());
+    let done = worker.wait_for("all events are read", only(|status| status.read == 500 && status.source_error.is_none()));
     assert_eq!((done.applied, done.quarantined.len(), done.failed), (500, 0, None));
-    worker.stop();
-    running.join().unwrap();
 }

@@ -34,17 +34,12 @@ struct Planned {
     partitions: Vec<Partition>,
 }
 
-fn looks_until_next(error: &EngineError) -> u32 {
-    if error.is_retryable() { LOOKS_UNTIL_RETRY } else { LOOKS_UNTIL_ANOTHER_TRY }
-}
-
 impl Worker {
     /// Takes a version and starts its threads; `None` when it cannot be run here now.
     pub(super) fn open(&self, key: &Key, record: &VersionRecord) -> Result<Option<Opened>, EngineError> {
         let catalogue = &self.ports.catalogue;
         let before = catalogue.ownership(&record.view, record.version)?;
-        let now_ms = self.ports.clock.now_ms();
-        if before.as_ref().is_some_and(|held| !held.released && held.owner != self.settings.owner && held.lease_until_ms > now_ms) {
+        if before.as_ref().is_some_and(|held| self.is_run_elsewhere(held)) {
             self.unable.lock().remove(key);
             return Ok(None);
         }
@@ -53,7 +48,7 @@ impl Worker {
             Ok(planned) => Some(planned),
             // One that nobody ever ran cannot be run anywhere, as far as anybody knows.
             Err(error) if before.is_some() || error.is_retryable() => {
-                self.note_unable(key, &error.to_string(), looks_until_next(&error));
+                self.note_unable(key, &error.to_string(), !error.is_retryable());
                 return Ok(None);
             }
             Err(error) => {
@@ -75,18 +70,19 @@ impl Worker {
             Ok(opened) => Ok(Some(opened)),
             Err(error) => {
                 self.leases.release(&lease);
-                self.note_unable(key, &error.to_string(), looks_until_next(&error));
+                self.note_unable(key, &error.to_string(), !error.is_retryable());
                 Ok(None)
             }
         }
     }
 
-    /// Notes why a version cannot be run here, and that it is tried again after so many looks, or more if it was noted before.
-    pub(super) fn note_unable(&self, key: &Key, error: &str, first: u32) {
+    /// Notes why a version cannot be run here, and that it is tried again after some looks: more if it does not fit what this process has, and ever more.
+    pub(super) fn note_unable(&self, key: &Key, error: &str, is_lasting: bool) {
         tracing::warn!(view = key.0, version = %key.1, error, "version cannot be run here; trying again");
+        let first = if is_lasting { LOOKS_UNTIL_ANOTHER_TRY } else { LOOKS_UNTIL_RETRY };
         let mut unable = self.unable.lock();
         let looks = unable.get(key).map_or(first, |before| (before.waits * 2).clamp(first, first * MOST_WAITS));
-        unable.insert(key.clone(), Unable { error: error.to_owned(), looks, waits: looks });
+        unable.insert(key.clone(), Unable { error: error.to_owned(), is_lasting, looks, waits: looks });
     }
 
     fn plan(&self, record: &VersionRecord) -> Result<Planned, EngineError> {

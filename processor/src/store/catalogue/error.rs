@@ -25,7 +25,7 @@ pub enum CatalogueError {
         known: String,
     },
     /// Another version is active than the one that was to be replaced.
-    #[error("view {view}: version {active} is in service (since {ago}, by {by}), where {expected} was expected; look at it and run again")]
+    #[error("view {view}: version {active} is in service (for {ago}, by {by}), where {expected} was expected; look at it and run again")]
     Switched {
         /// The view.
         view: String,
@@ -47,7 +47,7 @@ pub enum CatalogueError {
         expected: Version,
     },
     /// The version's state does not allow it.
-    #[error("view {view}: version {version} is {state} (since {ago}, by {by}) and cannot become {wanted}; it can become {allowed}")]
+    #[error("view {view}: version {version} is {state} (for {ago}, by {by}) and cannot become {wanted}; it can become {allowed}")]
     State {
         /// The view.
         view: String,

@@ -148,7 +148,7 @@ fn who_switches_second_is_told_who_was_first_and_when() {
     let error = catalogue.switch(VIEW, Some(V1), V3, "bob", None).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "view hashtag_counts: version v2 is in service (since 12 s, by ann), where v1 was expected; look at it and run again"
+        "view hashtag_counts: version v2 is in service (for 12 s, by ann), where v1 was expected; look at it and run again"
     );
     assert_eq!(states(&catalogue), [(V1, "retired"), (V2, "active"), (V3, "caught_up")], "nothing has changed");
     let error = catalogue.switch("other", Some(V1), V3, "bob", None).unwrap_err();
@@ -225,7 +225,7 @@ fn refusals_name_the_state_and_what_is_allowed() {
     let switched = catalogue.switch(VIEW, None, V1, "ann", None).unwrap_err().to_string();
     assert_eq!(
         switched,
-        "view hashtag_counts: version v1 is building (since 3 min, by ann) and cannot become active; \
+        "view hashtag_counts: version v1 is building (for 3 min, by ann) and cannot become active; \
          it can become caught_up, failed, dropped"
     );
     let unknown = refusal(catalogue.set_state(VIEW, V2, &[VersionState::Building], VersionState::CaughtUp, "ann"));

@@ -159,6 +159,13 @@ impl EventSource for Watched {
         let is_at_present = self.source.is_at_present();
         self.collected.note_at_present(is_at_present, self.timer.now_ms());
         if is_at_present {
+            if self.happened.is_some() && !self.source.is_resumable() && self.collected.report.totals().read == 0 {
+                let source = &self.collected.spec;
+                tracing::info!(
+                    source,
+                    "it has brought nothing yet and is waited for no longer: history that it brings later may be too late"
+                );
+            }
             self.tell();
         }
         self.source.next(max, wait)

@@ -11,7 +11,7 @@ use crate::output::complain;
 const INTERRUPTED: i32 = 130;
 
 /// Signals closer together than this are one: some send it to a process and to its group.
-const ONE_SIGNAL: Duration = Duration::from_millis(300);
+const ONE_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Calls `first` at the first signal; the second one ends the process at once.
 pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -32,7 +32,6 @@ pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
                 if last.is_some_and(|last| last.elapsed() < ONE_SIGNAL) {
                     continue;
                 }
-                last = Some(Instant::now());
                 match first.take() {
                     Some(first) => first(),
                     None => {
@@ -40,6 +39,8 @@ pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
                         std::process::exit(INTERRUPTED);
                     }
                 }
+                // Not before: what the first one does may take longer than the second copy needs to arrive.
+                last = Some(Instant::now());
             }
         });
     };
