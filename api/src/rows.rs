@@ -193,14 +193,17 @@ pub(crate) fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: 
 
 fn nothing_active(state: &ApiState, view: &str, versions: &[VersionRecord]) -> Problem {
     let running = state.running();
-    let newest = versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| {
+    // The oldest that lives goes into service first.
+    let is_candidate = |record: &&VersionRecord| matches!(record.state, VersionState::Building | VersionState::CaughtUp);
+    let first = versions.iter().find(is_candidate).or_else(|| versions.iter().rfind(|record| record.state != VersionState::Dropped));
+    let first = first.map(|record| {
         let run = running.iter().find(|run| run.view == view && run.version == Some(record.version));
         (record, run)
     });
-    let waits_for = newest.filter(|(_, run)| run.is_none()).and_then(|(record, _)| state.waits_for(record));
+    let waits_for = first.filter(|(_, run)| run.is_none()).and_then(|(record, _)| state.waits_for(record));
     let why = waits_for.unwrap_or_else(|| "its first one is being built from the log".to_owned());
     let detail = format!("no version of view {view} is in service yet: {why}; ask again in a moment");
-    let progress = newest.map(|(record, run)| building_document(run, record.version, &record.state));
+    let progress = first.map(|(record, run)| building_document(run, record.version, &record.state));
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "building", "The view is being built", detail)
         .with("progress", progress)
         .retry_after_s(RETRY_AFTER_S)

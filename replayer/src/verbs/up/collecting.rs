@@ -71,6 +71,11 @@ fn open_spec(intake: &Intake, settings: &Settings) -> Result<Opened, Failure> {
 }
 
 impl Opened {
+    /// Whether the source goes on where it was after a restart.
+    pub fn is_resumable(&self) -> bool {
+        self.source.is_resumable()
+    }
+
     /// Collects in a thread of its own. `happened` hears when the history of the source is written, and when it ends.
     pub fn start(self, settings: &Settings, happened: Sender<Happened>) -> Result<Collecting> {
         let folder = collector_folder(&settings.data);
@@ -159,11 +164,11 @@ impl EventSource for Watched {
         let is_at_present = self.source.is_at_present();
         self.collected.note_at_present(is_at_present, self.timer.now_ms());
         if is_at_present {
-            if self.happened.is_some() && !self.source.is_resumable() && self.collected.report.totals().read == 0 {
-                let source = &self.collected.spec;
+            if self.happened.is_some() && !self.source.is_resumable() {
                 tracing::info!(
-                    source,
-                    "it has brought nothing yet and is waited for no longer: history that it brings later may be too late"
+                    source = self.collected.spec,
+                    read = self.collected.report.totals().read,
+                    "it pauses, or brings events of now: events may be posted, and old ones that it brings later may be too late"
                 );
             }
             self.tell();

@@ -29,7 +29,7 @@ use crate::output::{Output, complain};
 use crate::parts::Parts;
 use crate::settings::{self, Settings};
 use crate::views;
-use collecting::Collecting;
+use collecting::{Collecting, Opened};
 use first_versions::{is_all_building, register_views};
 use maintenance::Maintenance;
 use serving::Api;
@@ -145,7 +145,7 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
     };
     let collected = source.as_ref().map(|source| source.collected.clone());
     let api = Api::start(&parts, settings, running, collected.clone(), listener, happened.clone())?;
-    announce(role, as_json, settings, address, collected.as_ref().map(|collected| collected.spec.as_str()), output)?;
+    announce(role, as_json, settings, address, source.as_ref(), output)?;
     noted.iter().for_each(|note| complain(note));
 
     let maintained = parts.intake.embedded_log.clone();
@@ -197,7 +197,7 @@ impl Supervised {
                 Happened::HistoryWritten => {
                     if self.waits_until.take().is_some() {
                         let written = self.collecting.as_ref().map_or(0, |collecting| collecting.collected.report.totals().written);
-                        tracing::info!(events = written, "building views of what is in the log");
+                        tracing::info!(added = written, "building views of what is in the log");
                         self.start_worker(happened)?;
                     }
                 }
@@ -254,15 +254,16 @@ fn announce(
     as_json: bool,
     settings: &Settings,
     address: SocketAddr,
-    source: Option<&str>,
+    source: Option<&Opened>,
     output: &mut Output,
 ) -> std::io::Result<()> {
+    let spec = source.map(|source| source.collected.spec.as_str());
     let url = format!("http://{address}");
     let log = settings.kafka.as_ref().map(|brokers| format!("kafka {brokers}"));
     let store = (!settings.cassandra.is_empty()).then(|| format!("cassandra {}", settings.cassandra.join(",")));
     if as_json {
         return output
-            .json(&json!({ "listening": url, "data": settings.data.display().to_string(), "log": log, "store": store, "source": source }));
+            .json(&json!({ "listening": url, "data": settings.data.display().to_string(), "log": log, "store": store, "source": spec }));
     }
     output.line(&format!("refold is at {url}"))?;
     if role != Role::Serve {
@@ -272,10 +273,16 @@ fn announce(
         service.map_or(Ok(()), |service| output.line(&format!("  {name:7} {service}")))?;
     }
     if matches!(role, Role::Up { .. }) {
-        output.line(&format!("  source  {}", source.unwrap_or("none; post events to /v1/sources/<source>/events")))?;
+        output.line(&format!("  source  {}", spec.unwrap_or("none; post events to /v1/sources/<source>/events")))?;
     }
-    if settings.token.is_none() && !address.ip().is_loopback() {
-        output.line("  admin   closed: this address can be reached from other machines; set a token (REFOLD_TOKEN) to open it")?;
+    if !address.ip().is_loopback() {
+        output.line("  open    events may be posted and rows read by whoever reaches this address, without a token")?;
+        if settings.token.is_none() {
+            output.line("  admin   closed: this address can be reached from other machines; set a token (REFOLD_TOKEN) to open it")?;
+        }
     }
-    output.line("Ctrl-C stops it; started again, it goes on where it was")
+    output.line(match source.is_none_or(Opened::is_resumable) {
+        true => "Ctrl-C stops it; started again, it goes on where it was",
+        false => "Ctrl-C stops it",
+    })
 }
