@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::records;
-use crate::state::{ApiState, Collected, Intake, blocking};
+use crate::state::{ApiState, Intake, blocking};
 use crate::views::or_none;
 
 /// The most refused lines that an answer names; all are counted.
@@ -87,9 +87,7 @@ pub async fn post(
 /// While the history of a source is written, an event of now would make the rest of it too late.
 fn check_history(state: &ApiState, source: &str) -> Result<(), Problem> {
     match state.history_of(source) {
-        Some(Collected { spec, .. }) => {
-            Err(Problem::away(format!("{spec} is still writing its history into the log of {source}; try again in some seconds")))
-        }
+        Some(history) => Err(Problem::away(format!("{history}; try again in some seconds"))),
         None => Ok(()),
     }
 }

@@ -32,7 +32,7 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
             let runs: Vec<&RunStatus> = running.iter().filter(|run| run.view == view).collect();
             // As long as nothing is read there is no telling.
             let why = match runs.iter().map(|run| run.lag).sum::<u64>() {
-                0 if runs.is_empty() => catalogue.versions(&view)?.iter().find_map(|record| state.waits_for(record)),
+                0 if runs.is_empty() => catalogue.versions(&view)?.iter().find_map(|record| state.waits_for(record, None)),
                 0 => None,
                 lag => Some(format!("the first is being built ({lag} events to go)")),
             };

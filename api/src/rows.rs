@@ -13,6 +13,7 @@ use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::scalar::ScalarValue;
+use refold_processor::engine::worker::first_to_serve;
 use refold_processor::json;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::store::{PartitionRead, RowReader, StoreError};
@@ -193,14 +194,13 @@ pub(crate) fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: 
 
 fn nothing_active(state: &ApiState, view: &str, versions: &[VersionRecord]) -> Problem {
     let running = state.running();
-    // The oldest that lives goes into service first.
-    let is_candidate = |record: &&VersionRecord| matches!(record.state, VersionState::Building | VersionState::CaughtUp);
-    let first = versions.iter().find(is_candidate).or_else(|| versions.iter().rfind(|record| record.state != VersionState::Dropped));
-    let first = first.map(|record| {
+    let first = first_to_serve(None, versions.iter().map(|record| (record.version, &record.state)));
+    let first = first.and_then(|first| versions.iter().find(|record| record.version == first));
+    let first = first.or_else(|| versions.iter().rfind(|record| record.state != VersionState::Dropped)).map(|record| {
         let run = running.iter().find(|run| run.view == view && run.version == Some(record.version));
         (record, run)
     });
-    let waits_for = first.filter(|(_, run)| run.is_none()).and_then(|(record, _)| state.waits_for(record));
+    let waits_for = first.and_then(|(record, run)| state.waits_for(record, run));
     let why = waits_for.unwrap_or_else(|| "its first one is being built from the log".to_owned());
     let detail = format!("no version of view {view} is in service yet: {why}; ask again in a moment");
     let progress = first.map(|(record, run)| building_document(run, record.version, &record.state));

@@ -312,21 +312,20 @@ impl ApiState {
         Ok(self.0.planner.plan(sql, file)?)
     }
 
-    /// What is collected here, while it still writes its history into the log of a source.
-    pub(crate) fn history_of(&self, source: &str) -> Option<&Collected> {
+    /// That what is collected here still writes its history into the log of a source, for people.
+    pub(crate) fn history_of(&self, source: &str) -> Option<String> {
         let now_ms = self.0.ports.clock.now_ms();
         let collected = self.0.ports.collected.as_deref();
-        collected.filter(|collected| collected.source == source && collected.is_writing_history(now_ms))
+        let writing = collected.filter(|collected| collected.source == source && collected.is_writing_history(now_ms));
+        writing.map(|Collected { spec, .. }| format!("{spec} is still writing its history into the log of {source}"))
     }
 
-    /// What a version that is not begun yet is waiting for: the history of its source.
-    pub(crate) fn waits_for(&self, record: &VersionRecord) -> Option<String> {
-        if record.state != VersionState::Building {
+    /// What a version is waiting for that is not begun yet, so that there is no `run`: the history of its source.
+    pub(crate) fn waits_for(&self, record: &VersionRecord, run: Option<&RunStatus>) -> Option<String> {
+        if record.state != VersionState::Building || run.is_some() {
             return None;
         }
-        let source = &self.planned(record).ok()?.source;
-        let spec = &self.history_of(source)?.spec;
-        Some(format!("{spec} is still writing its history into the log of {source}"))
+        self.history_of(&self.planned(record).ok()?.source)
     }
 
     /// How far each running version is, with its rate of the last seconds.

@@ -76,8 +76,7 @@ fn document(state: &ApiState, view: &str, running: &[RunStatus]) -> Result<Value
         if active.as_ref().is_some_and(|active| active.version == record.version) {
             active_watermark_us = progress.as_ref().and_then(|progress| progress.watermark_us);
         }
-        let waits_for = run.map_or_else(|| state.waits_for(record), |_| None);
-        version_documents.push(version_document(record, run, progress.as_ref(), waits_for));
+        version_documents.push(version_document(record, run, progress.as_ref(), state.waits_for(record, run)));
     }
     if let Some(record) = shown {
         match state.planned(record) {

@@ -26,7 +26,6 @@ use crate::lines::{Line, Lines};
 use key::Key;
 use plan::{Node, Plan};
 pub use time::Unit;
-use time::parse_timestamp;
 use value::Writer;
 pub(crate) use value::{write_bytes, write_long};
 
@@ -38,7 +37,8 @@ pub struct Encoder {
     header: Vec<u8>,
     /// The field whose value decides the partition, by index.
     key: Option<(usize, Key)>,
-    event_time: String,
+    /// The field of the event time, and the unit of its integers.
+    event_time: Option<(String, Unit)>,
     lateness_ms: u64,
     max_record_bytes: usize,
     ignore_unknown: bool,
@@ -82,12 +82,13 @@ impl Encoder {
             }
             None => None,
         };
+        let event_time = plan.time_unit(&source.event_time).map(|unit| (source.event_time.clone(), unit));
         Ok(Encoder {
             source: source.name.clone(),
             plan,
             header,
             key,
-            event_time: source.event_time.clone(),
+            event_time,
             lateness_ms: u64::try_from(source.lateness_us / 1_000).unwrap_or_default(),
             max_record_bytes: source.max_record_bytes,
             ignore_unknown: false,
@@ -140,11 +141,8 @@ impl Encoder {
 
     /// Whether an event of `now_ms` makes none of the time of this one too late, nor the other way round; `false` where that time cannot be told.
     pub(crate) fn is_of_now(&self, json: &Value, now_ms: i64) -> bool {
-        let (Some(time), Some(unit)) = (json.get(&self.event_time), self.time_unit(&self.event_time)) else { return false };
-        let time = match time {
-            Value::String(text) => text.parse().ok().or_else(|| parse_timestamp(text, unit)),
-            time => time.as_i64(),
-        };
+        let Some((field, unit)) = &self.event_time else { return false };
+        let time = json.get(field).and_then(|time| value::timestamp(time, *unit).ok());
         time.and_then(|time| unit.convert(time, Unit::Ms)).is_some_and(|time_ms| time_ms.abs_diff(now_ms) <= self.lateness_ms)
     }
 
@@ -180,14 +178,7 @@ impl Encoder {
 
     /// The unit of a field's integers, when it is a time.
     pub(crate) fn time_unit(&self, field: &str) -> Option<Unit> {
-        fn unit(node: &Node) -> Option<Unit> {
-            match node {
-                Node::Timestamp(unit) | Node::TimeOfDay(unit) => Some(*unit),
-                Node::Union(branches) => branches.iter().find_map(unit),
-                _ => None,
-            }
-        }
-        self.plan.fields().iter().find(|known| known.name == field).and_then(|field| unit(&field.node))
+        self.plan.time_unit(field)
     }
 
     /// Whether both write the same bytes for the same event, headers aside.

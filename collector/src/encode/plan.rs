@@ -78,6 +78,18 @@ impl Plan {
     pub fn fields(&self) -> &[Field] {
         self.records.first().map_or(&[], |record| &record.fields)
     }
+
+    /// The unit of a field's integers, when it is a time.
+    pub fn time_unit(&self, field: &str) -> Option<Unit> {
+        fn unit(node: &Node) -> Option<Unit> {
+            match node {
+                Node::Timestamp(unit) | Node::TimeOfDay(unit) => Some(*unit),
+                Node::Union(branches) => branches.iter().find_map(unit),
+                _ => None,
+            }
+        }
+        self.fields().iter().find(|known| known.name == field).and_then(|field| unit(&field.node))
+    }
 }
 
 struct Compiler {

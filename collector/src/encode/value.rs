@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use super::decimal;
 use super::plan::{Field, Node, Record};
-use super::time::{parse_date, parse_time_of_day, parse_timestamp};
+use super::time::{Unit, parse_date, parse_time_of_day, parse_timestamp};
 use crate::event_source::{BadReason, Refused};
 
 /// Values nest no deeper, so that no input can exhaust the stack.
@@ -133,12 +133,11 @@ impl Writer<'_> {
             }
             Node::TimeOfDay(unit) => {
                 let value = time(json, "a time of day such as \"13:30:00\", or an integer", |text| parse_time_of_day(text, *unit))?;
-                let day = super::time::Unit::S.convert(86_400, *unit).unwrap_or(i64::MAX);
+                let day = Unit::S.convert(86_400, *unit).unwrap_or(i64::MAX);
                 integer(&Value::from(value), 0..=day - 1).map(|value| write_long(value, out))
             }
             Node::Timestamp(unit) => {
-                let expected = "an RFC 3339 time such as \"2026-11-23T12:00:00Z\", or an integer in the schema's unit";
-                write_long(time(json, expected, |text| parse_timestamp(text, *unit))?, out);
+                write_long(timestamp(json, *unit)?, out);
                 Ok(())
             }
             Node::Array(items) => {
@@ -311,6 +310,12 @@ fn double(json: &Value) -> Result<f64, Refused> {
         },
         _ => Err(wrong("a number", json)),
     }
+}
+
+/// The time that a value names, in `unit` since the Unix epoch.
+pub(super) fn timestamp(json: &Value, unit: Unit) -> Result<i64, Refused> {
+    let expected = "an RFC 3339 time such as \"2026-11-23T12:00:00Z\", or an integer in the schema's unit";
+    time(json, expected, |text| parse_timestamp(text, unit))
 }
 
 fn time(json: &Value, expected: &str, parse: impl Fn(&str) -> Option<i64>) -> Result<i64, Refused> {
