@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 ENV := set -euo pipefail; source scripts/environment;
 .DEFAULT_GOAL := help
-.PHONY: help build up test prove bench fmt lint fuzz
+.PHONY: help build up services test prove bench fmt lint fuzz
 
 help: ## Lists these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-6s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-8s %s\n' "$$name" "$$does"; done
 
 build: ## Installs what the build needs and builds; target/refold is a link to the program
 	@scripts/setup build
@@ -14,6 +14,10 @@ build: ## Installs what the build needs and builds; target/refold is a link to t
 
 up: build ## Runs everything in one process; options by ARGS='--listen 0.0.0.0:7070'
 	@exec target/refold up $(ARGS)
+
+services: build ## Starts a Kafka and a Cassandra to try Refold over, until Ctrl-C
+	@scripts/setup test
+	@$(ENV) cargo build --release --workspace --example services && exec "$$CARGO_TARGET_DIR/release/examples/services"
 
 test: ## Installs what the tests need and runs lints, all tests and short fuzzing; a part of the tests by ARGS='view::'
 	@scripts/setup test

@@ -317,7 +317,10 @@ impl ApiState {
         let now_ms = self.0.ports.clock.now_ms();
         let collected = self.0.ports.collected.as_deref();
         let writing = collected.filter(|collected| collected.source == source && collected.is_writing_history(now_ms));
-        writing.map(|Collected { spec, .. }| format!("{spec} is still writing its history into the log of {source}"))
+        writing.map(|Collected { spec, report, .. }| {
+            let written = report.totals().written;
+            format!("{spec} is still writing its history into the log of {source} ({written} events so far)")
+        })
     }
 
     /// What a version is waiting for that is not begun yet, so that there is no `run`: the history of its source.

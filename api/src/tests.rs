@@ -280,7 +280,7 @@ async fn a_view_that_waits_for_history_says_for_which() {
     let world = world(open());
     world.version(COUNTS, "ann", &[1], &at([1, 1]));
     world.collected.note_at_present(false, 0);
-    let waits = "generate:1 is still writing its history into the log of tweets";
+    let waits = "generate:1 is still writing its history into the log of tweets (0 events so far)";
     let told = async || {
         let (_, rows) = world.get("/v1/views/counts/rows?username=ann").await;
         let (_, ready) = world.get("/readyz").await;
@@ -357,9 +357,12 @@ async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
 
     let (status, early) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"to\":2}").await;
     assert_eq!((status, &early["type"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:gate")));
+    assert!(early["detail"].as_str().unwrap().ends_with("wait until it is caught up"), "{early}");
     let (status, early) = world.post("/v1/admin/views/counts/switch", "application/json", "{}").await;
     assert_eq!((status, &early["type"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:gate")));
     assert!(early["detail"].as_str().unwrap().contains("v2 is building"));
+    let (status, mistaken) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":7}").await;
+    assert_eq!((status, &mistaken["type"], &mistaken["active"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:conflict"), &json!(1)));
 
     world.catalogue.set_state("counts", Version(2), &[VersionState::Building], VersionState::CaughtUp, "test").unwrap();
     let (status, other) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"to\":2,\"expected\":7}").await;

@@ -85,7 +85,7 @@ fn refused(document: &Value) -> Failure {
         detail => detail.to_owned(),
     };
     match member("type").strip_prefix(TYPE_PREFIX) {
-        Some("gate") => Failure::Gate(detail),
+        Some("gate" | "conflict") => Failure::Gate(detail),
         _ => Failure::Failed(anyhow!(detail)),
     }
 }
@@ -107,6 +107,8 @@ mod tests {
         let gate = refused(&json!({ "type": "urn:refold:problem:gate", "detail": "version v2 is building" }));
         assert!(matches!(&gate, Failure::Gate(detail) if detail == "version v2 is building"));
         let other = refused(&json!({ "type": "urn:refold:problem:conflict", "detail": "v3 became active" }));
-        assert_eq!((other.exit_code(), other.to_string()), (std::process::ExitCode::from(1), "v3 became active".to_owned()));
+        assert_eq!((other.exit_code(), other.to_string()), (std::process::ExitCode::from(3), "v3 became active".to_owned()));
+        let other = refused(&json!({ "type": "urn:refold:problem:away", "detail": "the store is away" }));
+        assert_eq!((other.exit_code(), other.to_string()), (std::process::ExitCode::from(1), "the store is away".to_owned()));
     }
 }

@@ -24,7 +24,10 @@ async fn events_wait_while_the_history_of_their_source_is_written() {
     world.collected.note_at_present(false, 0);
     let (status, problem) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(problem["detail"], "generate:1 is still writing its history into the log of tweets; try again in some seconds");
+    assert_eq!(
+        problem["detail"],
+        "generate:1 is still writing its history into the log of tweets (0 events so far); try again in some seconds"
+    );
     world.collected.note_at_present(true, -60_000);
     let (status, _) = world.post("/v1/sources/tweets/events", "application/x-ndjson", post).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "nothing was heard of it for a minute");

@@ -21,13 +21,22 @@ pub(crate) struct Client {
     runtime: Option<Runtime>,
     pub session: Session,
     prepared: RwLock<HashMap<String, PreparedStatement>>,
+    /// Held while a statement is prepared: see [`crate::retry`] for what comes of preparing one twice at once.
+    preparing: tokio::sync::Mutex<()>,
     request_timeout: Duration,
     schema_timeout: Duration,
 }
 
 impl Client {
     pub fn new(runtime: Runtime, session: Session, request_timeout: Duration, schema_timeout: Duration) -> Client {
-        Client { runtime: Some(runtime), session, prepared: RwLock::new(HashMap::new()), request_timeout, schema_timeout }
+        Client {
+            runtime: Some(runtime),
+            session,
+            prepared: RwLock::default(),
+            preparing: tokio::sync::Mutex::default(),
+            request_timeout,
+            schema_timeout,
+        }
     }
 
     /// Waits for a future, on the calling thread.
@@ -40,8 +49,12 @@ impl Client {
 
     /// A prepared statement that may be sent twice. Prepared once for each text.
     pub async fn prepare(&self, cql: &str) -> Result<PreparedStatement, Failure> {
-        if let Some(prepared) = self.prepared.read().get(cql) {
-            return Ok(prepared.clone());
+        if let Some(prepared) = self.known(cql) {
+            return Ok(prepared);
+        }
+        let _preparing = self.preparing.lock().await;
+        if let Some(prepared) = self.known(cql) {
+            return Ok(prepared);
         }
         let mut statement = Statement::new(cql);
         statement.set_is_idempotent(true);
@@ -51,6 +64,10 @@ impl Client {
         };
         self.prepared.write().insert(cql.to_owned(), prepared.clone());
         Ok(prepared)
+    }
+
+    fn known(&self, cql: &str) -> Option<PreparedStatement> {
+        self.prepared.read().get(cql).cloned()
     }
 
     /// Forgets the statements about a table, which is named in them as `qualified`.

@@ -128,6 +128,7 @@ fn of_attempt(error: &RequestAttemptError) -> Trouble {
             DbError::Unauthorized
             | DbError::Unavailable { .. }
             | DbError::IsBootstrapping
+            | DbError::Unprepared { .. }
             | DbError::ReadTimeout { .. }
             | DbError::ReadFailure { .. }
             | DbError::WriteFailure { .. }

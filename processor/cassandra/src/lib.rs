@@ -22,6 +22,7 @@ mod progress;
 mod reading;
 mod reclaim;
 mod registers;
+mod retry;
 mod rows;
 mod settings;
 mod statements;

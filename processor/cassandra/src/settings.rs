@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
@@ -11,6 +12,8 @@ use scylla::client::session::TlsContext;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::{Consistency, SerialConsistency as DriverSerialConsistency};
 use serde::{Deserialize, Serialize};
+
+use crate::retry::PrepareAgain;
 
 /// A connection is asked for a sign of life this often, and given up if there is none for as long.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -198,6 +201,7 @@ impl CassandraSettings {
             .consistency(self.consistency())
             .serial_consistency(Some(serial))
             .request_timeout(Some(self.request_timeout()))
+            .retry_policy(Arc::new(PrepareAgain::default()))
             .build();
         let connect_timeout = Duration::from_millis(self.connect_timeout_ms);
         let mut builder = SessionBuilder::new()

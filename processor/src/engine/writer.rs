@@ -46,7 +46,7 @@ pub struct Writer {
     pub rows_per_write: usize,
     /// How much of the state a sweep reads ahead, bytes.
     pub read_ahead_bytes: usize,
-    /// The cut and the watermark that were announced last, before rows of theirs were written.
+    /// The cut and the watermark up to which rows may be in the store, as they were told last.
     pub announced: Option<(Cut, Option<i64>)>,
     /// Rows that were written newer than commits that wait have them.
     pub ahead: Ahead,
@@ -210,15 +210,13 @@ impl Writer {
         Ok(count)
     }
 
-    /// Says up to which cut rows may be in the store, before any of them is.
+    /// Says up to which cut rows may be in the store, before any of them is. Under load that was said when the commit before was told of.
     fn announce(&mut self) -> Result<(), EngineError> {
         let progress = self.outbox.lock().progress();
-        let writing = (progress.writing, progress.writing_watermark_us);
-        if self.announced.as_ref() != Some(&writing) {
-            self.tell()?;
-            self.announced = Some(writing);
+        match self.announced == Some((progress.writing, progress.writing_watermark_us)) {
+            true => Ok(()),
+            false => self.tell(),
         }
-        Ok(())
     }
 
     /// Says so for rows that were just read from the state: the fold may have committed since the last cut that was announced.
@@ -259,9 +257,11 @@ impl Writer {
         }
     }
 
-    fn tell(&self) -> Result<(), EngineError> {
+    fn tell(&mut self) -> Result<(), EngineError> {
         let progress = self.outbox.lock().progress();
-        Ok(timed(&self.status, TimedStep::Tell, || self.store.tell(&self.table, self.epoch, &progress))?)
+        timed(&self.status, TimedStep::Tell, || self.store.tell(&self.table, self.epoch, &progress))?;
+        self.announced = Some((progress.writing, progress.writing_watermark_us));
+        Ok(())
     }
 
     fn write(&self, rows: &RowBatch) -> Result<(), EngineError> {

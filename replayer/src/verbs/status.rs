@@ -92,7 +92,7 @@ fn row(version: &Value) -> Vec<String> {
     let note = match text("error") {
         error if !error.is_empty() => error,
         _ if !waiting.is_empty() => waiting.join("; "),
-        _ if !text("waits_for").is_empty() => "waits for the history of its source".to_owned(),
+        _ if !text("waits_for").is_empty() => format!("waits: {}", text("waits_for")),
         _ if is_stopped && text("state") == "building" => "waits for a worker".to_owned(),
         _ if is_stopped => "not running here".to_owned(),
         _ if text("state") == "building" && has_read_all => "writes its rows".to_owned(),
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(row(&json!({ "state": "building", "running": false, "waits_for": null }))[9], "waits for a worker");
         assert_eq!(
             row(&json!({ "state": "building", "running": false, "waits_for": "generate:1 is still writing" }))[9],
-            "waits for the history of its source"
+            "waits: generate:1 is still writing"
         );
         let building = |lag: u64, ends: Value| row(&json!({ "state": "building", "running": true, "lag": lag, "ends": ends }))[9].clone();
         assert_eq!([building(0, json!({})), building(0, json!({ "0": 7 })), building(1, json!({ "0": 7 }))], ["", "writes its rows", ""]);

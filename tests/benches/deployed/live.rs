@@ -51,6 +51,7 @@ pub fn run(site: &Site, running: &Running, rate: u64) {
         latencies
     });
     let figures = Figures::start(site);
+    let steps = running.steps();
     let started = Instant::now();
     std::thread::scope(|scope| {
         for appender in 0..APPENDERS {
@@ -74,6 +75,12 @@ pub fn run(site: &Site, running: &Running, rate: u64) {
         at(0.99),
         at(1.0)
     );
+    print!("    steps of commits:");
+    for ((step, count, seconds), (_, count_before, seconds_before)) in running.steps().into_iter().zip(steps) {
+        let count = count - count_before;
+        print!(" {step} {count} of {:.1} ms,", (seconds - seconds_before) * 1e3 / count.max(1) as f64);
+    }
+    println!(" the first seconds too");
     figures.print("the live part, with its appends and polls", BATCHES * seconds * (rate / BATCHES), 0);
 }
 

@@ -74,6 +74,15 @@ fn settings(state: &TempDir) -> WorkerSettings {
     }
 }
 
+impl Running {
+    /// The steps of its commits so far: name, how many, seconds in all.
+    pub fn steps(&self) -> Vec<(&'static str, u64, f64)> {
+        let statuses = self.worker.status();
+        let timings = statuses.iter().flat_map(|status| status.timings.iter());
+        timings.map(|(step, durations)| (step.name(), durations.count, durations.sum_s)).collect()
+    }
+}
+
 /// Settings of the adapter: the program's, of the node of this site.
 pub fn cassandra_settings(site: &Site, keyspace: &str) -> CassandraSettings {
     let defaults = CassandraSettings::default();

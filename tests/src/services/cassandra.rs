@@ -113,9 +113,14 @@ impl Cassandra {
 
     /// Starts a node with options.
     pub fn start_with(options: Options) -> Cassandra {
+        Cassandra::start_at(free_port(), options)
+    }
+
+    /// The same, its native protocol at this port.
+    pub fn start_at(port: u16, options: Options) -> Cassandra {
         let address = "127.0.0.1".to_owned();
         let place = Place { seed: address.clone(), address, storage_port: free_port(), token: 0, most_heap: "1g" };
-        let mut node = Cassandra::launched(free_port(), place, options);
+        let mut node = Cassandra::launched(port, place, options);
         node.wait();
         node
     }

@@ -34,7 +34,12 @@ pub struct Kafka {
 impl Kafka {
     /// Formats a folder and starts a broker over it.
     pub fn start() -> Kafka {
-        let mut kafka = Kafka::formatted(1, &[free_port()]);
+        Kafka::start_at(free_port())
+    }
+
+    /// The same, its plain listener at this port.
+    pub fn start_at(port: u16) -> Kafka {
+        let mut kafka = Kafka::formatted(1, &[free_port()], port);
         kafka.start_again();
         kafka
     }
@@ -42,16 +47,16 @@ impl Kafka {
     /// Starts three brokers of one cluster: every topic has a copy on each, and an append is acknowledged when two have it.
     pub fn start_cluster() -> [Kafka; 3] {
         let controllers = [free_port(), free_port(), free_port()];
-        let mut brokers = [1, 2, 3].map(|number| Kafka::formatted(number, &controllers));
+        let mut brokers = [1, 2, 3].map(|number| Kafka::formatted(number, &controllers, free_port()));
         // None is up before most are.
         brokers.iter_mut().for_each(Kafka::launch);
         brokers.iter_mut().for_each(Kafka::wait);
         brokers
     }
 
-    fn formatted(number: usize, controllers: &[u16]) -> Kafka {
+    fn formatted(number: usize, controllers: &[u16], port: u16) -> Kafka {
         let folder_of_broker = tempfile::tempdir().unwrap();
-        let (port, password_port, tls_port) = (free_port(), free_port(), free_port());
+        let (password_port, tls_port) = (free_port(), free_port());
         let kafka = Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
         make_certificate(kafka.folder.path());
         std::fs::write(kafka.settings(), kafka.server_properties(number, controllers)).unwrap();

@@ -1,13 +1,15 @@
 //! A cluster that freezes and dies.
 
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::RecordBatch;
 use refold_cassandra::{CassandraSettings, CassandraStore};
 use refold_processor::store::{Outcome, Registers, RowReader, RowWriter, StoreError};
-use refold_processor::table::Epoch;
+use refold_processor::table::{Epoch, Table};
 use refold_tests::services::cassandra::{Cassandra, Options};
 
-use super::{counts, in_the_end, progress, read, rows, whole};
+use super::{counts, in_the_end, node, progress, read, rows, whole};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a slow machine may add.
@@ -93,6 +95,32 @@ fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
     });
     lost_answers(&node);
     assert!(!node.logged().contains("ERROR"), "{}", node.logged());
+}
+
+/// Cassandra forgets a statement for a moment while it is prepared once more, and here many sessions do that at once.
+#[test]
+fn statements_that_many_prepare_at_once_are_carried_out() {
+    const SESSIONS: usize = 8;
+    const TABLES: usize = 40;
+    let stores: Vec<CassandraStore> = (0..SESSIONS).map(|_| node().store("prepared")).collect();
+    let tables: Vec<Table> = (0..TABLES).map(|number| counts(&format!("prepared_{number}"))).collect();
+    for table in &tables {
+        stores[0].create_table(table).unwrap();
+        stores[0].write(table, &rows(table, &[("rust", 1, Some(1), 1)])).unwrap();
+        stores.iter().for_each(|store| assert_eq!(store.progress(table).unwrap(), None));
+    }
+    let together = Barrier::new(SESSIONS);
+    let scan = |store: &CassandraStore| tables.iter().map(|table| scan_with(&together, store, table)).collect::<Vec<_>>();
+    let scanned: Vec<_> = std::thread::scope(|scope| {
+        let sessions: Vec<_> = stores.iter().map(|store| scope.spawn(|| scan(store))).collect();
+        sessions.into_iter().flat_map(|session| session.join().unwrap()).collect()
+    });
+    scanned.into_iter().for_each(|scanned| assert_eq!(scanned.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 1));
+}
+
+fn scan_with(together: &Barrier, store: &CassandraStore, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
+    together.wait();
+    store.scan(table)
 }
 
 /// The node freezes again and again while two processes move a register: whatever was said to be set was set, once.
