@@ -16,7 +16,7 @@ up: build ## Runs everything in one process; options by ARGS='--listen 0.0.0.0:7
 	@exec target/refold up $(ARGS)
 
 services: build ## Starts a Kafka and a Cassandra to try Refold over, until Ctrl-C
-	@scripts/setup test
+	@scripts/setup services
 	@$(ENV) cargo build --release --workspace --example services && exec "$$CARGO_TARGET_DIR/release/examples/services"
 
 test: ## Installs what the tests need and runs lints, all tests and short fuzzing; a part of the tests by ARGS='view::'

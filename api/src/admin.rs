@@ -102,11 +102,13 @@ pub async fn switch(
         let catalogue = &state.0.ports.catalogue;
         let active = catalogue.active(&view)?.map(|active| active.version);
         let expected = body.expected.map(Version).or(active);
-        let to = match (body.to, expected) {
-            (Some(to), _) => Version(to),
-            // Whatever waits, it is that the caller is mistaken about the version in service which has to be said.
-            (None, Some(mistaken)) if expected != active => mistaken,
-            _ => newest_ready(&view, &versions, active)?,
+        let to = match body.to {
+            Some(to) => Version(to),
+            // Where nothing waits either, it is that the caller is mistaken about the version in service which has to be said.
+            None => newest_ready(&view, &versions, active).or_else(|gate| match expected {
+                Some(mistaken) if expected != active => Ok(mistaken),
+                _ => Err(gate),
+            })?,
         };
         let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), body.reason.as_deref())?;
         state.0.ports.running.look();

@@ -18,7 +18,7 @@ pub struct Refold {
 
 const AFTER_HELP: &str = "\
 Settings: a flag counts before an environment variable (REFOLD_…), before refold.toml, before the default.
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed.";
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed, or someone else was first.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

@@ -103,12 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_is_not_passed_is_told_apart_from_a_failure() {
+    fn a_gate_that_is_not_passed_and_someone_who_was_first_are_told_apart_from_a_failure() {
         let gate = refused(&json!({ "type": "urn:refold:problem:gate", "detail": "version v2 is building" }));
         assert!(matches!(&gate, Failure::Gate(detail) if detail == "version v2 is building"));
-        let other = refused(&json!({ "type": "urn:refold:problem:conflict", "detail": "v3 became active" }));
-        assert_eq!((other.exit_code(), other.to_string()), (std::process::ExitCode::from(3), "v3 became active".to_owned()));
-        let other = refused(&json!({ "type": "urn:refold:problem:away", "detail": "the store is away" }));
-        assert_eq!((other.exit_code(), other.to_string()), (std::process::ExitCode::from(1), "the store is away".to_owned()));
+        let conflict = refused(&json!({ "type": "urn:refold:problem:conflict", "detail": "v3 became active" }));
+        assert_eq!((conflict.exit_code(), conflict.to_string()), (std::process::ExitCode::from(3), "v3 became active".to_owned()));
+        let away = refused(&json!({ "type": "urn:refold:problem:away", "detail": "the store is away" }));
+        assert_eq!((away.exit_code(), away.to_string()), (std::process::ExitCode::from(1), "the store is away".to_owned()));
     }
 }

@@ -10,21 +10,21 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
+    // From the beginning on: whoever is interrupted ends what it has started.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     eprintln!("starting Kafka and Cassandra, which takes about half a minute");
-    let started = tokio::task::spawn_blocking(|| {
-        // With one copy of its rows, what it has acknowledged has to be on disk.
-        let options = Options { synced: true, ..Options::default() };
-        (Kafka::start_at(usual(9_092)), Cassandra::start_at(usual(9_042), options))
-    });
+    let started = tokio::task::spawn_blocking(|| (Kafka::start_at(usual(9_092)), Cassandra::start_at(usual(9_042), Options::default())));
     let (kafka, cassandra) = started.await?;
     let (brokers, node) = (kafka.brokers(), format!("127.0.0.1:{}", cassandra.port));
+    // State of other services than these would not fit them.
+    let data = tempfile::Builder::new().prefix("refold-data-").tempdir()?;
     println!("Kafka is at {brokers}, Cassandra at {node}, until Ctrl-C; nothing in them is kept. In another terminal:\n");
-    println!("    target/refold up --kafka {brokers} --cassandra {node}");
+    println!("target/refold up --kafka {brokers} --cassandra {node} --data {}", data.path().display());
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    Ok(())
 }
 
 /// The port that everybody knows, where it is free.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -12,6 +13,7 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::Statement;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 
 use crate::error::Failure;
 
@@ -20,23 +22,15 @@ pub(crate) struct Client {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     pub session: Session,
-    prepared: RwLock<HashMap<String, PreparedStatement>>,
-    /// Held while a statement is prepared: see [`crate::retry`] for what comes of preparing one twice at once.
-    preparing: tokio::sync::Mutex<()>,
+    /// By text. Each is prepared by one caller while others wait: see [`crate::retry`] for what else comes of it.
+    prepared: RwLock<HashMap<String, Arc<OnceCell<PreparedStatement>>>>,
     request_timeout: Duration,
     schema_timeout: Duration,
 }
 
 impl Client {
     pub fn new(runtime: Runtime, session: Session, request_timeout: Duration, schema_timeout: Duration) -> Client {
-        Client {
-            runtime: Some(runtime),
-            session,
-            prepared: RwLock::default(),
-            preparing: tokio::sync::Mutex::default(),
-            request_timeout,
-            schema_timeout,
-        }
+        Client { runtime: Some(runtime), session, prepared: RwLock::default(), request_timeout, schema_timeout }
     }
 
     /// Waits for a future, on the calling thread.
@@ -49,25 +43,23 @@ impl Client {
 
     /// A prepared statement that may be sent twice. Prepared once for each text.
     pub async fn prepare(&self, cql: &str) -> Result<PreparedStatement, Failure> {
-        if let Some(prepared) = self.known(cql) {
-            return Ok(prepared);
+        let cell = self.cell(cql);
+        let prepare = cell.get_or_try_init(|| {
+            let mut statement = Statement::new(cql);
+            statement.set_is_idempotent(true);
+            self.session.prepare(statement)
+        });
+        match tokio::time::timeout(self.request_timeout, prepare).await {
+            Ok(prepared) => Ok(prepared?.clone()),
+            Err(_) => Err(Failure::away("no answer to the preparation of a statement")),
         }
-        let _preparing = self.preparing.lock().await;
-        if let Some(prepared) = self.known(cql) {
-            return Ok(prepared);
-        }
-        let mut statement = Statement::new(cql);
-        statement.set_is_idempotent(true);
-        let prepared = match tokio::time::timeout(self.request_timeout, self.session.prepare(statement)).await {
-            Ok(prepared) => prepared?,
-            Err(_) => return Err(Failure::away("no answer to the preparation of a statement")),
-        };
-        self.prepared.write().insert(cql.to_owned(), prepared.clone());
-        Ok(prepared)
     }
 
-    fn known(&self, cql: &str) -> Option<PreparedStatement> {
-        self.prepared.read().get(cql).cloned()
+    fn cell(&self, cql: &str) -> Arc<OnceCell<PreparedStatement>> {
+        if let Some(cell) = self.prepared.read().get(cql) {
+            return cell.clone();
+        }
+        self.prepared.write().entry(cql.to_owned()).or_default().clone()
     }
 
     /// Forgets the statements about a table, which is named in them as `qualified`.

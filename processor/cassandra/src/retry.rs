@@ -3,7 +3,7 @@
 use scylla::errors::{DbError, RequestAttemptError};
 use scylla::policies::retry::{DefaultRetryPolicy, RequestInfo, RetryDecision, RetryPolicy, RetrySession};
 
-/// How many times in a row a statement may be unknown where it was just prepared.
+/// How many times in one request a statement may be unknown where it was just prepared.
 const FORGOTTEN: u32 = 16;
 
 /// The driver's own policy, and one more reason: the node forgot the statement.

@@ -80,7 +80,7 @@ pub fn run(site: &Site, running: &Running, rate: u64) {
         let count = count - count_before;
         print!(" {step} {count} of {:.1} ms,", (seconds - seconds_before) * 1e3 / count.max(1) as f64);
     }
-    println!(" the first seconds too");
+    println!(" since the load began");
     figures.print("the live part, with its appends and polls", BATCHES * seconds * (rate / BATCHES), 0);
 }
 

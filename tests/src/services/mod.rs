@@ -8,6 +8,7 @@ pub mod registry;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ impl Process {
             .args(["-c", SUPERVISOR, "service", program])
             .args(arguments)
             .current_dir(folder)
+            // Ctrl-C is for who started it: the end of its input ends it.
+            .process_group(0)
             .env("LOG", log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

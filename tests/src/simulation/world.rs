@@ -26,7 +26,12 @@ pub enum Mutant {
     /// A sweep has the write timestamp of one moment, and the rows of others. Which others is up to the thread that reads them: of all mutants this is the
     /// one that a seed does not repeat exactly.
     SweepsOfLiveState,
+    /// Rows are written before their cut was announced.
+    Unannounced,
 }
+
+/// What a write timestamp has below its epoch.
+const SUM_MASK: i64 = (1 << 47) - 1;
 
 /// What goes on in the processor beside a call; after an error the call fails.
 pub type Beside = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
@@ -218,9 +223,14 @@ impl RowWriter for FaultyStore {
         self.check()?;
         let beside = self.beside.lock().take();
         beside.map_or(Ok(()), |beside| beside())?;
+        // Whoever takes over must know how new rows may be; the timestamps are epochs and sums of cuts.
+        let announced = self.told(table).writing.sum();
+        if let Some(sum) = rows.written_at.iter().map(|at| (at & SUM_MASK) as u64).find(|sum| *sum > announced) {
+            return Err(StoreError::Broken(format!("a row of cut {sum} is written, and cuts up to {announced} were announced")));
+        }
         let mut rows = rows.clone();
         if self.mutant == Some(Mutant::TimestampWithoutEpoch) {
-            rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);
+            rows.written_at.iter_mut().for_each(|at| *at &= SUM_MASK);
         }
         let refused = self.refuse_next.lock().take();
         if let Some(refusal) = refused {
@@ -248,6 +258,9 @@ impl RowWriter for FaultyStore {
 
     fn tell(&self, table: &Table, epoch: Epoch, progress: &Progress) -> Result<(), StoreError> {
         self.check()?;
+        if self.mutant == Some(Mutant::Unannounced) && progress.writing != progress.visible {
+            return Ok(());
+        }
         self.kept.tell(table, epoch, progress)
     }
 

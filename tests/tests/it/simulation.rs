@@ -63,6 +63,11 @@ fn positions_committed_apart_from_their_state_are_caught() {
 }
 
 #[test]
+fn rows_written_before_their_cut_is_announced_are_caught() {
+    is_caught(Mutant::Unannounced);
+}
+
+#[test]
 fn lateness_judged_across_partitions_is_caught() {
     is_caught(Mutant::LatenessAcrossPartitions);
 }

@@ -107,6 +107,7 @@ fn statements_that_many_prepare_at_once_are_carried_out() {
     for table in &tables {
         stores[0].create_table(table).unwrap();
         stores[0].write(table, &rows(table, &[("rust", 1, Some(1), 1)])).unwrap();
+        // Each session looks at the table before, so that only the scan is left to be prepared.
         stores.iter().for_each(|store| assert_eq!(store.progress(table).unwrap(), None));
     }
     let together = Barrier::new(SESSIONS);
