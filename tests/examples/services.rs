@@ -19,7 +19,7 @@ async fn main() -> std::io::Result<()> {
     // State of other services than these would not fit them.
     let data = tempfile::Builder::new().prefix("refold-data-").tempdir()?;
     println!("Kafka is at {brokers}, Cassandra at {node}, until Ctrl-C; nothing in them is kept. In another terminal:\n");
-    println!("target/refold up --kafka {brokers} --cassandra {node} --data {}", data.path().display());
+    println!("target/refold up --source generate:100 --kafka {brokers} --cassandra {node} --data {}", data.path().display());
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -2,8 +2,11 @@
 //!
 //! The outcome of a lightweight transaction that timed out is unknown: it may be carried out, not carried out, or still be carried out by
 //! whoever comes next. A serial read settles that, and then it can be told by the *writer*, a random number that each
-//! change leaves under its revision. The writers of the last changes are kept, so that it can be told even when others have gone on from there.
+//! change leaves with its revision. The writers of the last changes are kept, so that it can be told even when others have gone on from there.
 //! A register that is removed keeps its row with them, and has no revision.
+//!
+//! Owners set their registers several times a second, and all registers are read together. So nothing that is deleted may be left behind by that:
+//! Cassandra keeps it for days, and refuses reads that meet too much of it. A writer is written over the one [`WRITERS`] revisions before.
 
 use std::time::Duration;
 
@@ -22,12 +25,13 @@ use crate::statements::quoted;
 /// The name of the table, and its definition.
 pub(crate) const TABLE: (&str, &str) = (
     "registers",
-    "(catalogue text, name text, revision bigint, value text, writers map<bigint, blob>, PRIMARY KEY ((catalogue), name)) \
+    "(catalogue text, name text, revision bigint, value text, writers map<int, blob>, PRIMARY KEY ((catalogue), name)) \
      WITH comment = 'the catalogue of Refold: registers that are moved by compare-and-set'",
 );
 
-/// How many revisions' writers are kept.
-const WRITERS: u64 = 64;
+/// How many revisions' writers are kept, each under the remainder of its revision, behind the revision itself.
+const WRITERS: i64 = 64;
+const REVISION_BYTES: usize = 8;
 const WRITER_BYTES: usize = 16;
 
 /// The statements about registers.
@@ -43,9 +47,7 @@ impl RegisterStatements {
     pub async fn prepare(client: &Client, settings: &CassandraSettings) -> Result<RegisterStatements, Failure> {
         let table = format!("{}.registers", quoted(&settings.keyspace));
         let one = "WHERE catalogue = ? AND name = ?";
-        let mut set = client
-            .prepare(&format!("UPDATE {table} SET revision = ?, value = ?, writers[?] = ?, writers[?] = null {one} IF revision = ?"))
-            .await?;
+        let mut set = client.prepare(&format!("UPDATE {table} SET revision = ?, value = ?, writers[?] = ? {one} IF revision = ?")).await?;
         // Sent again by the driver, it would find its own doing in its way.
         set.set_is_idempotent(false);
         set.set_retry_policy(Some(std::sync::Arc::new(FallthroughRetryPolicy)));
@@ -54,7 +56,9 @@ impl RegisterStatements {
         Ok(RegisterStatements {
             set,
             get: client.prepare(&format!("SELECT revision, value FROM {table} {one}")).await?,
-            list: client.prepare(&format!("SELECT name, revision, value FROM {table} WHERE catalogue = ? AND name >= ?")).await?,
+            list: client
+                .prepare(&format!("SELECT name, revision, value FROM {table} WHERE catalogue = ? AND name >= ? AND name < ?"))
+                .await?,
             settle,
         })
     }
@@ -105,22 +109,20 @@ impl Registers for CassandraStore {
     fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
         let read = async {
             let mut found = Vec::new();
+            // Behind every name with this prefix.
+            let end = format!("{prefix}{}", char::MAX);
             let mut from = scylla::response::PagingState::start();
             loop {
-                let values = Values::new().with_text(&self.settings.catalogue).with_text(prefix);
+                let values = Values::new().with_text(&self.settings.catalogue).with_text(prefix).with_text(&end);
                 let (answer, next) = self.client.page(&self.registers.list, values, from).await?;
-                let mut is_past = false;
                 each_row(&answer, |row| {
-                    let name = text(row, 0).unwrap_or_default();
-                    is_past |= !name.starts_with(prefix);
-                    if !is_past && let Some(register) = register(number(row, 1), text(row, 2)) {
-                        found.push((name, register));
-                    }
+                    let register = register(number(row, 1), text(row, 2));
+                    found.extend(text(row, 0).zip(register));
                     Ok(())
                 })?;
                 match next {
-                    Some(next) if !is_past => from = next,
-                    _ => return Ok(found),
+                    Some(next) => from = next,
+                    None => return Ok(found),
                 }
             }
         };
@@ -179,11 +181,10 @@ impl CassandraStore {
             Some(value) => Values::new().with_number(change.revision).with_text(value),
             None => Values::new().with_null().with_null(),
         };
-        let forgotten = change.revision.saturating_sub_unsigned(WRITERS);
+        let place = i32::try_from(change.revision % WRITERS).unwrap_or_default();
         let values = values
-            .with_number(change.revision)
-            .with(&change.writer)
-            .with_number(forgotten)
+            .with(&place.to_be_bytes())
+            .with(&[&change.revision.to_be_bytes(), change.writer.as_slice()].concat())
             .with_text(&self.settings.catalogue)
             .with_text(change.key);
         let values = match change.expected {
@@ -214,13 +215,13 @@ fn register(revision: Option<i64>, value: Option<String>) -> Option<Register> {
     Some(Register { value: value?, revision: revision?.try_into().ok()? })
 }
 
-/// A CQL map of bigint to blob.
+/// The values of a CQL map of int to blob.
 fn writers(map: &[u8]) -> Vec<(i64, Vec<u8>)> {
     let mut rest = map.get(4..).unwrap_or_default();
     let mut writers = Vec::new();
-    while let (Some(Some(revision)), Some(Some(writer))) = (crate::rows::take(&mut rest), crate::rows::take(&mut rest)) {
-        if let Ok(revision) = revision.try_into() {
-            writers.push((i64::from_be_bytes(revision), writer.to_vec()));
+    while let (Some(_), Some(Some(written))) = (crate::rows::take(&mut rest), crate::rows::take(&mut rest)) {
+        if let Some((revision, writer)) = written.split_first_chunk::<REVISION_BYTES>() {
+            writers.push((i64::from_be_bytes(*revision), writer.to_vec()));
         }
     }
     writers

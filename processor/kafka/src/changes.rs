@@ -1,4 +1,4 @@
-//! The change feed port on Kafka: a compacted topic of one partition for each table, `refold.changes.<view>.<version>`.
+//! The change feed port on Kafka: a compacted topic of one partition for each table, `<deployment>.changes.<view>.<version>`.
 //!
 //! | record | key | value | headers |
 //! |---|---|---|---|
@@ -43,6 +43,11 @@ impl KafkaFeed {
         KafkaFeed { followers: Followers::new(connection.clone()), connection, appender: Appender::default(), created: Mutex::default() }
     }
 
+    /// The name of a table's topic.
+    fn topic_of(&self, table: &Table) -> String {
+        format!("{}.changes.{}.{}", self.connection.settings.deployment, table.view, table.version)
+    }
+
     fn append(&self, topic: &str, encoded: &Encoded) -> Result<(), LogError> {
         self.connection.known_partitions(topic)?;
         let outgoing = encoded.records.iter().map(|record| Outgoing {
@@ -73,21 +78,16 @@ impl KafkaFeed {
 /// What a record may have besides its value.
 const ENVELOPE_BYTES: usize = 64 << 10;
 
-/// The name of a table's topic.
-fn topic_of(table: &Table) -> String {
-    format!("refold.changes.{}.{}", table.view, table.version)
-}
-
 impl ChangeFeed for KafkaFeed {
     fn create(&self, table: &Table, keep_us: Option<i64>) -> Result<(), LogError> {
-        let topic = topic_of(table);
+        let topic = self.topic_of(table);
         self.create_topic(&topic, keep_us)?;
         self.created.lock().insert(topic, keep_us);
         Ok(())
     }
 
     fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError> {
-        let topic = topic_of(table);
+        let topic = self.topic_of(table);
         let encoded = Encoded::of(&Changes::of(table, rows, progress))?;
         let most = self.connection.settings.max_value_bytes();
         if let Some(key) = encoded.larger_than(most) {
@@ -112,11 +112,11 @@ impl ChangeFeed for KafkaFeed {
     }
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {
-        self.followers.subscribe(&topic_of(table))
+        self.followers.subscribe(&self.topic_of(table))
     }
 
     fn remove(&self, table: &Table) -> Result<(), LogError> {
-        let topic = topic_of(table);
+        let topic = self.topic_of(table);
         self.created.lock().remove(&topic);
         topics::remove(&self.connection, &topic)
     }

@@ -1,6 +1,7 @@
 //! Asking a cluster: topics, partitions and where they start and end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -14,13 +15,15 @@ use crate::errors::{failed, is_final, is_unknown, not_made};
 use crate::heard::{Heard, Listener};
 use crate::settings::KafkaSettings;
 
+type Asker = ThreadedProducer<Listener>;
+
 /// A client that asks questions, shared by everything that uses one cluster.
 pub struct Connection {
     /// The settings.
     pub settings: KafkaSettings,
     listener: Listener,
     /// It appends nothing: it is of this kind because those have a thread that hears what brokers complain about.
-    client: ThreadedProducer<Listener>,
+    client: Mutex<Arc<Asker>>,
     /// How many partitions the topics have that were asked about.
     known: Mutex<HashMap<String, u32>>,
 }
@@ -38,7 +41,7 @@ impl Connection {
             config.create_native_config().map_err(|error| not_made(&error))?;
         }
         let listener = Listener::default();
-        let client = settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
+        let client = Mutex::new(Arc::new(asker(&settings, &listener)?));
         Ok(Connection { settings, listener, client, known: Mutex::default() })
     }
 
@@ -55,9 +58,10 @@ impl Connection {
         question: impl Fn(&Client<Listener>, Duration) -> KafkaResult<T>,
     ) -> Result<T, LogError> {
         let until = Instant::now() + self.settings.request_timeout();
+        let client = self.client.lock().clone();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let error = match question(self.client.client(), left.min(SLICE)) {
+            let error = match question(client.client(), left.min(SLICE)) {
                 Ok(answer) => {
                     self.heard().is_well();
                     return Ok(answer);
@@ -67,11 +71,25 @@ impl Connection {
             let Some(code) = error.rdkafka_error_code() else {
                 return Err(LogError::Broken(format!("{doing} failed: {error}")));
             };
-            if is_final(code) || self.heard().is_refused() || Instant::now() >= until {
+            let is_over = Instant::now() >= until;
+            if is_over {
+                self.replace(&client)?;
+            }
+            if is_final(code) || self.heard().is_refused() || is_over {
                 return Err(failed(code, doing, topic, self.heard()));
             }
             std::thread::sleep(BETWEEN_TRIES);
         }
+    }
+
+    /// Asks by a new client from now on: librdkafka can forget its last broker, when that answers without naming itself after a long silence, and
+    /// then does not try the addresses that it began with again.
+    fn replace(&self, silent: &Arc<Asker>) -> Result<(), LogError> {
+        let mut client = self.client.lock();
+        if Arc::ptr_eq(&client, silent) {
+            *client = Arc::new(asker(&self.settings, &self.listener)?);
+        }
+        Ok(())
     }
 
     /// The id that the cluster gave itself.
@@ -150,6 +168,10 @@ impl Connection {
             _ => Err(LogError::Away(format!("{topic}/{partition} has no start and end at the moment"))),
         }
     }
+}
+
+fn asker(settings: &KafkaSettings, listener: &Listener) -> Result<Asker, LogError> {
+    settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))
 }
 
 /// Topics that brokers make for themselves.

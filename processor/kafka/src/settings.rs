@@ -17,6 +17,8 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// Properties of librdkafka, such as `security.protocol`, `sasl.*`, `ssl.*`. Not those that the meaning of the log depends on.
     pub properties: BTreeMap<String, String>,
+    /// What topics of change feeds begin with: one name for each deployment on this cluster.
+    pub deployment: String,
     /// How appended records are compressed.
     pub compression: Compression,
     /// Copies of each partition of topics that are created; without it the cluster's default.
@@ -53,6 +55,7 @@ impl Default for KafkaSettings {
         KafkaSettings {
             brokers: "127.0.0.1:9092".to_owned(),
             properties: BTreeMap::new(),
+            deployment: "refold".to_owned(),
             compression: Compression::default(),
             replication_factor: None,
             group_offsets: true,
@@ -71,6 +74,7 @@ impl fmt::Debug for KafkaSettings {
         f.debug_struct("KafkaSettings")
             .field("brokers", &self.brokers)
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .field("deployment", &self.deployment)
             .field("compression", &self.compression)
             .field("replication_factor", &self.replication_factor)
             .field("group_offsets", &self.group_offsets)

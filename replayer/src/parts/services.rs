@@ -31,6 +31,8 @@ pub fn kafka(brokers: &str, settings: &Settings) -> Result<KafkaLog> {
     let log = KafkaLog::open(KafkaSettings {
         brokers: brokers.to_owned(),
         properties,
+        // Versions of another keyspace are others, and so are their changes.
+        deployment: settings.cassandra_keyspace.clone(),
         compression,
         replication_factor: settings.kafka_replication,
         group_offsets: settings.kafka_group_offsets,

@@ -195,3 +195,20 @@ fn the_journal_is_in_the_order_in_which_entries_were_added() {
     assert_eq!(stores[0].journal(usize::MAX).unwrap(), (0..40).map(|number| format!("entry {number}")).collect::<Vec<_>>());
     assert_eq!(stores[1].journal(2).unwrap(), ["entry 38", "entry 39"]);
 }
+
+/// Owners renew their leases all the time, and all registers are read together: Cassandra warns of a read that meets more than a thousand deleted
+/// cells, and refuses one that meets a hundred thousand.
+#[test]
+fn a_register_that_is_set_all_the_time_leaves_nothing_behind_that_reads_have_to_pass() {
+    const TIMES: u64 = 1_200;
+    let store = node().store("renewed");
+    for revision in 0..TIMES {
+        let expected = (revision > 0).then_some(revision);
+        assert_eq!(store.compare_and_set("renewed/lease", expected, Some("held")).unwrap(), Outcome::Set(revision + 1));
+    }
+    assert_eq!(store.list("renewed/").unwrap().len(), 1);
+    assert_eq!(store.get("renewed/lease").unwrap().unwrap().revision, TIMES);
+    let logged = node().logged();
+    let warned = logged.lines().find(|line| line.contains("tombstone") && line.contains("renewed.registers"));
+    assert_eq!(warned, None);
+}

@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, TopicPartitionList};
+use refold_kafka::{KafkaLog, KafkaSettings};
 use refold_processor::changes::{ChangeFeed, conformance};
 use refold_processor::log::Log;
 use refold_processor::position::{Offset, Partition};
@@ -93,4 +94,23 @@ fn other_clients_find_rows_by_their_keys_in_a_compacted_topic() {
     for setting in ["cleanup.policy=compact,delete", "retention.ms=3600000"] {
         assert!(config.contains(setting), "{setting} is not in {config}");
     }
+}
+
+/// Versions of two deployments may have the same names on one cluster.
+#[test]
+fn deployments_on_one_cluster_have_feeds_of_their_own() {
+    let columns = Schema::new(vec![Field::new("hashtag", DataType::Utf8, false)]);
+    let shape = TableShape { columns: Arc::new(columns), partition_key: vec![0], clustering: vec![] };
+    let table = Table { view: "shared".into(), version: Version(1), shape };
+    let feeds = ["staging", "production"].map(|deployment| {
+        let settings = KafkaSettings { deployment: deployment.into(), ..shared().log_settings() };
+        KafkaLog::open(settings).unwrap().feed()
+    });
+    feeds.iter().for_each(|feed| feed.create(&table, None).unwrap());
+    let topics = || Log::topics(&shared().log()).unwrap();
+    until("both are there", || ["staging", "production"].iter().all(|name| topics().contains(&format!("{name}.changes.shared.v1"))));
+    feeds[0].remove(&table).unwrap();
+    until("one is gone", || !topics().contains(&"staging.changes.shared.v1".to_owned()));
+    assert!(topics().contains(&"production.changes.shared.v1".to_owned()));
+    feeds[1].remove(&table).unwrap();
 }
