@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use refold_processor::engine::dirty::{epoch_of, write_timestamp};
 use refold_processor::state::memory::MemoryState;
 use refold_processor::state::{Batch, Change, Lookup, Space, State, StateError, StateReader};
 use refold_processor::store::memory::{MemoryStore, Snapshot};
@@ -29,9 +30,6 @@ pub enum Mutant {
     /// Rows are written before their cut was announced.
     Unannounced,
 }
-
-/// What a write timestamp has below its epoch.
-const SUM_MASK: i64 = (1 << 47) - 1;
 
 /// What goes on in the processor beside a call; after an error the call fails.
 pub type Beside = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
@@ -223,14 +221,14 @@ impl RowWriter for FaultyStore {
         self.check()?;
         let beside = self.beside.lock().take();
         beside.map_or(Ok(()), |beside| beside())?;
-        // Whoever takes over must know how new rows may be; the timestamps are epochs and sums of cuts.
+        // Whoever takes over must know how new rows may be.
         let announced = self.told(table).writing.sum();
-        if let Some(sum) = rows.written_at.iter().map(|at| (at & SUM_MASK) as u64).find(|sum| *sum > announced) {
-            return Err(StoreError::Broken(format!("a row of cut {sum} is written, and cuts up to {announced} were announced")));
+        if rows.written_at.iter().any(|at| *at > write_timestamp(epoch_of(*at), announced).unwrap()) {
+            return Err(StoreError::Broken(format!("rows of cuts after {announced} are written, and it is the last that was announced")));
         }
         let mut rows = rows.clone();
         if self.mutant == Some(Mutant::TimestampWithoutEpoch) {
-            rows.written_at.iter_mut().for_each(|at| *at &= SUM_MASK);
+            rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);
         }
         let refused = self.refuse_next.lock().take();
         if let Some(refusal) = refused {

@@ -33,11 +33,16 @@ fn text<'a>(message: &'a BorrowedMessage<'_>, header: &str) -> Option<&'a str> {
     Some(std::str::from_utf8(value).unwrap())
 }
 
-#[test]
-fn a_topic_that_somebody_removed_is_made_again() {
+/// A table of hashtags alone.
+fn hashtags(view: &str) -> Table {
     let columns = Schema::new(vec![Field::new("hashtag", DataType::Utf8, false)]);
     let shape = TableShape { columns: Arc::new(columns), partition_key: vec![0], clustering: vec![] };
-    let table = Table { view: "removed".into(), version: Version(1), shape };
+    Table { view: view.into(), version: Version(1), shape }
+}
+
+#[test]
+fn a_topic_that_somebody_removed_is_made_again() {
+    let table = hashtags("removed");
     let log = shared().log();
     let is_there = || Log::topics(&log).unwrap().contains(&"refold.changes.removed.v1".to_owned());
     let (feed, another) = (shared().log().feed(), shared().log().feed());
@@ -99,9 +104,7 @@ fn other_clients_find_rows_by_their_keys_in_a_compacted_topic() {
 /// Versions of two deployments may have the same names on one cluster.
 #[test]
 fn deployments_on_one_cluster_have_feeds_of_their_own() {
-    let columns = Schema::new(vec![Field::new("hashtag", DataType::Utf8, false)]);
-    let shape = TableShape { columns: Arc::new(columns), partition_key: vec![0], clustering: vec![] };
-    let table = Table { view: "shared".into(), version: Version(1), shape };
+    let table = hashtags("shared");
     let feeds = ["staging", "production"].map(|deployment| {
         let settings = KafkaSettings { deployment: deployment.into(), ..shared().log_settings() };
         KafkaLog::open(settings).unwrap().feed()
