@@ -10,6 +10,7 @@ use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{Page, Wanted};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::log::Log;
+use refold_processor::position::{Offset, Partition};
 use refold_processor::source::Sources;
 use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord, VersionState};
@@ -53,6 +54,7 @@ impl Elsewhere {
 
     fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
         let mut statuses = Vec::new();
+        let mut ends = Ends { log: &*self.log, found: HashMap::new() };
         for view in self.catalogue.views()? {
             for record in self.catalogue.versions(&view)? {
                 let is_run = !matches!(record.state, VersionState::Dropped | VersionState::Failed { .. });
@@ -61,26 +63,31 @@ impl Elsewhere {
                         .catalogue
                         .ownership(&view, record.version)?
                         .is_some_and(|owner| !owner.released && owner.lease_until_ms > self.clock.now_ms());
-                statuses.extend(is_owned.then(|| self.status_of(&record)).flatten());
+                statuses.extend(is_owned.then(|| self.status_of(&record, &mut ends)).flatten());
             }
         }
         Ok(statuses)
     }
 
     /// `None`: nothing was told of it yet, or it cannot be asked now.
-    fn status_of(&self, record: &VersionRecord) -> Option<RunStatus> {
+    fn status_of(&self, record: &VersionRecord, ends: &mut Ends<'_>) -> Option<RunStatus> {
         let view = self.view(record)?;
         let table = Table { view: record.view.clone(), version: record.version, shape: view.shape.clone() };
         let progress = self.rows.progress(&table).ok()??;
         let topic = &self.sources.get(&view.source)?.topic;
-        let bounds = self.log.topic_bounds(topic).ok()?;
-        let ends: BTreeMap<_, _> = bounds.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect();
+        // Of a log that cannot be asked the ends are those that were last seen, by whoever goes on with this.
+        let (ends, source_error) = match ends.of(topic) {
+            Ok(ends) => (ends, None),
+            Err(error) => (BTreeMap::new(), Some(error)),
+        };
         let behind = ends.iter().map(|(partition, end)| end.0.saturating_sub(progress.visible.position(*partition).0));
         Some(RunStatus {
             view: record.view.clone(),
             version: Some(record.version),
             lag: behind.sum(),
             ends,
+            topic: topic.clone(),
+            source_error,
             watermark_us: progress.watermark_us,
             event_time_us: progress.event_time_us,
             live: progress.live,
@@ -99,6 +106,27 @@ impl Elsewhere {
         let view = Arc::new(self.planner.plan(&record.sql, &record.view).ok()?);
         self.planned.lock().insert(record.digest.clone(), view.clone());
         Some(view)
+    }
+}
+
+/// Where topics end, each asked for once: a log that is away takes its time to say so.
+struct Ends<'a> {
+    log: &'a dyn Log,
+    found: HashMap<String, Result<BTreeMap<Partition, Offset>, String>>,
+}
+
+impl Ends<'_> {
+    fn of(&mut self, topic: &str) -> Result<BTreeMap<Partition, Offset>, String> {
+        if let Some(found) = self.found.get(topic) {
+            return found.clone();
+        }
+        let bounds = match self.found.values().find_map(|found| found.as_ref().err()) {
+            Some(error) => Err(error.clone()),
+            None => self.log.topic_bounds(topic).map_err(|error| error.to_string()),
+        };
+        let ends = bounds.map(|bounds| bounds.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect());
+        self.found.insert(topic.to_owned(), ends.clone());
+        ends
     }
 }
 

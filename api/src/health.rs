@@ -52,7 +52,10 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
         if let Some(RunStatus { store_error: Some(error), .. }) = run {
             reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
         }
-        if let Some(RunStatus { source_error: Some(error), .. }) = run {
+        // Where nothing is folded, rows are as good to read as ever.
+        if let Some(RunStatus { source_error: Some(error), .. }) = run
+            && state.0.ports.running.is_here()
+        {
             reasons.push(format!("view {view}: version {} waits for events: {error}", active.version));
         }
     }

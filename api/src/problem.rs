@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use refold_processor::log::LogError;
 use refold_processor::store::StoreError;
-use refold_processor::store::catalogue::{CatalogueError, VersionState};
+use refold_processor::store::catalogue::CatalogueError;
 use refold_processor::view::ViewError;
 use serde_json::{Map, Value, json};
 
@@ -154,9 +154,7 @@ impl From<CatalogueError> for Problem {
             CatalogueError::InvalidName(_) | CatalogueError::UnknownVersion { .. } => Problem::not_found(detail),
             CatalogueError::Switched { active, .. } => conflict(detail).with("active", active.0),
             CatalogueError::NothingActive { .. } | CatalogueError::LostTo { .. } => conflict(detail),
-            CatalogueError::State { state, wanted, .. } => {
-                let is_early = (state, wanted) == (VersionState::Building.name(), VersionState::Active.name());
-                let detail = if is_early { format!("{detail}; wait until it is caught up") } else { detail };
+            CatalogueError::State { state, .. } => {
                 Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail).with("state", state)
             }
             CatalogueError::SwitchOnly { .. } | CatalogueError::InService { .. } => {

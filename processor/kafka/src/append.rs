@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ThreadedProducer};
 use refold_processor::log::{LogError, NewRecord};
 use refold_processor::position::{Offset, Partition};
 
+use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
 use crate::errors::{failed, is_unknown, not_made};
 use crate::heard::Listener;
@@ -113,10 +114,16 @@ impl Appender {
         }
         let mut state = pending.state.lock();
         while state.left > 0 {
-            if pending.settled.wait_until(&mut state, until + LATE).timed_out() {
+            if !pending.settled.wait_for(&mut state, connection.settings.request_timeout()).timed_out() {
+                continue;
+            }
+            if Instant::now() >= until + LATE {
                 state.failed = state.failed.or(Some(RDKafkaErrorCode::MessageTimedOut));
                 break;
             }
+            // Records go on waiting meanwhile: whether there is an answer is not what decides.
+            let asked = MutexGuard::unlocked(&mut state, || partitions_or_begin_again(producer.client(), topic, &connection.settings));
+            tracing::debug!(topic, is_answered = asked.is_ok(), "records wait for their acknowledgement");
         }
         match state.failed {
             None => {

@@ -1,7 +1,6 @@
 //! Asking a cluster: topics, partitions and where they start and end.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,11 +10,10 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use refold_processor::log::{Bounds, LogError, no_such_partition};
 use refold_processor::position::{Offset, Partition};
 
+use crate::bootstrap::{self, SLICE, begin_again};
 use crate::errors::{failed, is_final, is_unknown, not_made};
 use crate::heard::{Heard, Listener};
 use crate::settings::KafkaSettings;
-
-type Asker = ThreadedProducer<Listener>;
 
 /// A client that asks questions, shared by everything that uses one cluster.
 pub struct Connection {
@@ -23,13 +21,11 @@ pub struct Connection {
     pub settings: KafkaSettings,
     listener: Listener,
     /// It appends nothing: it is of this kind because those have a thread that hears what brokers complain about.
-    client: Mutex<Arc<Asker>>,
+    client: ThreadedProducer<Listener>,
     /// How many partitions the topics have that were asked about.
     known: Mutex<HashMap<String, u32>>,
 }
 
-/// How long librdkafka is left alone with a question: it does not stop by itself when it is refused.
-const SLICE: Duration = Duration::from_secs(2);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 impl Connection {
@@ -41,7 +37,7 @@ impl Connection {
             config.create_native_config().map_err(|error| not_made(&error))?;
         }
         let listener = Listener::default();
-        let client = Mutex::new(Arc::new(asker(&settings, &listener)?));
+        let client = settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
         Ok(Connection { settings, listener, client, known: Mutex::default() })
     }
 
@@ -57,11 +53,13 @@ impl Connection {
         topic: Option<&str>,
         question: impl Fn(&Client<Listener>, Duration) -> KafkaResult<T>,
     ) -> Result<T, LogError> {
-        let until = Instant::now() + self.settings.request_timeout();
-        let client = self.client.lock().clone();
+        let started = Instant::now();
+        let until = started + self.settings.request_timeout();
+        let client = self.client.client();
+        let mut has_begun_again = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let error = match question(client.client(), left.min(SLICE)) {
+            let error = match question(client, left.min(SLICE)) {
                 Ok(answer) => {
                     self.heard().is_well();
                     return Ok(answer);
@@ -72,24 +70,15 @@ impl Connection {
                 return Err(LogError::Broken(format!("{doing} failed: {error}")));
             };
             let is_over = Instant::now() >= until;
-            if is_over {
-                self.replace(&client)?;
+            if !has_begun_again && !is_final(code) && (is_over || started.elapsed() >= SLICE) {
+                begin_again(client, &self.settings);
+                has_begun_again = true;
             }
             if is_final(code) || self.heard().is_refused() || is_over {
                 return Err(failed(code, doing, topic, self.heard()));
             }
             std::thread::sleep(BETWEEN_TRIES);
         }
-    }
-
-    /// Asks by a new client from now on: librdkafka can forget its last broker, when that answers without naming itself after a long silence, and
-    /// then does not try the addresses that it began with again.
-    fn replace(&self, silent: &Arc<Asker>) -> Result<(), LogError> {
-        let mut client = self.client.lock();
-        if Arc::ptr_eq(&client, silent) {
-            *client = Arc::new(asker(&self.settings, &self.listener)?);
-        }
-        Ok(())
     }
 
     /// The id that the cluster gave itself.
@@ -109,13 +98,7 @@ impl Connection {
     /// How many partitions a topic has, as of now.
     pub fn partitions(&self, topic: &str) -> Result<u32, LogError> {
         let asked = self.ask(&format!("asking for the partitions of topic {topic}"), Some(topic), |client, timeout| {
-            let metadata = client.fetch_metadata(Some(topic), timeout)?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic);
-            let Some(found) = found else { return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)) };
-            match found.error() {
-                Some(error) => Err(KafkaError::MetadataFetch(error.into())),
-                None => Ok(found.partitions().len() as u32),
-            }
+            bootstrap::partitions(client, topic, timeout)
         });
         match &asked {
             Ok(partitions) => drop(self.known.lock().insert(topic.to_owned(), *partitions)),
@@ -156,11 +139,17 @@ impl Connection {
         let doing = format!("asking for the start and end of {topic}/{partition}");
         // This client reads what is committed, as readers do: the end is the last stable offset.
         let asked = self.ask(&doing, Some(topic), |client, timeout| {
-            client.fetch_watermarks(topic, number, timeout).inspect_err(|error| {
-                if error.rdkafka_error_code().is_some_and(is_unknown) {
-                    self.forget(topic);
-                }
-            })
+            let error = match client.fetch_watermarks(topic, number, timeout) {
+                Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => error,
+                answer => return answer,
+            };
+            // Said of a partition without a leader, too, which is there and comes back.
+            let asked = bootstrap::partitions(client, topic, timeout);
+            if asked.as_ref().is_ok_and(|partitions| partition.0 < *partitions) {
+                return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable));
+            }
+            self.forget(topic);
+            asked.and(Err(error))
         });
         let (start, end) = asked?;
         match (u64::try_from(start), u64::try_from(end)) {
@@ -168,10 +157,6 @@ impl Connection {
             _ => Err(LogError::Away(format!("{topic}/{partition} has no start and end at the moment"))),
         }
     }
-}
-
-fn asker(settings: &KafkaSettings, listener: &Listener) -> Result<Asker, LogError> {
-    settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))
 }
 
 /// Topics that brokers make for themselves.

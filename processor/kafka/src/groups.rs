@@ -9,6 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use refold_processor::log::LogError;
 use refold_processor::position::Cut;
 
+use crate::bootstrap::begin_again;
 use crate::errors::{failed, not_made};
 use crate::heard::Listener;
 use crate::settings::KafkaSettings;
@@ -24,6 +25,7 @@ struct Group {
     client: BaseConsumer<Listener>,
     published: Cut,
     used_at: Instant,
+    begun_at: Instant,
 }
 
 impl Groups {
@@ -34,12 +36,17 @@ impl Groups {
         groups.retain(|name, kept| name == group || now.duration_since(kept.used_at) < KEPT_FOR);
         if !groups.contains_key(group) {
             let client = settings.committing(group).create_with_context(Listener::default()).map_err(|error| not_made(&error))?;
-            groups.insert(group.to_owned(), Group { client, published: Cut::default(), used_at: now });
+            groups.insert(group.to_owned(), Group { client, published: Cut::default(), used_at: now, begun_at: now });
         }
         let Some(kept) = groups.get_mut(group) else { return Ok(()) };
         kept.used_at = now;
         // Answers of earlier ones are taken, so that they do not pile up.
         let _ = kept.client.poll(Duration::ZERO);
+        // It may have no broker left. To ask would hold up whoever publishes.
+        if now.duration_since(kept.begun_at) >= KEPT_FOR && kept.client.context().heard.take_doubt() {
+            begin_again(kept.client.client(), settings);
+            kept.begun_at = now;
+        }
         if kept.published == *positions {
             return Ok(());
         }

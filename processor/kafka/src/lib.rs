@@ -5,6 +5,7 @@
 //! (`read_committed`), so the end of a partition is its last stable offset.
 
 mod append;
+mod bootstrap;
 mod changes;
 mod connection;
 mod errors;

@@ -88,7 +88,12 @@ impl Log for KafkaLog {
 
     fn publish_positions(&self, reader: &str, topic: &str, positions: &Cut) -> Result<(), LogError> {
         match self.connection.settings.group_offsets {
-            true => self.groups.publish(&self.connection.settings, reader, topic, positions),
+            true => self.groups.publish(
+                &self.connection.settings,
+                &format!("{}.{reader}", self.connection.settings.deployment),
+                topic,
+                positions,
+            ),
             false => Ok(()),
         }
     }

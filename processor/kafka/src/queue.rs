@@ -1,7 +1,7 @@
 //! The batch queue of librdkafka, through its C interface: many records for one call, without an event object for each.
 //!
 //! Partitions are consumed by offset into a queue of its own, without a consumer group (`rd_kafka_consume_start_queue`): no coordinator
-//! is asked, and no right on a group is needed. All of this crate's unsafe code is here.
+//! is asked, and no right on a group is needed. The unsafe code of reading is here.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_int};
@@ -14,6 +14,7 @@ use rdkafka::bindings::{
     rd_kafka_queue_new, rd_kafka_queue_t, rd_kafka_resp_err_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_new,
     rd_kafka_topic_t,
 };
+use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -96,6 +97,11 @@ impl BatchQueue {
             made.started.push(*partition);
         }
         Ok(made)
+    }
+
+    /// The client, for questions.
+    pub fn client(&self) -> &Client<Listener> {
+        self.consumer.client()
     }
 
     /// Hears what the client has to say besides records.

@@ -15,6 +15,7 @@ use refold_processor::log::run::Run;
 use refold_processor::log::{Bounds, LogError, LogReader, RecordSpan, Records};
 use refold_processor::position::{Cut, Offset, Partition};
 
+use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
 use crate::errors::{failed, is_final, is_unknown, not_made};
 use crate::heard::{Heard, Listener};
@@ -193,6 +194,7 @@ impl KafkaReader {
             return Ok(());
         }
         self.topic_checked_at = Instant::now();
+        self.keep_brokers();
         match self.connection.partitions(&self.intake.topic) {
             Ok(_) => self.was_unknown = false,
             Err(LogError::UnknownTopic(_)) if !self.was_unknown => self.was_unknown = true,
@@ -201,8 +203,14 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// The client that reads is not the one that asks, and only it can tell whether it has brokers. What it answers is left to the other.
+    fn keep_brokers(&self) {
+        let _ = partitions_or_begin_again(self.queue.client(), &self.intake.topic, &self.connection.settings);
+    }
+
     /// Whether the brokers of all partitions answer: an idle connection that was lost looks like a log without news.
     fn check_brokers(&self) -> Result<(), LogError> {
+        self.keep_brokers();
         for follow in &self.intake.follows {
             if let Err(error) = self.connection.bounds(&self.intake.topic, follow.partition) {
                 self.heard.doubt();

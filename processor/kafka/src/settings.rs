@@ -17,7 +17,7 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// Properties of librdkafka, such as `security.protocol`, `sasl.*`, `ssl.*`. Not those that the meaning of the log depends on.
     pub properties: BTreeMap<String, String>,
-    /// What topics of change feeds begin with: one name for each deployment on this cluster.
+    /// What the names of change feeds' topics and of groups begin with: one name for each deployment on this cluster.
     pub deployment: String,
     /// How appended records are compressed.
     pub compression: Compression,

@@ -401,7 +401,7 @@ impl Worker {
         let key = (view.clone(), *version);
         let found = self.running.lock().get(&key).map(|running| (running.topic.clone(), running.status.lock().positions.clone()));
         let Some((topic, positions)) = found else { return };
-        if let Err(error) = self.ports.log.publish_positions(&format!("refold.{view}.{version}"), &topic, &positions) {
+        if let Err(error) = self.ports.log.publish_positions(&format!("{view}.{version}"), &topic, &positions) {
             tracing::debug!(view, %version, %error, "positions are not published");
         }
     }

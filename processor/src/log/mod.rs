@@ -170,7 +170,7 @@ pub trait Log: Send + Sync {
     /// A reader of the partitions that `from` names, starting at its positions.
     fn reader(&self, topic: &str, from: &Cut) -> Result<Box<dyn LogReader>, LogError>;
 
-    /// Publishes how far `reader` is in a topic, where others look for that. For people and tools only; nothing depends on it.
+    /// Publishes how far `reader` (of this deployment) is in a topic, where others look for that. For people and tools only; nothing depends on it.
     fn publish_positions(&self, _reader: &str, _topic: &str, _positions: &Cut) -> Result<(), LogError> {
         Ok(())
     }

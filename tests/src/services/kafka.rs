@@ -179,6 +179,16 @@ num.io.threads=4
         }
     }
 
+    /// Makes its controller forget it, while it runs: it describes its cluster without any broker from now on, until it is started again.
+    pub fn unregister(&self) {
+        let unregistered = Command::new("java")
+            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path(), "org.apache.kafka.tools.ClusterTool"])
+            .args(["unregister", "--bootstrap-server", &self.brokers(), "--id", "1"])
+            .output()
+            .unwrap();
+        assert!(unregistered.status.success(), "{}", String::from_utf8_lossy(&unregistered.stderr));
+    }
+
     /// Sends it a signal.
     pub fn signal(&mut self, signal: &str) {
         assert!(self.process().signal(signal));

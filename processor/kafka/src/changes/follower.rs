@@ -15,6 +15,7 @@ use refold_processor::position::Partition;
 use tokio::sync::broadcast::{self, Sender};
 
 use super::record::{WRITTEN_AT, take};
+use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
 use crate::errors::{failed, is_unknown, not_made};
 use crate::heard::Listener;
@@ -133,9 +134,10 @@ impl Follower {
             None => {
                 self.quiet += 1;
                 if self.quiet.is_multiple_of(POLLS_PER_CHECK)
-                    && let Err(error @ LogError::UnknownTopic(_)) = self.connection.partitions(&self.topic)
+                    && let Err(error) = partitions_or_begin_again(self.consumer.client(), &self.topic, &self.connection.settings)
+                    && error.rdkafka_error_code().is_some_and(is_unknown)
                 {
-                    return Err(error.to_string());
+                    return Err(LogError::UnknownTopic(self.topic.clone()).to_string());
                 }
                 return Ok(false);
             }

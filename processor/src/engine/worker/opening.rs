@@ -67,7 +67,12 @@ impl Worker {
         let lease = Arc::new(Lease { view: record.view.clone(), version: record.version, epoch, lost: Arc::default() });
         self.leases.hold(lease.clone());
         match self.start(record, planned, lease.clone()) {
-            Ok(opened) => Ok(Some(opened)),
+            Ok(opened) => {
+                let (owner, before) = (&self.settings.owner, before.map(|held| held.owner));
+                let from = before.as_ref().filter(|before| *before != owner);
+                tracing::info!(view = record.view, version = %record.version, owner, from, "version is run here");
+                Ok(Some(opened))
+            }
             Err(error) => {
                 self.leases.release(&lease);
                 self.note_unable(key, &error.to_string(), !error.is_retryable());

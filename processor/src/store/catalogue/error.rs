@@ -47,7 +47,7 @@ pub enum CatalogueError {
         expected: Version,
     },
     /// The version's state does not allow it.
-    #[error("view {view}: version {version} is {state} (for {ago}, by {by}) and cannot become {wanted}; it can become {allowed}")]
+    #[error("view {view}: version {version} is {state} (for {ago}, by {by}) and cannot become {wanted}; it can become {allowed}{way_on}")]
     State {
         /// The view.
         view: String,
@@ -63,6 +63,8 @@ pub enum CatalogueError {
         wanted: &'static str,
         /// The states that could follow.
         allowed: String,
+        /// What to do about it, where that is known; with what parts it from the rest.
+        way_on: &'static str,
     },
     /// Only a switch moves readers.
     #[error("view {view}: version {version} becomes {wanted} by a switch alone; switch to it, or to the one that follows it")]

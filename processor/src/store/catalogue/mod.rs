@@ -324,6 +324,7 @@ fn enter(record: &mut VersionRecord, state: VersionState, by: &str, now_ms: i64)
 
 fn refused(record: &VersionRecord, wanted: &VersionState, now_ms: i64) -> CatalogueError {
     let successors = record.state.successors();
+    let is_early = matches!((&record.state, wanted), (VersionState::Building, VersionState::Active));
     CatalogueError::State {
         view: record.view.clone(),
         version: record.version,
@@ -332,6 +333,7 @@ fn refused(record: &VersionRecord, wanted: &VersionState, now_ms: i64) -> Catalo
         by: record.changed_by.clone(),
         wanted: wanted.name(),
         allowed: if successors.is_empty() { "nothing else".into() } else { successors.join(", ") },
+        way_on: if is_early { "; wait until it is caught up" } else { "" },
     }
 }
 

@@ -226,7 +226,7 @@ fn refusals_name_the_state_and_what_is_allowed() {
     assert_eq!(
         switched,
         "view hashtag_counts: version v1 is building (for 3 min, by ann) and cannot become active; \
-         it can become caught_up, failed, dropped"
+         it can become caught_up, failed, dropped; wait until it is caught up"
     );
     let unknown = refusal(catalogue.set_state(VIEW, V2, &[VersionState::Building], VersionState::CaughtUp, "ann"));
     assert_eq!(unknown, "view hashtag_counts has no version v2; it has v1");

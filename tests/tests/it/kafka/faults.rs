@@ -1,5 +1,6 @@
 //! A broker that ends, is killed, hangs, and comes back, while it is appended to and read.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -139,6 +140,58 @@ fn a_broker_that_hangs_is_away_until_it_goes_on() {
     }
     // What was given up may have arrived, or not, but nothing else.
     assert!(distinct(&read) == read.len() && read.len() as u64 == placed[0].1.0, "{read:?} at {placed:?}");
+}
+
+/// What a broker says that was frozen for longer than its session, until its controller has heard of it again. Which clients stay cut off then by
+/// themselves is a race in librdkafka, lost by every second one where the topic has many partitions: so there are some.
+#[test]
+fn clients_that_read_of_no_broker_find_it_again() {
+    let topic = "deserted";
+    let mut kafka = Kafka::start();
+    kafka.log().create_topic(topic, 100).unwrap();
+    // They read often what the cluster says of itself, so that all of them read it while it names nobody.
+    let properties: BTreeMap<_, _> = [("topic.metadata.refresh.interval.ms".to_owned(), "50".to_owned())].into();
+    let keyed = |value: &str| vec![NewRecord { key: Some(Bytes::from("one place")), value: Bytes::from(value.to_owned()) }];
+    let open = || {
+        let settings = KafkaSettings {
+            properties: properties.clone(),
+            request_timeout_ms: 2_000,
+            delivery_timeout_ms: 60_000,
+            ..kafka.log_settings()
+        };
+        let log = Arc::new(KafkaLog::open(settings).unwrap());
+        let (partition, _) = log.append(topic, keyed("before")).unwrap()[0];
+        (log, partition)
+    };
+    let logs = [(); 6].map(|()| open());
+    let readers = logs.clone().map(|(log, partition)| {
+        let end = log.bounds(topic, partition).unwrap().end;
+        let mut reader = log.reader(topic, &Cut::from_iter([(partition, end)])).unwrap();
+        assert!(patiently(|| reader.read(ROOMY, Duration::from_millis(100))).is_none());
+        reader
+    });
+    kafka.unregister();
+    std::thread::sleep(Duration::from_secs(2));
+    // What is there is not said to be gone.
+    let asked = logs[0].0.bounds(topic, logs[0].1);
+    assert!(asked.as_ref().is_err_and(LogError::is_retryable), "{asked:?}");
+    // These wait for their acknowledgement from here on.
+    let waiting = logs.clone().map(|(log, _)| std::thread::spawn(move || patiently(|| log.append(topic, keyed("meanwhile")))));
+    kafka.kill();
+    kafka.start_again();
+    let started = Instant::now();
+    for appended in waiting {
+        appended.join().unwrap();
+    }
+    for ((log, partition), mut reader) in logs.into_iter().zip(readers) {
+        assert_eq!(patiently(|| log.bounds(topic, partition)).end, Offset(12));
+        let mut read = Vec::new();
+        while read.len() < 6 {
+            read.extend(patiently(|| reader.read(ROOMY, SOON)).into_iter().flat_map(|records| texts(&records)));
+            assert!(started.elapsed() < Duration::from_secs(120), "the reader hears nothing");
+        }
+        assert_eq!(read, ["meanwhile"; 6]);
+    }
 }
 
 #[test]

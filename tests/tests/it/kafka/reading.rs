@@ -102,13 +102,13 @@ fn an_open_transaction_is_not_read_and_not_the_end() {
 
 #[test]
 fn positions_are_published_for_tools_that_watch_lag() {
-    let (log, topic, group) = (shared().log(), "watched", "refold.watched.v1");
+    let (log, topic, group, reader) = (shared().log(), "watched", "refold.watched.v1", "watched.v1");
     log.create_topic(topic, 2).unwrap();
     let client: BaseConsumer = shared().client().set("group.id", group).create().unwrap();
     for positions in [[3, 4], [5, 4]] {
         let cut: Cut = positions.iter().zip(0..).map(|(position, partition)| (Partition(partition), Offset(*position))).collect();
-        log.publish_positions(group, topic, &cut).unwrap();
-        log.publish_positions(group, topic, &cut).unwrap();
+        log.publish_positions(reader, topic, &cut).unwrap();
+        log.publish_positions(reader, topic, &cut).unwrap();
         until("they are there", || {
             let mut asked = rdkafka::TopicPartitionList::new();
             asked.add_partition_range(topic, 0, 1);
