@@ -100,15 +100,20 @@ pub async fn switch(
     blocking(move || {
         let versions = versions_of(&state, &view)?;
         let catalogue = &state.0.ports.catalogue;
-        let active = catalogue.active(&view)?.map(|active| active.version);
+        let pointer = catalogue.active(&view)?;
+        let active = pointer.as_ref().map(|pointer| pointer.version);
         let expected = body.expected.map(Version).or(active);
         let to = match body.to {
             Some(to) => Version(to),
-            // Where nothing waits either, it is that the caller is mistaken about the version in service which has to be said.
-            None => newest_ready(&view, &versions, active).or_else(|gate| match expected {
-                Some(mistaken) if expected != active => Ok(mistaken),
-                _ => Err(gate),
-            })?,
+            None => match (newest_ready(&view, &versions, active), expected) {
+                (Ok(newest), _) if Some(newest) != active => newest,
+                // Nothing waits. Either this very switch was made before, or the caller is mistaken about the version in service.
+                (newest, Some(replaced)) if expected != active => match pointer {
+                    Some(pointer) if pointer.previous == expected => newest.unwrap_or(pointer.version),
+                    _ => replaced,
+                },
+                (newest, _) => newest?,
+            },
         };
         let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), body.reason.as_deref())?;
         state.0.ports.running.look();

@@ -1,6 +1,6 @@
-//! How far versions are that run in other processes: as their owners tell it in the view store, against the ends of the log.
+//! How far versions are that run in other processes: as their owners tell it in the view store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,6 @@ use refold_processor::clock::Clock;
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{Page, Wanted};
 use refold_processor::engine::status::RunStatus;
-use refold_processor::log::Log;
-use refold_processor::position::{Offset, Partition};
 use refold_processor::source::Sources;
 use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord, VersionState};
@@ -24,7 +22,6 @@ use crate::versions::Planner;
 pub struct Elsewhere {
     catalogue: Catalogue,
     rows: Arc<dyn RowReader>,
-    log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
     sources: Sources,
     planner: Planner,
@@ -33,7 +30,7 @@ pub struct Elsewhere {
     last: Mutex<(Option<Instant>, Vec<RunStatus>)>,
 }
 
-/// Statuses younger than this are answered again: each is a question to the catalogue, the store and the log.
+/// Statuses younger than this are answered again: each is a question to the catalogue and the store.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
 impl Elsewhere {
@@ -41,20 +38,13 @@ impl Elsewhere {
     ///
     /// # Errors
     /// When a source's schema is not valid.
-    pub fn new(
-        catalogue: Catalogue,
-        rows: Arc<dyn RowReader>,
-        log: Arc<dyn Log>,
-        sources: Sources,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Elsewhere, ApiError> {
+    pub fn new(catalogue: Catalogue, rows: Arc<dyn RowReader>, sources: Sources, clock: Arc<dyn Clock>) -> Result<Elsewhere, ApiError> {
         let planner = Planner::new(&sources)?;
-        Ok(Elsewhere { catalogue, rows, log, clock, sources, planner, planned: Mutex::default(), last: Mutex::default() })
+        Ok(Elsewhere { catalogue, rows, clock, sources, planner, planned: Mutex::default(), last: Mutex::default() })
     }
 
     fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
         let mut statuses = Vec::new();
-        let mut ends = Ends { log: &*self.log, found: HashMap::new() };
         for view in self.catalogue.views()? {
             for record in self.catalogue.versions(&view)? {
                 let is_run = !matches!(record.state, VersionState::Dropped | VersionState::Failed { .. });
@@ -63,31 +53,23 @@ impl Elsewhere {
                         .catalogue
                         .ownership(&view, record.version)?
                         .is_some_and(|owner| !owner.released && owner.lease_until_ms > self.clock.now_ms());
-                statuses.extend(is_owned.then(|| self.status_of(&record, &mut ends)).flatten());
+                statuses.extend(is_owned.then(|| self.status_of(&record)).flatten());
             }
         }
         Ok(statuses)
     }
 
     /// `None`: nothing was told of it yet, or it cannot be asked now.
-    fn status_of(&self, record: &VersionRecord, ends: &mut Ends<'_>) -> Option<RunStatus> {
+    fn status_of(&self, record: &VersionRecord) -> Option<RunStatus> {
         let view = self.view(record)?;
         let table = Table { view: record.view.clone(), version: record.version, shape: view.shape.clone() };
         let progress = self.rows.progress(&table).ok()??;
-        let topic = &self.sources.get(&view.source)?.topic;
-        // Of a log that cannot be asked the ends are those that were last seen, by whoever goes on with this.
-        let (ends, source_error) = match ends.of(topic) {
-            Ok(ends) => (ends, None),
-            Err(error) => (BTreeMap::new(), Some(error)),
-        };
-        let behind = ends.iter().map(|(partition, end)| end.0.saturating_sub(progress.visible.position(*partition).0));
+        // Where the log ends is put beside it by whoever looks at that all the time: a log that is away takes its time to say so.
+        let topic = self.sources.get(&view.source)?.topic.clone();
         Some(RunStatus {
             view: record.view.clone(),
             version: Some(record.version),
-            lag: behind.sum(),
-            ends,
-            topic: topic.clone(),
-            source_error,
+            topic,
             watermark_us: progress.watermark_us,
             event_time_us: progress.event_time_us,
             live: progress.live,
@@ -106,27 +88,6 @@ impl Elsewhere {
         let view = Arc::new(self.planner.plan(&record.sql, &record.view).ok()?);
         self.planned.lock().insert(record.digest.clone(), view.clone());
         Some(view)
-    }
-}
-
-/// Where topics end, each asked for once: a log that is away takes its time to say so.
-struct Ends<'a> {
-    log: &'a dyn Log,
-    found: HashMap<String, Result<BTreeMap<Partition, Offset>, String>>,
-}
-
-impl Ends<'_> {
-    fn of(&mut self, topic: &str) -> Result<BTreeMap<Partition, Offset>, String> {
-        if let Some(found) = self.found.get(topic) {
-            return found.clone();
-        }
-        let bounds = match self.found.values().find_map(|found| found.as_ref().err()) {
-            Some(error) => Err(error.clone()),
-            None => self.log.topic_bounds(topic).map_err(|error| error.to_string()),
-        };
-        let ends = bounds.map(|bounds| bounds.into_iter().map(|(partition, bounds)| (partition, bounds.end)).collect());
-        self.found.insert(topic.to_owned(), ends.clone());
-        ends
     }
 }
 

@@ -116,7 +116,7 @@ pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> 
         let mut families = state.0.http.registry.gather();
         families.extend(versions::gathered(&runs.last, &catalogued.last, state.0.ports.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
-        families.extend(away(catalogued.is_away, ends.is_away)?.gather());
+        families.extend(away(catalogued.why.is_some(), ends.why.is_some())?.gather());
         if let Some(collected) = &state.0.ports.collected {
             families.extend(of_collector(collected)?.gather());
         }
@@ -134,7 +134,8 @@ const LOOK_FOR: Duration = Duration::from_secs(2);
 #[derive(Clone, Default)]
 pub struct Look<T> {
     last: T,
-    is_away: bool,
+    /// Why it cannot be looked at now.
+    why: Option<String>,
 }
 
 /// What was last seen.
@@ -156,13 +157,18 @@ impl Seen {
         let seen = self.ends.lock();
         seen.last.iter().filter(|end| end.topic == topic).map(|end| (end.partition, end.bounds.end)).collect()
     }
+
+    /// Why the log cannot be asked where it ends.
+    pub fn ends_error(&self) -> Option<String> {
+        self.ends.lock().why.clone()
+    }
 }
 
 fn note<T: Clone>(seen: &Mutex<Look<T>>, found: Result<T, Problem>) -> Look<T> {
     let mut noted = seen.lock();
-    noted.is_away = found.is_err();
-    if let Ok(found) = found {
-        noted.last = found;
+    match found {
+        Ok(found) => *noted = Look { last: found, why: None },
+        Err(problem) => noted.why = Some(problem.detail().to_owned()),
     }
     noted.clone()
 }
@@ -177,7 +183,7 @@ async fn look<T: Clone + Send + 'static>(
     let looking = blocking(move || Ok(note(&noted, find(&state))));
     match tokio::time::timeout(LOOK_FOR, looking).await {
         Ok(Ok(look)) => look,
-        _ => Look { is_away: true, ..seen.lock().clone() },
+        _ => Look { why: Some("it takes long".to_owned()), ..seen.lock().clone() },
     }
 }
 

@@ -334,7 +334,12 @@ impl ApiState {
     /// How far each running version is, with its rate of the last seconds.
     pub(crate) fn running(&self) -> Vec<RunStatus> {
         let mut statuses = self.0.ports.running.status();
+        // Who folds knows best whether it can be read.
+        let error = if self.0.ports.running.is_here() { None } else { self.0.seen.ends_error() };
         for status in &mut statuses {
+            if error.is_some() {
+                status.source_error.clone_from(&error);
+            }
             // What is being folded was read some time ago: by now the log may reach further.
             let seen = self.0.seen.ends_of(&status.topic);
             if !seen.is_empty() {

@@ -375,6 +375,14 @@ async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
     }
     let (_, history) = world.get("/v1/admin/history?view=counts&limit=1").await;
     assert_eq!(history["history"][0]["reason"], "new slots");
+    let (status, mistaken) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":7}").await;
+    assert_eq!((status, &mistaken["active"]), (StatusCode::CONFLICT, &json!(2)), "that one was never replaced: {mistaken}");
+    let third = world.version(COUNTS, "bob", &[10], &at([1, 1]));
+    let (status, again) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":1}").await;
+    assert_eq!((status, &again["switched"]), (StatusCode::OK, &json!(false)), "made before, whatever is being built: {again}");
+    world.catalogue.set_state("counts", third, &[VersionState::Building], VersionState::CaughtUp, "test").unwrap();
+    let (status, late) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":1}").await;
+    assert_eq!((status, &late["active"]), (StatusCode::CONFLICT, &json!(2)), "{late}");
 }
 
 #[tokio::test]

@@ -183,7 +183,8 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("quarantined", json!(run.quarantined));
             put("committed", cut(&run.positions));
             put("ends", run.ends.iter().map(|(partition, end)| (partition.to_string(), end.0.into())).collect::<Map<_, _>>().into());
-            put("lag", run.lag.into());
+            // Against ends that nobody has seen there is none.
+            put("lag", if run.ends.is_empty() && run.source_error.is_some() { Value::Null } else { run.lag.into() });
             put("event_time", micros(run.event_time_us));
             put("live", run.live.into());
             put("events_per_s", rounded(run.events_per_s));

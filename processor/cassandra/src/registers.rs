@@ -153,11 +153,8 @@ impl CassandraStore {
                 Ok(false) => {
                     let settled = self.settle(change.key).await?;
                     // An attempt before this one may have been carried out after all, late: then its own change is what is in its way.
-                    let is_its_own = settled.writers.iter().any(|writer| *writer == (change.revision, change.writer.to_vec()));
-                    return Ok(match is_its_own {
-                        true => Outcome::Set(change.expected.unwrap_or(0) + 1),
-                        false => Outcome::Conflict(settled.register),
-                    });
+                    let there = settled.register.clone();
+                    return Ok(judge(change, settled)?.unwrap_or(Outcome::Conflict(there)));
                 }
                 Err(failure) if failure.is_retryable() => failure,
                 Err(failure) => return Err(failure),

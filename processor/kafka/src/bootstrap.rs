@@ -18,12 +18,19 @@ use crate::settings::KafkaSettings;
 /// How long librdkafka is left alone with a question: it does not stop by itself when it is refused.
 pub const SLICE: Duration = Duration::from_secs(2);
 
-/// Gives a client its first addresses again, beside the brokers that it knows.
-pub fn begin_again(client: &Client<Listener>, settings: &KafkaSettings) {
-    let Ok(brokers) = CString::new(settings.brokers.as_str()) else { return };
+/// A client keeps all that it was ever given, so it must not be given too much while brokers are away for days.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Gives a client its first addresses again, beside the brokers that it knows. Answers whether it is not too early for that.
+pub fn begin_again(client: &Client<Listener>, settings: &KafkaSettings) -> bool {
+    let Ok(brokers) = CString::new(settings.brokers.as_str()) else { return false };
+    if !client.context().heard.begins_again(EVERY) {
+        return false;
+    }
     tracing::debug!(brokers = settings.brokers, "a client has no answer; it begins again with its first addresses");
     // SAFETY: the client is alive, and the call copies the string. How many were added does not matter: those it has stay.
     unsafe { rd_kafka_brokers_add(client.native_ptr(), brokers.as_ptr()) };
+    true
 }
 
 /// How many partitions a topic has, asked by this very client.
@@ -40,12 +47,13 @@ pub fn partitions(client: &Client<Listener>, topic: &str, timeout: Duration) -> 
 /// The same, of a client that may have lost its brokers: without an answer it begins again.
 pub fn partitions_or_begin_again(client: &Client<Listener>, topic: &str, settings: &KafkaSettings) -> KafkaResult<u32> {
     partitions(client, topic, SLICE).inspect_err(|error| {
-        let is_unanswered = matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::AllBrokersDown)
-        );
-        if is_unanswered {
+        if error.rdkafka_error_code().is_some_and(is_unanswered) {
             begin_again(client, settings);
         }
     })
+}
+
+/// Whether it means that no broker answered.
+pub fn is_unanswered(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::AllBrokersDown)
 }

@@ -10,7 +10,7 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use refold_processor::log::{Bounds, LogError, no_such_partition};
 use refold_processor::position::{Offset, Partition};
 
-use crate::bootstrap::{self, SLICE, begin_again};
+use crate::bootstrap::{self, SLICE, begin_again, is_unanswered};
 use crate::errors::{failed, is_final, is_unknown, not_made};
 use crate::heard::{Heard, Listener};
 use crate::settings::KafkaSettings;
@@ -56,7 +56,6 @@ impl Connection {
         let started = Instant::now();
         let until = started + self.settings.request_timeout();
         let client = self.client.client();
-        let mut has_begun_again = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let error = match question(client, left.min(SLICE)) {
@@ -70,9 +69,8 @@ impl Connection {
                 return Err(LogError::Broken(format!("{doing} failed: {error}")));
             };
             let is_over = Instant::now() >= until;
-            if !has_begun_again && !is_final(code) && (is_over || started.elapsed() >= SLICE) {
+            if is_unanswered(code) && (is_over || started.elapsed() >= SLICE) {
                 begin_again(client, &self.settings);
-                has_begun_again = true;
             }
             if is_final(code) || self.heard().is_refused() || is_over {
                 return Err(failed(code, doing, topic, self.heard()));

@@ -25,7 +25,6 @@ struct Group {
     client: BaseConsumer<Listener>,
     published: Cut,
     used_at: Instant,
-    begun_at: Instant,
 }
 
 impl Groups {
@@ -33,19 +32,24 @@ impl Groups {
     pub fn publish(&self, settings: &KafkaSettings, group: &str, topic: &str, positions: &Cut) -> Result<(), LogError> {
         let mut groups = self.0.lock();
         let now = Instant::now();
-        groups.retain(|name, kept| name == group || now.duration_since(kept.used_at) < KEPT_FOR);
+        let is_old = |name: &String, kept: &mut Group| name != group && now.duration_since(kept.used_at) >= KEPT_FOR;
+        let old: Vec<_> = groups.extract_if(is_old).collect();
+        if !old.is_empty() {
+            // A client of a group whose coordinator is away takes its time to end.
+            let _ = std::thread::Builder::new().name("end-groups".to_owned()).spawn(move || drop(old));
+        }
         if !groups.contains_key(group) {
             let client = settings.committing(group).create_with_context(Listener::default()).map_err(|error| not_made(&error))?;
-            groups.insert(group.to_owned(), Group { client, published: Cut::default(), used_at: now, begun_at: now });
+            groups.insert(group.to_owned(), Group { client, published: Cut::default(), used_at: now });
         }
         let Some(kept) = groups.get_mut(group) else { return Ok(()) };
         kept.used_at = now;
         // Answers of earlier ones are taken, so that they do not pile up.
         let _ = kept.client.poll(Duration::ZERO);
         // It may have no broker left. To ask would hold up whoever publishes.
-        if now.duration_since(kept.begun_at) >= KEPT_FOR && kept.client.context().heard.take_doubt() {
-            begin_again(kept.client.client(), settings);
-            kept.begun_at = now;
+        let heard = &kept.client.context().heard;
+        if heard.take_doubt() && !begin_again(kept.client.client(), settings) {
+            heard.doubt();
         }
         if kept.published == *positions {
             return Ok(());

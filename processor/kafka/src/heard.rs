@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
@@ -17,6 +18,7 @@ use crate::append::Ticket;
 pub struct Heard {
     last: Mutex<Option<Complaint>>,
     is_doubtful: AtomicBool,
+    begun_again_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +46,16 @@ impl Heard {
     /// Puts the doubt back: it was not cleared up.
     pub fn doubt(&self) {
         self.is_doubtful.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `every` so long a client may begin again; if it may, it does now.
+    pub fn begins_again(&self, every: Duration) -> bool {
+        let mut at = self.begun_again_at.lock();
+        let may = at.is_none_or(|at| at.elapsed() >= every);
+        if may {
+            *at = Some(Instant::now());
+        }
+        may
     }
 
     /// A broker has answered.

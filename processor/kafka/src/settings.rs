@@ -87,34 +87,34 @@ impl fmt::Debug for KafkaSettings {
     }
 }
 
-/// Properties that another value of would change what the log promises, each with what to use instead.
+/// Properties that another value of would change what the log promises, each with why, or what to use instead.
 const RESERVED: [(&str, &str); 26] = [
-    ("bootstrap.servers", "the setting kafka"),
-    ("metadata.broker.list", "the setting kafka"),
-    ("compression.codec", "the setting kafka_compression"),
-    ("compression.type", "the setting kafka_compression"),
-    ("message.timeout.ms", "nothing: appends wait for two minutes, and are tried again"),
-    ("delivery.timeout.ms", "nothing: appends wait for two minutes, and are tried again"),
-    ("linger.ms", "nothing: records that are appended at once travel together"),
-    ("queue.buffering.max.ms", "nothing: records that are appended at once travel together"),
-    ("queued.max.messages.kbytes", "nothing: what is read ahead is bounded as a whole"),
-    ("fetch.max.bytes", "nothing: what is read ahead is bounded as a whole"),
-    ("queue.buffering.max.kbytes", "nothing: what waits to be acknowledged is bounded as a whole"),
-    ("queue.buffering.max.messages", "nothing: what waits to be acknowledged is bounded as a whole"),
-    ("message.max.bytes", "nothing: what waits to be acknowledged is bounded as a whole"),
-    ("acks", "nothing: records are acknowledged by all replicas"),
-    ("request.required.acks", "nothing: records are acknowledged by all replicas"),
-    ("enable.idempotence", "nothing: appends are idempotent"),
-    ("transactional.id", "nothing: appends are not transactional"),
-    ("partitioner", "nothing: keys are placed as Kafka's own clients place them"),
-    ("group.id", "nothing: readers belong to no group"),
-    ("enable.auto.commit", "nothing: positions are not kept in Kafka"),
-    ("enable.auto.offset.store", "nothing: positions are not kept in Kafka"),
-    ("auto.offset.reset", "nothing: a hole in the log is an error"),
-    ("isolation.level", "nothing: what is committed is read"),
-    ("enable.partition.eof", "nothing: readers need it"),
-    ("allow.auto.create.topics", "nothing: topics are created by name"),
-    ("enable.gapless.guarantee", "nothing: an append that fails says so"),
+    ("bootstrap.servers", "use the setting kafka"),
+    ("metadata.broker.list", "use the setting kafka"),
+    ("compression.codec", "use the setting kafka_compression"),
+    ("compression.type", "use the setting kafka_compression"),
+    ("message.timeout.ms", "appends wait for two minutes, and are tried again"),
+    ("delivery.timeout.ms", "appends wait for two minutes, and are tried again"),
+    ("linger.ms", "records that are appended at once travel together"),
+    ("queue.buffering.max.ms", "records that are appended at once travel together"),
+    ("queued.max.messages.kbytes", "what is read ahead is bounded as a whole"),
+    ("fetch.max.bytes", "what is read ahead is bounded as a whole"),
+    ("queue.buffering.max.kbytes", "what waits to be acknowledged is bounded as a whole"),
+    ("queue.buffering.max.messages", "what waits to be acknowledged is bounded as a whole"),
+    ("message.max.bytes", "what waits to be acknowledged is bounded as a whole"),
+    ("acks", "records are acknowledged by all replicas"),
+    ("request.required.acks", "records are acknowledged by all replicas"),
+    ("enable.idempotence", "appends are idempotent"),
+    ("transactional.id", "appends are not transactional"),
+    ("partitioner", "keys are placed as Kafka's own clients place them"),
+    ("group.id", "readers belong to no group"),
+    ("enable.auto.commit", "positions are not kept in Kafka"),
+    ("enable.auto.offset.store", "positions are not kept in Kafka"),
+    ("auto.offset.reset", "a hole in the log is an error"),
+    ("isolation.level", "what is committed is read"),
+    ("enable.partition.eof", "readers need it"),
+    ("allow.auto.create.topics", "topics are created by name"),
+    ("enable.gapless.guarantee", "an append that fails says so"),
 ];
 
 /// Room for a fetch of at least the largest record that brokers take by default.
@@ -130,9 +130,16 @@ impl KafkaSettings {
         if self.brokers.trim().is_empty() {
             return Err(LogError::Broken("brokers is empty: name at least one broker of the kafka cluster, as host:port".to_owned()));
         }
+        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if self.deployment.is_empty() || !self.deployment.bytes().all(is_legal) {
+            return Err(LogError::Broken(format!(
+                "{:?} cannot be what topics and groups in kafka begin with: use letters, digits, dots, hyphens and underscores (it is the setting cassandra_keyspace)",
+                self.deployment
+            )));
+        }
         for name in self.properties.keys() {
-            if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
-                return Err(LogError::Broken(format!("kafka property {name} cannot be set: use {instead}")));
+            if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
+                return Err(LogError::Broken(format!("kafka property {name} cannot be set: {why}")));
             }
         }
         let within = |name: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {

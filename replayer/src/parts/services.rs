@@ -38,8 +38,11 @@ pub fn kafka(brokers: &str, settings: &Settings) -> Result<KafkaLog> {
         group_offsets: settings.kafka_group_offsets,
         reader_memory_bytes,
         ..KafkaSettings::default()
-    })?;
-    Ok(log)
+    });
+    match &settings.kafka_config {
+        Some(file) => log.map_err(|error| anyhow!("{}: {error}", file.display())),
+        None => Ok(log?),
+    }
 }
 
 /// Lines of `name=value`; those that are empty or begin with `#` say nothing.
@@ -67,13 +70,19 @@ pub fn cassandra(settings: &Settings) -> Result<CassandraStore> {
     let further = match &settings.cassandra_config {
         Some(file) => {
             let text = read(file)?;
-            let table: toml::Table = text.parse().map_err(|error: toml::de::Error| anyhow!("{}: {}", file.display(), error.message()))?;
+            let wrong = |error: toml::de::Error| {
+                // What is shown of a line may be secret: its number is enough.
+                let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+                let at = line.map(|line| format!(" line {line}:")).unwrap_or_default();
+                anyhow!("{}:{at} {}", file.display(), error.message())
+            };
+            let table: toml::Table = text.parse().map_err(wrong)?;
             for (key, instead) in [("contact_points", "cassandra"), ("keyspace", "cassandra_keyspace")] {
                 if table.contains_key(key) {
                     return Err(anyhow!("{}: {key} has no effect here; use the setting {instead}", file.display()));
                 }
             }
-            toml::from_str(&text).map_err(|error| anyhow!("{}: {}", file.display(), error.message()))?
+            toml::from_str(&text).map_err(wrong)?
         }
         None => CassandraSettings::default(),
     };

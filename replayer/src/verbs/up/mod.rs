@@ -140,7 +140,7 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
         Some(locked) => locked.worker.clone(),
         None => {
             let Parts { intake, store, catalogue, .. } = &parts;
-            Arc::new(Elsewhere::new(catalogue.clone(), store.clone(), intake.log.clone(), intake.sources.clone(), parts.clock.clone())?)
+            Arc::new(Elsewhere::new(catalogue.clone(), store.clone(), intake.sources.clone(), parts.clock.clone())?)
         }
     };
     let collected = source.as_ref().map(|source| source.collected.clone());

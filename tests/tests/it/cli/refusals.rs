@@ -57,6 +57,25 @@ fn a_file_in_the_place_of_the_data_folder_is_named() {
 }
 
 #[test]
+fn mistakes_in_the_files_about_services_are_named_with_their_place() {
+    let (folder, schemas) = (tempfile::tempdir().unwrap(), schemas());
+    let (kafka, cassandra) = (folder.path().join("kafka.properties"), folder.path().join("cassandra.toml"));
+    let refused = |kafka_says: &str, cassandra_says: &str| {
+        std::fs::write(&kafka, kafka_says).unwrap();
+        std::fs::write(&cassandra, cassandra_says).unwrap();
+        let services = ["process", "--kafka", "127.0.0.1:1", "--cassandra", "127.0.0.1:1", "--schemas", text(schemas.path())];
+        let files = ["--kafka-config", text(&kafka), "--cassandra-config", text(&cassandra), "--data", text(folder.path())];
+        refold(&[&services[..], &files].concat()).ends(1)
+    };
+    let said = refused("acks=1\n", "");
+    said.complains(&format!("{}: kafka property acks cannot be set: records are acknowledged by all replicas", kafka.display()));
+    let said = refused("sasl.username=me\nhunter2\n", "");
+    assert!(!said.err.contains("hunter2"), "it may be a secret: {said:#?}");
+    said.complains(&format!("{}: line 2 is not NAME=VALUE", kafka.display()));
+    refused("", "# one\n\nusrname = \"me\"\n").complains(&format!("{}: line 3: unknown field `usrname`", cassandra.display()));
+}
+
+#[test]
 fn missing_and_broken_declarations_are_named_with_their_place() {
     let data = tempfile::tempdir().unwrap();
     let none = data.path().join("none");

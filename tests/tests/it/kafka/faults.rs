@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
 use super::*;
 
 /// Numbered records, some at a time, each append acknowledged before the next.
@@ -170,6 +172,11 @@ fn clients_that_read_of_no_broker_find_it_again() {
         assert!(patiently(|| reader.read(ROOMY, Duration::from_millis(100))).is_none());
         reader
     });
+    let publish = |number: usize, position: u64| {
+        let (log, partition) = &logs[number];
+        log.publish_positions(&format!("deserted.{number}"), topic, &Cut::from_iter([(*partition, Offset(position))])).unwrap();
+    };
+    (0..logs.len()).for_each(|number| publish(number, 1));
     kafka.unregister();
     std::thread::sleep(Duration::from_secs(2));
     // What is there is not said to be gone.
@@ -182,6 +189,18 @@ fn clients_that_read_of_no_broker_find_it_again() {
     let started = Instant::now();
     for appended in waiting {
         appended.join().unwrap();
+    }
+    for (number, (_, partition)) in logs.iter().enumerate() {
+        let group = format!("refold.deserted.{number}");
+        let client: BaseConsumer = kafka.client().set("group.id", &group).create().unwrap();
+        let mut position = 2..;
+        until("positions are published again", || {
+            publish(number, position.next().unwrap());
+            let mut asked = rdkafka::TopicPartitionList::new();
+            asked.add_partition(topic, partition.0 as i32);
+            let committed = client.committed_offsets(asked, Duration::from_secs(5));
+            committed.is_ok_and(|committed| committed.elements()[0].offset().to_raw().is_some_and(|position| position > 1))
+        });
     }
     for ((log, partition), mut reader) in logs.into_iter().zip(readers) {
         assert_eq!(patiently(|| log.bounds(topic, partition)).end, Offset(12));
