@@ -109,7 +109,7 @@ pub async fn switch(
                 (Ok(newest), _) if Some(newest) != active => newest,
                 // Nothing waits. Either this very switch was made before, or the caller is mistaken about the version in service.
                 (newest, Some(replaced)) if expected != active => match pointer {
-                    Some(pointer) if pointer.previous == expected => newest.unwrap_or(pointer.version),
+                    Some(pointer) if pointer.previous == expected && pointer.version > replaced => newest.unwrap_or(pointer.version),
                     _ => replaced,
                 },
                 (newest, _) => newest?,
@@ -128,8 +128,18 @@ pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Proble
     blocking(move || {
         // The status is asked for most when something is away.
         let away = |source: &Source| json!({ "source": source.name, "topic": source.topic, "partitions": {} });
-        let sources = state.0.ports.sources.values().map(|source| document(&state, source).unwrap_or_else(|_| away(source)));
-        let sources: Vec<Value> = sources.collect();
+        let mut is_away = state.0.seen.log_away().is_some();
+        let described = |source: &Source| {
+            if is_away {
+                return away(source);
+            }
+            document(&state, source).unwrap_or_else(|error| {
+                // What is away takes its time to say so: once is enough.
+                is_away = error.is_retryable();
+                away(source)
+            })
+        };
+        let sources: Vec<Value> = state.0.ports.sources.values().map(described).collect();
         let collector = state.0.ports.collected.as_ref().map(|collected| {
             let totals = collected.report.totals();
             json!({

@@ -64,7 +64,8 @@ pub async fn post(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let intake = intake(&state, &source)?;
-    if let Err(problem) = check_history(&state, &source) {
+    // An append to a log that is away takes its time, and may be carried out after all when the client has long gone.
+    if let Err(problem) = check_history(&state, &source).and_then(|()| state.0.seen.log_away().map_or(Ok(()), Err)) {
         // Who is still sending would not get to read the answer.
         let _ = read_body(request.into_body(), 0).await;
         return Err(problem);

@@ -135,7 +135,7 @@ const LOOK_FOR: Duration = Duration::from_secs(2);
 pub struct Look<T> {
     last: T,
     /// Why it cannot be looked at now.
-    why: Option<String>,
+    why: Option<Problem>,
 }
 
 /// What was last seen.
@@ -158,9 +158,9 @@ impl Seen {
         seen.last.iter().filter(|end| end.topic == topic).map(|end| (end.partition, end.bounds.end)).collect()
     }
 
-    /// Why the log cannot be asked where it ends.
-    pub fn ends_error(&self) -> Option<String> {
-        self.ends.lock().why.clone()
+    /// Why the log could not be asked where it ends, when that was tried last.
+    pub fn log_away(&self) -> Option<Problem> {
+        self.ends.lock().why.clone().filter(Problem::is_away)
     }
 }
 
@@ -168,7 +168,7 @@ fn note<T: Clone>(seen: &Mutex<Look<T>>, found: Result<T, Problem>) -> Look<T> {
     let mut noted = seen.lock();
     match found {
         Ok(found) => *noted = Look { last: found, why: None },
-        Err(problem) => noted.why = Some(problem.detail().to_owned()),
+        Err(problem) => noted.why = Some(problem),
     }
     noted.clone()
 }
@@ -183,7 +183,7 @@ async fn look<T: Clone + Send + 'static>(
     let looking = blocking(move || Ok(note(&noted, find(&state))));
     match tokio::time::timeout(LOOK_FOR, looking).await {
         Ok(Ok(look)) => look,
-        _ => Look { why: Some("it takes long".to_owned()), ..seen.lock().clone() },
+        _ => Look { why: Some(Problem::away("it takes long")), ..seen.lock().clone() },
     }
 }
 
@@ -253,7 +253,12 @@ fn ends(state: &ApiState) -> Result<Vec<End>, Problem> {
     let log = &state.0.ports.log;
     let mut ends = Vec::new();
     for source in state.0.ports.sources.values() {
-        for (partition, bounds) in log.topic_bounds(&source.topic)? {
+        let bounds = match log.topic_bounds(&source.topic) {
+            // What is wrong with one topic alone is no news of the others.
+            Err(error) if !error.is_retryable() => continue,
+            answer => answer?,
+        };
+        for (partition, bounds) in bounds {
             ends.push(End { source: source.name.clone(), topic: source.topic.clone(), partition, bounds });
         }
     }

@@ -335,7 +335,7 @@ impl ApiState {
     pub(crate) fn running(&self) -> Vec<RunStatus> {
         let mut statuses = self.0.ports.running.status();
         // Who folds knows best whether it can be read.
-        let error = if self.0.ports.running.is_here() { None } else { self.0.seen.ends_error() };
+        let error = if self.0.ports.running.is_here() { None } else { self.0.seen.log_away().map(|problem| problem.detail().to_owned()) };
         for status in &mut statuses {
             if error.is_some() {
                 status.source_error.clone_from(&error);

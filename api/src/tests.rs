@@ -377,6 +377,14 @@ async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
     assert_eq!(history["history"][0]["reason"], "new slots");
     let (status, mistaken) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":7}").await;
     assert_eq!((status, &mistaken["active"]), (StatusCode::CONFLICT, &json!(2)), "that one was never replaced: {mistaken}");
+    world.catalogue.switch("counts", Some(Version(2)), Version(1), "ann", None).unwrap();
+    let (status, back) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":2}").await;
+    assert_eq!(
+        (status, &back["active"]),
+        (StatusCode::CONFLICT, &json!(1)),
+        "that is no switch that was made, but one that was taken back: {back}"
+    );
+    world.catalogue.switch("counts", Some(Version(1)), Version(2), "ann", None).unwrap();
     let third = world.version(COUNTS, "bob", &[10], &at([1, 1]));
     let (status, again) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":1}").await;
     assert_eq!((status, &again["switched"]), (StatusCode::OK, &json!(false)), "made before, whatever is being built: {again}");

@@ -147,6 +147,7 @@ impl CassandraStore {
     async fn change(&self, change: &Change<'_>) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.settings.request_timeout();
         let mut pause = Duration::from_millis(u64::from(change.writer.first().copied().unwrap_or(0)) / 16 + 1);
+        let mut is_in_doubt = false;
         loop {
             let failure = match self.try_change(change).await {
                 Ok(true) => return Ok(Outcome::Set(change.expected.unwrap_or(0) + 1)),
@@ -154,7 +155,10 @@ impl CassandraStore {
                     let settled = self.settle(change.key).await?;
                     // An attempt before this one may have been carried out after all, late: then its own change is what is in its way.
                     let there = settled.register.clone();
-                    return Ok(judge(change, settled)?.unwrap_or(Outcome::Conflict(there)));
+                    return match is_in_doubt {
+                        true => Ok(judge(change, settled)?.unwrap_or(Outcome::Conflict(there))),
+                        false => Ok(Outcome::Conflict(there)),
+                    };
                 }
                 Err(failure) if failure.is_retryable() => failure,
                 Err(failure) => return Err(failure),
@@ -163,6 +167,7 @@ impl CassandraStore {
             if let Some(outcome) = judge(change, settled)? {
                 return Ok(outcome);
             }
+            is_in_doubt = true;
             // It was not carried out, and cannot be any more: the serial read has closed it.
             if Instant::now() + pause >= deadline {
                 return Err(failure);

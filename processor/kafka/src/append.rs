@@ -14,6 +14,7 @@ use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
 use crate::errors::{failed, is_unknown, not_made};
 use crate::heard::Listener;
+use crate::settings::KafkaSettings;
 
 /// Appends to any topic of a cluster.
 #[derive(Default)]
@@ -104,7 +105,7 @@ impl Appender {
         let pending = Arc::new(Pending { state: Mutex::new(state), settled: Condvar::new() });
         let until = Instant::now() + connection.settings.delivery_timeout();
         for (index, record) in records.enumerate() {
-            if let Err(code) = send(&producer, topic, record, &pending, index, until) {
+            if let Err(code) = send(&producer, &connection.settings, topic, record, &pending, index, until) {
                 let mut state = pending.state.lock();
                 state.failed = state.failed.or(Some(code));
                 // Those before it are on their way: they are waited for, so that what comes next comes behind them.
@@ -168,6 +169,7 @@ impl Appender {
 /// Hands a record to librdkafka, as soon as its buffer has room for it.
 fn send(
     producer: &ThreadedProducer<Listener>,
+    settings: &KafkaSettings,
     topic: &str,
     record: Outgoing<'_>,
     pending: &Arc<Pending>,
@@ -175,6 +177,7 @@ fn send(
     until: Instant,
 ) -> Result<(), RDKafkaErrorCode> {
     let ticket = Box::new(Ticket { pending: pending.clone(), index });
+    let mut full_since = Instant::now();
     let mut next = BaseRecord::with_opaque_to(topic, ticket);
     (next.key, next.payload, next.headers) = (record.key, record.value, record.headers);
     loop {
@@ -183,6 +186,10 @@ fn send(
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) if Instant::now() < until => {
                 next = refused;
                 std::thread::sleep(BUFFER_WAIT);
+                if full_since.elapsed() >= settings.request_timeout() {
+                    let _ = partitions_or_begin_again(producer.client(), topic, settings);
+                    full_since = Instant::now();
+                }
             }
             Err((error, _)) => return Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         }

@@ -27,6 +27,7 @@ pub struct Connection {
 }
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+const BETWEEN_LATER_TRIES: Duration = Duration::from_millis(400);
 
 impl Connection {
     /// A connection to be; no broker is asked yet.
@@ -56,6 +57,7 @@ impl Connection {
         let started = Instant::now();
         let until = started + self.settings.request_timeout();
         let client = self.client.client();
+        let mut pause = BETWEEN_TRIES;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let error = match question(client, left.min(SLICE)) {
@@ -75,7 +77,8 @@ impl Connection {
             if is_final(code) || self.heard().is_refused() || is_over {
                 return Err(failed(code, doing, topic, self.heard()));
             }
-            std::thread::sleep(BETWEEN_TRIES);
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(BETWEEN_LATER_TRIES);
         }
     }
 

@@ -74,7 +74,7 @@ pub fn cassandra(settings: &Settings) -> Result<CassandraStore> {
                 // What is shown of a line may be secret: its number is enough.
                 let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
                 let at = line.map(|line| format!(" line {line}:")).unwrap_or_default();
-                anyhow!("{}:{at} {}", file.display(), error.message())
+                anyhow!("{}:{at} {}", file.display(), without_values(error.message()))
             };
             let table: toml::Table = text.parse().map_err(wrong)?;
             for (key, instead) in [("contact_points", "cassandra"), ("keyspace", "cassandra_keyspace")] {
@@ -88,7 +88,25 @@ pub fn cassandra(settings: &Settings) -> Result<CassandraStore> {
     };
     let described =
         CassandraSettings { contact_points: settings.cassandra.clone(), keyspace: settings.cassandra_keyspace.clone(), ..further };
-    CassandraStore::connect(&described).with_context(|| format!("cannot reach cassandra at {}", settings.cassandra.join(",")))
+    CassandraStore::connect(&described).map_err(|error| {
+        if !error.is_retryable() {
+            return error.into();
+        }
+        let text = error.to_string();
+        // A node that asks for what it is not given mostly just hangs up.
+        let hint = match text.contains("refused") {
+            true => "",
+            false => "; nodes that ask for a password or TLS want user, password and [tls] in the file of the setting cassandra_config",
+        };
+        anyhow!("cannot reach cassandra at {}: {text}{hint}", settings.cassandra.join(","))
+    })
+}
+
+/// What the TOML reader says, without the values that it quotes: they may be secret. Names of settings are not.
+fn without_values(message: &str) -> String {
+    let quotes_value = message.starts_with("invalid");
+    let parts = message.split('`').enumerate();
+    parts.map(|(number, part)| if quotes_value && number % 2 == 1 { "…" } else { part }).collect()
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -98,6 +116,12 @@ fn read(file: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_mistake_has_no_value_in_it() {
+        assert_eq!(without_values("invalid type: integer `7123`, expected a string"), "invalid type: integer …, expected a string");
+        assert_eq!(without_values("unknown field `usrname`, expected `user`"), "unknown field usrname, expected user");
+    }
 
     #[test]
     fn properties_are_lines_of_names_and_values() {

@@ -10,12 +10,15 @@ use crate::output::complain;
 /// The exit status of a process that was interrupted.
 const INTERRUPTED: i32 = 130;
 
+/// What is left to be written may wait for a log or a store that is away. Orchestrators kill after half a minute.
+const ENDS_WITHIN: Duration = Duration::from_secs(25);
+
 /// Signals closer together than this are one: some send it to a process and to its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(200);
 
-/// Calls `first` at the first signal; the second one ends the process at once.
+/// Calls `first` at the first signal; the second one ends the process at once, and so does time.
 pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Registered before this returns, so that no signal is missed from here on.
     let entered = runtime.enter();
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -28,6 +31,11 @@ pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
                 tokio::select! {
                     _ = interrupts.recv() => {}
                     _ = terminations.recv() => {}
+                    () = tokio::time::sleep(ENDS_WITHIN), if first.is_none() => {
+                        let seconds = ENDS_WITHIN.as_secs();
+                        complain(&format!("not ended within {seconds} s, so what it waits for is away; ended now, what was committed is safe"));
+                        std::process::exit(INTERRUPTED);
+                    }
                 }
                 if last.is_some_and(|last| last.elapsed() < ONE_SIGNAL) {
                     continue;

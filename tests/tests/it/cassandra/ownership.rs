@@ -208,6 +208,9 @@ fn a_register_that_is_set_all_the_time_leaves_nothing_behind_that_reads_have_to_
     }
     assert_eq!(store.list("renewed/").unwrap().len(), 1);
     assert_eq!(store.get("renewed/lease").unwrap().unwrap().revision, TIMES);
+    // However long ago it was that its revision was the next: what is refused at once is no matter of doubt.
+    let late = store.compare_and_set("renewed/lease", None, Some("late")).unwrap();
+    assert!(matches!(&late, Outcome::Conflict(Some(there)) if there.revision == TIMES), "{late:?}");
     let logged = node().logged();
     let warned = logged.lines().find(|line| line.contains("tombstone") && line.contains("renewed.registers"));
     assert_eq!(warned, None);

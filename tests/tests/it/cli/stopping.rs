@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use refold_tests::command::{command, ended_within, signal, text};
 use refold_tests::http::{get, post_lines, wait_until};
 use refold_tests::program::free_port;
+use refold_tests::services::kafka::Kafka;
 
 use crate::http::{NEW_YEAR_MS, counts, post, up};
 
@@ -103,4 +104,24 @@ fn a_collector_without_an_end_stops_cleanly_with_its_totals() {
     });
     signal(&child, "-INT");
     ended_within(child, CLEANLY).ends(0).says(" written, 0 skipped\n");
+}
+
+#[test]
+fn a_log_that_is_away_holds_up_neither_posts_nor_the_end() {
+    let (mut kafka, data, port) = (Kafka::start(), tempfile::tempdir().unwrap(), free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    let child = start(data.path(), port, &["--source", "none", "--kafka", &kafka.brokers()]);
+    let event = |number: u64| post(number, NEW_YEAR_MS, "#kept");
+    post_lines(&url, "tweets", &event(1)).is(200);
+    wait_until("the post is counted", || counts(&url, "kept") == [1]);
+    kafka.signal("-STOP");
+    // It is known to be away when a question of every second has had no answer for ten.
+    std::thread::sleep(Duration::from_secs(15));
+    let asked = Instant::now();
+    post_lines(&url, "tweets", &event(2)).is(503);
+    get(&format!("{url}/v1/admin/status")).is(200);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    signal(&child, "-TERM");
+    let said = ended_within(child, Duration::from_secs(60));
+    assert!(said.status == Some(0) || said.err.contains("so what it waits for is away"), "{said:#?}");
 }
