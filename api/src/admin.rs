@@ -108,10 +108,9 @@ pub async fn switch(
             None => match (newest_ready(&view, &versions, active), expected) {
                 (Ok(newest), _) if Some(newest) != active => newest,
                 // Nothing waits. Either this very switch was made before, or the caller is mistaken about the version in service.
-                (newest, Some(replaced)) if expected != active => match pointer {
-                    Some(pointer) if pointer.previous == expected && pointer.version > replaced => newest.unwrap_or(pointer.version),
-                    _ => replaced,
-                },
+                (_, Some(replaced)) if expected != active => pointer
+                    .filter(|pointer| pointer.previous == expected && pointer.version > replaced)
+                    .map_or(replaced, |made| made.version),
                 (newest, _) => newest?,
             },
         };

@@ -64,8 +64,7 @@ pub async fn post(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let intake = intake(&state, &source)?;
-    // An append to a log that is away takes its time, and may be carried out after all when the client has long gone.
-    if let Err(problem) = check_history(&state, &source).and_then(|()| state.0.seen.log_away().map_or(Ok(()), Err)) {
+    if let Err(problem) = check_open(&state, &source) {
         // Who is still sending would not get to read the answer.
         let _ = read_body(request.into_body(), 0).await;
         return Err(problem);
@@ -85,11 +84,12 @@ pub async fn post(
     .await
 }
 
-/// While the history of a source is written, an event of now would make the rest of it too late.
-fn check_history(state: &ApiState, source: &str) -> Result<(), Problem> {
+/// While the history of a source is written, an event of now would make the rest of it too late. An append to a log that is away takes its time,
+/// and may be carried out after all when the client has long gone.
+fn check_open(state: &ApiState, source: &str) -> Result<(), Problem> {
     match state.history_of(source) {
         Some(history) => Err(Problem::away(format!("{history}; try again in some seconds"))),
-        None => Ok(()),
+        None => state.0.seen.log_away().map_or(Ok(()), Err),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use refold_processor::log::{LogError, MAX_VALUE_BYTES};
+use refold_processor::log::{LogError, MAX_VALUE_BYTES, check_topic};
 use serde::Deserialize;
 
 /// How to reach a Kafka cluster, and how to use it.
@@ -130,13 +130,8 @@ impl KafkaSettings {
         if self.brokers.trim().is_empty() {
             return Err(LogError::Broken("brokers is empty: name at least one broker of the kafka cluster, as host:port".to_owned()));
         }
-        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if self.deployment.is_empty() || !self.deployment.bytes().all(is_legal) {
-            return Err(LogError::Broken(format!(
-                "{:?} cannot be what topics and groups in kafka begin with: use letters, digits, dots, hyphens and underscores (it is the setting cassandra_keyspace)",
-                self.deployment
-            )));
-        }
+        check_topic(&self.deployment, 1)
+            .map_err(|error| LogError::Broken(format!("{error} (names of topics begin with the setting cassandra_keyspace)")))?;
         for name in self.properties.keys() {
             if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
                 return Err(LogError::Broken(format!("kafka property {name} cannot be set: {why}")));

@@ -60,14 +60,19 @@ impl Kafka {
         let kafka = Kafka { process: None, folder: folder_of_broker, jars: folder("kafka").join("lib"), port, password_port, tls_port };
         make_certificate(kafka.folder.path());
         std::fs::write(kafka.settings(), kafka.server_properties(number, controllers)).unwrap();
-        let formatted = Command::new("java")
-            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &kafka.class_path(), "kafka.tools.StorageTool"])
-            .args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
-            .arg(kafka.settings())
+        let settings = kafka.settings();
+        kafka.run_tool("kafka.tools.StorageTool", &["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", settings.to_str().unwrap()]);
+        kafka
+    }
+
+    /// Runs one of the tools that come with it.
+    fn run_tool(&self, class: &str, arguments: &[&str]) {
+        let done = Command::new("java")
+            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path(), class])
+            .args(arguments)
             .output()
             .unwrap();
-        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        kafka
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn settings(&self) -> PathBuf {
@@ -181,12 +186,7 @@ num.io.threads=4
 
     /// Makes its controller forget it, while it runs: it describes its cluster without any broker from now on, until it is started again.
     pub fn unregister(&self) {
-        let unregistered = Command::new("java")
-            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path(), "org.apache.kafka.tools.ClusterTool"])
-            .args(["unregister", "--bootstrap-server", &self.brokers(), "--id", "1"])
-            .output()
-            .unwrap();
-        assert!(unregistered.status.success(), "{}", String::from_utf8_lossy(&unregistered.stderr));
+        self.run_tool("org.apache.kafka.tools.ClusterTool", &["unregister", "--bootstrap-server", &self.brokers(), "--id", "1"]);
     }
 
     /// Sends it a signal.

@@ -6,10 +6,13 @@ mod faults;
 mod reading;
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use refold_kafka::{Compression, KafkaLog, KafkaSettings};
 use refold_processor::log::conformance::{self, Harness};
 use refold_processor::log::{Log, LogError, LogReader, NewRecord, Records};
@@ -94,6 +97,14 @@ fn read_to_end(reader: &mut dyn LogReader, from: u64) -> (Vec<String>, u64) {
         read.extend(texts(&records));
     }
     (read, position)
+}
+
+/// Positions of a client's group in partitions of a topic, as tools see them; none while they cannot be asked for.
+fn committed(client: &BaseConsumer, topic: &str, partitions: RangeInclusive<i32>) -> Vec<Option<i64>> {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_range(topic, *partitions.start(), *partitions.end());
+    let found = client.committed_offsets(asked, Duration::from_secs(5));
+    found.map(|found| found.elements().iter().map(|element| element.offset().to_raw()).collect()).unwrap_or_default()
 }
 
 /// Calls again what answers that the log is away.

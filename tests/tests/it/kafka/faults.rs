@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-
 use super::*;
 
 /// Numbered records, some at a time, each append acknowledged before the next.
@@ -196,10 +194,8 @@ fn clients_that_read_of_no_broker_find_it_again() {
         let mut position = 2..;
         until("positions are published again", || {
             publish(number, position.next().unwrap());
-            let mut asked = rdkafka::TopicPartitionList::new();
-            asked.add_partition(topic, partition.0 as i32);
-            let committed = client.committed_offsets(asked, Duration::from_secs(5));
-            committed.is_ok_and(|committed| committed.elements()[0].offset().to_raw().is_some_and(|position| position > 1))
+            let number = partition.0 as i32;
+            matches!(committed(&client, topic, number..=number)[..], [Some(position)] if position > 1)
         });
     }
     for ((log, partition), mut reader) in logs.into_iter().zip(readers) {

@@ -1,6 +1,5 @@
 //! Transactions, tombstones, compaction, keys of other clients, and logs that lose what was to be read.
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use refold_processor::log::Log;
@@ -109,15 +108,7 @@ fn positions_are_published_for_tools_that_watch_lag() {
         let cut: Cut = positions.iter().zip(0..).map(|(position, partition)| (Partition(partition), Offset(*position))).collect();
         log.publish_positions(reader, topic, &cut).unwrap();
         log.publish_positions(reader, topic, &cut).unwrap();
-        until("they are there", || {
-            let mut asked = rdkafka::TopicPartitionList::new();
-            asked.add_partition_range(topic, 0, 1);
-            let is_there = |(position, found): (&u64, rdkafka::topic_partition_list::TopicPartitionListElem)| {
-                found.offset().to_raw() == Some(*position as i64)
-            };
-            let committed = client.committed_offsets(asked, Duration::from_secs(5));
-            committed.is_ok_and(|committed| positions.iter().zip(committed.elements()).all(is_there))
-        });
+        until("they are there", || committed(&client, topic, 0..=1) == positions.map(|position| Some(position as i64)));
     }
 }
 
