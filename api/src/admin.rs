@@ -127,16 +127,10 @@ pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Proble
     blocking(move || {
         // The status is asked for most when something is away.
         let away = |source: &Source| json!({ "source": source.name, "topic": source.topic, "partitions": {} });
-        let mut is_away = state.0.seen.log_away().is_some();
         let described = |source: &Source| {
-            if is_away {
-                return away(source);
-            }
-            document(&state, source).unwrap_or_else(|error| {
-                // What is away takes its time to say so: once is enough.
-                is_away = error.is_retryable();
-                away(source)
-            })
+            // What is known to be away takes its time to say so again.
+            let found = if state.0.seen.away(&source.topic).is_some() { None } else { document(&state, source).ok() };
+            found.unwrap_or_else(|| away(source))
         };
         let sources: Vec<Value> = state.0.ports.sources.values().map(described).collect();
         let collector = state.0.ports.collected.as_ref().map(|collected| {

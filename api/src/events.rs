@@ -22,6 +22,7 @@ use refold_processor::decode::Decoder;
 use refold_processor::json;
 use refold_processor::log::{NewRecord, RecordSpan, Records};
 use refold_processor::position::{Cut, Offset, Partition};
+use refold_processor::source::Source;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -64,7 +65,7 @@ pub async fn post(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let intake = intake(&state, &source)?;
-    if let Err(problem) = check_open(&state, &source) {
+    if let Err(problem) = check_open(&state, &intake.source) {
         // Who is still sending would not get to read the answer.
         let _ = read_body(request.into_body(), 0).await;
         return Err(problem);
@@ -86,10 +87,10 @@ pub async fn post(
 
 /// While the history of a source is written, an event of now would make the rest of it too late. An append to a log that is away takes its time,
 /// and may be carried out after all when the client has long gone.
-fn check_open(state: &ApiState, source: &str) -> Result<(), Problem> {
-    match state.history_of(source) {
+fn check_open(state: &ApiState, source: &Source) -> Result<(), Problem> {
+    match state.history_of(&source.name) {
         Some(history) => Err(Problem::away(format!("{history}; try again in some seconds"))),
-        None => state.0.seen.log_away().map_or(Ok(()), Err),
+        None => state.0.seen.away(&source.topic).map_or(Ok(()), Err),
     }
 }
 

@@ -110,13 +110,13 @@ pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> 
     let (runs, catalogued, ends) = tokio::join!(
         look(&state.0.seen.runs, &state, |state| Ok(running_here(state))),
         look(&state.0.seen.catalogued, &state, versions::catalogued),
-        look(&state.0.seen.ends, &state, ends),
+        look(&state.0.seen.ends, &state, |state| Ok(ends(state))),
     );
     let families = || -> prometheus::Result<String> {
         let mut families = state.0.http.registry.gather();
         families.extend(versions::gathered(&runs.last, &catalogued.last, state.0.ports.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
-        families.extend(away(catalogued.why.is_some(), ends.why.is_some())?.gather());
+        families.extend(away(catalogued.is_away, ends.is_away || state.0.seen.is_log_away())?.gather());
         if let Some(collected) = &state.0.ports.collected {
             families.extend(of_collector(collected)?.gather());
         }
@@ -134,8 +134,7 @@ const LOOK_FOR: Duration = Duration::from_secs(2);
 #[derive(Clone, Default)]
 pub struct Look<T> {
     last: T,
-    /// Why it cannot be looked at now.
-    why: Option<Problem>,
+    is_away: bool,
 }
 
 /// What was last seen.
@@ -144,12 +143,14 @@ pub struct Seen {
     runs: Arc<Mutex<Look<Vec<RunStatus>>>>,
     catalogued: Arc<Mutex<Look<Vec<Catalogued>>>>,
     ends: Arc<Mutex<Look<Vec<End>>>>,
+    /// Topics whose ends could not be asked for when that was tried last, and why.
+    away: Mutex<BTreeMap<String, Problem>>,
 }
 
 impl Seen {
     /// Asks the log where it ends. May take long when it is away.
     pub fn look_at_ends(&self, state: &ApiState) {
-        note(&self.ends, ends(state));
+        note(&self.ends, Ok(ends(state)));
     }
 
     /// Where a topic was last seen to end.
@@ -158,17 +159,21 @@ impl Seen {
         seen.last.iter().filter(|end| end.topic == topic).map(|end| (end.partition, end.bounds.end)).collect()
     }
 
-    /// Why the log could not be asked where it ends, when that was tried last.
-    pub fn log_away(&self) -> Option<Problem> {
-        self.ends.lock().why.clone().filter(Problem::is_away)
+    /// Why a topic could not be asked where it ends, when that was tried last.
+    pub fn away(&self, topic: &str) -> Option<Problem> {
+        self.away.lock().get(topic).cloned()
+    }
+
+    fn is_log_away(&self) -> bool {
+        !self.away.lock().is_empty()
     }
 }
 
 fn note<T: Clone>(seen: &Mutex<Look<T>>, found: Result<T, Problem>) -> Look<T> {
     let mut noted = seen.lock();
-    match found {
-        Ok(found) => *noted = Look { last: found, why: None },
-        Err(problem) => noted.why = Some(problem),
+    noted.is_away = found.is_err();
+    if let Ok(found) = found {
+        noted.last = found;
     }
     noted.clone()
 }
@@ -183,7 +188,7 @@ async fn look<T: Clone + Send + 'static>(
     let looking = blocking(move || Ok(note(&noted, find(&state))));
     match tokio::time::timeout(LOOK_FOR, looking).await {
         Ok(Ok(look)) => look,
-        _ => Look { why: Some(Problem::away("it takes long")), ..seen.lock().clone() },
+        _ => Look { is_away: true, ..seen.lock().clone() },
     }
 }
 
@@ -249,20 +254,26 @@ struct End {
     bounds: Bounds,
 }
 
-fn ends(state: &ApiState) -> Result<Vec<End>, Problem> {
-    let log = &state.0.ports.log;
+fn ends(state: &ApiState) -> Vec<End> {
+    let (log, seen) = (&state.0.ports.log, &state.0.seen);
     let mut ends = Vec::new();
     for source in state.0.ports.sources.values() {
-        let bounds = match log.topic_bounds(&source.topic) {
-            // What is wrong with one topic alone is no news of the others.
-            Err(error) if !error.is_retryable() => continue,
-            answer => answer?,
-        };
-        for (partition, bounds) in bounds {
-            ends.push(End { source: source.name.clone(), topic: source.topic.clone(), partition, bounds });
+        // What is wrong with one topic is no news of the others.
+        match log.topic_bounds(&source.topic) {
+            Ok(bounds) => {
+                seen.away.lock().remove(&source.topic);
+                let (source, topic) = (&source.name, &source.topic);
+                let end = |(partition, bounds)| End { source: source.clone(), topic: topic.clone(), partition, bounds };
+                ends.extend(bounds.into_iter().map(end));
+            }
+            Err(error) if error.is_retryable() => {
+                seen.away.lock().insert(source.topic.clone(), error.into());
+                ends.extend(seen.ends.lock().last.iter().filter(|end| end.source == source.name).cloned());
+            }
+            Err(_) => drop(seen.away.lock().remove(&source.topic)),
         }
     }
-    Ok(ends)
+    ends
 }
 
 fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {

@@ -77,11 +77,6 @@ impl Problem {
         self.status.is_server_error()
     }
 
-    /// Whether something cannot be reached for now.
-    pub fn is_away(&self) -> bool {
-        self.status == StatusCode::SERVICE_UNAVAILABLE
-    }
-
     /// What happened, for people.
     pub fn detail(&self) -> &str {
         &self.detail

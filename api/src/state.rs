@@ -334,11 +334,11 @@ impl ApiState {
     /// How far each running version is, with its rate of the last seconds.
     pub(crate) fn running(&self) -> Vec<RunStatus> {
         let mut statuses = self.0.ports.running.status();
-        // Who folds knows best whether it can be read.
-        let error = if self.0.ports.running.is_here() { None } else { self.0.seen.log_away().map(|problem| problem.detail().to_owned()) };
+        let is_here = self.0.ports.running.is_here();
         for status in &mut statuses {
-            if error.is_some() {
-                status.source_error.clone_from(&error);
+            // Who folds knows best whether it can be read.
+            if !is_here {
+                status.source_error = self.0.seen.away(&status.topic).map(|problem| problem.detail().to_owned());
             }
             // What is being folded was read some time ago: by now the log may reach further.
             let seen = self.0.seen.ends_of(&status.topic);
