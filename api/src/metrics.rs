@@ -18,6 +18,7 @@ use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, 
 use refold_processor::engine::status::RunStatus;
 use refold_processor::log::Bounds;
 use refold_processor::position::{Offset, Partition};
+use refold_processor::source::Source;
 
 use crate::problem::Problem;
 use crate::state::{ApiState, Collected, blocking};
@@ -116,7 +117,7 @@ pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> 
         let mut families = state.0.http.registry.gather();
         families.extend(versions::gathered(&runs.last, &catalogued.last, state.0.ports.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
-        families.extend(away(catalogued.is_away, ends.is_away || state.0.seen.is_log_away())?.gather());
+        families.extend(away(catalogued.is_away, ends.is_away || state.0.seen.has_trouble())?.gather());
         if let Some(collected) = &state.0.ports.collected {
             families.extend(of_collector(collected)?.gather());
         }
@@ -143,8 +144,17 @@ pub struct Seen {
     runs: Arc<Mutex<Look<Vec<RunStatus>>>>,
     catalogued: Arc<Mutex<Look<Vec<Catalogued>>>>,
     ends: Arc<Mutex<Look<Vec<End>>>>,
-    /// Topics whose ends could not be asked for when that was tried last, and why.
-    away: Mutex<BTreeMap<String, Problem>>,
+    /// Whoever asks for them holds this.
+    asking: Mutex<()>,
+    /// Topics that had trouble when they were asked last.
+    trouble: Mutex<BTreeMap<String, Trouble>>,
+}
+
+/// Why the ends of a topic, or of one of its partitions, could not be asked for.
+struct Trouble {
+    why: Problem,
+    /// The topic as a whole cannot be reached for now.
+    is_away: bool,
 }
 
 impl Seen {
@@ -159,13 +169,18 @@ impl Seen {
         seen.last.iter().filter(|end| end.topic == topic).map(|end| (end.partition, end.bounds.end)).collect()
     }
 
-    /// Why a topic could not be asked where it ends, when that was tried last.
-    pub fn away(&self, topic: &str) -> Option<Problem> {
-        self.away.lock().get(topic).cloned()
+    /// What was wrong with a topic when it was asked last where it ends, for people.
+    pub fn trouble_of(&self, topic: &str) -> Option<String> {
+        self.trouble.lock().get(topic).map(|trouble| trouble.why.detail().to_owned())
     }
 
-    fn is_log_away(&self) -> bool {
-        !self.away.lock().is_empty()
+    /// Why a topic can take nothing for now, as far as that is known.
+    pub fn away(&self, topic: &str) -> Option<Problem> {
+        self.trouble.lock().get(topic).filter(|trouble| trouble.is_away).map(|trouble| trouble.why.clone())
+    }
+
+    fn has_trouble(&self) -> bool {
+        !self.trouble.lock().is_empty()
     }
 }
 
@@ -254,26 +269,45 @@ struct End {
     bounds: Bounds,
 }
 
+/// Where the log ends, and notes what is wrong where that cannot be asked.
 fn ends(state: &ApiState) -> Vec<End> {
-    let (log, seen) = (&state.0.ports.log, &state.0.seen);
+    let seen = &state.0.seen;
+    // A log that is away takes its time: whoever else asks meanwhile gets what was seen last.
+    let Some(_asking) = seen.asking.try_lock() else { return seen.ends.lock().last.clone() };
     let mut ends = Vec::new();
     for source in state.0.ports.sources.values() {
-        // What is wrong with one topic is no news of the others.
-        match log.topic_bounds(&source.topic) {
-            Ok(bounds) => {
-                seen.away.lock().remove(&source.topic);
-                let (source, topic) = (&source.name, &source.topic);
-                let end = |(partition, bounds)| End { source: source.clone(), topic: topic.clone(), partition, bounds };
-                ends.extend(bounds.into_iter().map(end));
-            }
-            Err(error) if error.is_retryable() => {
-                seen.away.lock().insert(source.topic.clone(), error.into());
-                ends.extend(seen.ends.lock().last.iter().filter(|end| end.source == source.name).cloned());
-            }
-            Err(_) => drop(seen.away.lock().remove(&source.topic)),
+        let trouble = ask_for_ends(state, source, &mut ends).err();
+        let mut noted = seen.trouble.lock();
+        match trouble {
+            Some(trouble) => drop(noted.insert(source.topic.clone(), trouble)),
+            None => drop(noted.remove(&source.topic)),
         }
     }
     ends
+}
+
+/// Adds where a source's log ends; partitions that cannot be asked are where they were.
+fn ask_for_ends(state: &ApiState, source: &Source, ends: &mut Vec<End>) -> Result<(), Trouble> {
+    let (log, topic) = (&state.0.ports.log, &source.topic);
+    let before: Vec<End> = state.0.seen.ends.lock().last.iter().filter(|end| end.source == source.name).cloned().collect();
+    let partitions = match log.partitions(topic) {
+        Ok(partitions) => partitions,
+        Err(error) => {
+            ends.extend(before);
+            return Err(Trouble { is_away: error.is_retryable(), why: error.into() });
+        }
+    };
+    let mut answer = Ok(());
+    for partition in partitions {
+        match log.bounds(topic, partition) {
+            Ok(bounds) => ends.push(End { source: source.name.clone(), topic: topic.clone(), partition, bounds }),
+            Err(error) => {
+                ends.extend(before.iter().filter(|end| end.partition == partition).cloned());
+                answer = Err(Trouble { is_away: false, why: error.into() });
+            }
+        }
+    }
+    answer
 }
 
 fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {

@@ -338,7 +338,7 @@ impl ApiState {
         for status in &mut statuses {
             // Who folds knows best whether it can be read.
             if !is_here {
-                status.source_error = self.0.seen.away(&status.topic).map(|problem| problem.detail().to_owned());
+                status.source_error = self.0.seen.trouble_of(&status.topic);
             }
             // What is being folded was read some time ago: by now the log may reach further.
             let seen = self.0.seen.ends_of(&status.topic);

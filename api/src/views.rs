@@ -183,8 +183,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("quarantined", json!(run.quarantined));
             put("committed", cut(&run.positions));
             put("ends", run.ends.iter().map(|(partition, end)| (partition.to_string(), end.0.into())).collect::<Map<_, _>>().into());
-            // Against ends that nobody has seen there is none.
-            put("lag", if run.ends.is_empty() && run.source_error.is_some() { Value::Null } else { run.lag.into() });
+            put("lag", lag(run).into());
             put("event_time", micros(run.event_time_us));
             put("live", run.live.into());
             put("events_per_s", rounded(run.events_per_s));
@@ -210,10 +209,15 @@ pub(crate) fn building_document(run: Option<&RunStatus>, version: Version, state
         "version": version.0,
         "state": state.name(),
         "read": run.map(|run| run.read),
-        "lag": run.map(|run| run.lag),
+        "lag": run.and_then(lag),
         "events_per_s": run.map(|run| rounded(run.events_per_s)),
         "eta_s": run.and_then(eta_s),
     })
+}
+
+/// Events until the end of the log; `None` where nobody has seen it, because it cannot be asked.
+fn lag(run: &RunStatus) -> Option<u64> {
+    (!run.ends.is_empty() || run.source_error.is_none()).then_some(run.lag)
 }
 
 /// Seconds until the end of the log at the rate of now; `None` where it cannot be told.

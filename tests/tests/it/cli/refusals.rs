@@ -72,7 +72,7 @@ fn mistakes_in_the_files_about_services_are_named_with_their_place() {
     let said = refused("sasl.username=me\nhunter2\n", "");
     assert!(!said.err.contains("hunter2"), "it may be a secret: {said:#?}");
     said.complains(&format!("{}: line 2 is not NAME=VALUE", kafka.display()));
-    refused("", "# one\n\nusrname = \"me\"\n").complains(&format!("{}: line 3: unknown field usrname", cassandra.display()));
+    refused("", "# one\n\nusrname = \"me\"\n").complains(&format!("{}: line 3: unknown field `usrname`", cassandra.display()));
 }
 
 #[test]
