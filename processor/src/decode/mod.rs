@@ -35,6 +35,7 @@ use self::framing::Writers;
 use crate::log::{RecordSpan, Records};
 use crate::position::Offset;
 use crate::quarantine::{Reason, Rejected};
+use crate::recovery::Recovery;
 use crate::source::Source;
 
 /// Where a decoded event comes from.
@@ -99,9 +100,19 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// What it takes for the call to succeed.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            DecodeError::Lookup(SchemaError::Away(_)) => Recovery::Transient,
+            // Schemas and declarations are files and registries that a person can put right.
+            DecodeError::Lookup(_) | DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Projection { .. } => Recovery::Operator,
+            DecodeError::RunTooLarge { .. } | DecodeError::Columns(_) => Recovery::Operator,
+        }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, DecodeError::Lookup(SchemaError::Away(_)))
+        self.recovery().is_retried()
     }
 }
 

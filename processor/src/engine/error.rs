@@ -5,6 +5,7 @@ use datafusion::arrow::error::ArrowError;
 use crate::decode::DecodeError;
 use crate::log::LogError;
 use crate::position::{Offset, Partition};
+use crate::recovery::Recovery;
 use crate::state::StateError;
 use crate::store::StoreError;
 use crate::store::catalogue::CatalogueError;
@@ -75,8 +76,13 @@ pub enum EngineError {
     #[error("columns do not fit the plan: {0}")]
     Arrow(#[from] ArrowError),
     /// The log cannot be read on, by none of the versions that share the reading of it.
-    #[error("{0}")]
-    Unreadable(String),
+    #[error("{text}")]
+    Unreadable {
+        /// Why.
+        text: String,
+        /// What it takes.
+        recovery: Recovery,
+    },
     /// A promise between two parts of the engine was broken.
     #[error("internal error: {0}")]
     Internal(String),
@@ -102,14 +108,30 @@ impl From<DecodeError> for EngineError {
 }
 
 impl EngineError {
+    /// What it takes for the same step to succeed.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            EngineError::Log(error) => error.recovery(),
+            EngineError::Store(error) => error.recovery(),
+            EngineError::Catalogue(error) => error.recovery(),
+            EngineError::Decode(error) => error.recovery(),
+            EngineError::Unreadable { recovery, .. } => *recovery,
+            EngineError::EpochsExhausted(_) => Recovery::Final,
+            // A disk, a release or a schema folder that does not fit is this process's; a defect may be mended by the next release. The
+            // version itself has nothing to be given up for.
+            EngineError::State(_)
+            | EngineError::View(_)
+            | EngineError::OtherTime { .. }
+            | EngineError::OtherLayout { .. }
+            | EngineError::Behind { .. }
+            | EngineError::Lost
+            | EngineError::Arrow(_)
+            | EngineError::Internal(_) => Recovery::Operator,
+        }
+    }
+
     /// Whether the same step may succeed later.
     pub fn is_retryable(&self) -> bool {
-        match self {
-            EngineError::Log(error) => error.is_retryable(),
-            EngineError::Store(error) => error.is_retryable(),
-            EngineError::Catalogue(error) => error.is_retryable(),
-            EngineError::Decode(error) => error.is_retryable(),
-            _ => false,
-        }
+        self.recovery().is_retried()
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::position::{Cut, Offset, Partition};
+use crate::recovery::Recovery;
 
 mod block;
 #[cfg(any(test, feature = "conformance"))]
@@ -129,15 +130,28 @@ pub enum LogError {
     /// The log cannot answer now; the same call may succeed later.
     #[error("the log is away: {0}")]
     Away(String),
+    /// The log refuses, or cannot do it, until a person acts: a right is missing, a limit is too low, a setting is wrong.
+    #[error("{0}")]
+    Refused(String),
     /// What is stored, or what was asked, is not valid.
     #[error("{0}")]
     Broken(String),
 }
 
 impl LogError {
+    /// What it takes for the call to succeed.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            LogError::Away(_) => Recovery::Transient,
+            // A topic may be created any time; whether it then is the one that was read before is checked by its records.
+            LogError::Refused(_) | LogError::UnknownTopic(_) => Recovery::Operator,
+            LogError::Hole { .. } | LogError::PastEnd { .. } | LogError::Replaced { .. } | LogError::Broken(_) => Recovery::Final,
+        }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, LogError::Away(_))
+        self.recovery().is_retried()
     }
 }
 

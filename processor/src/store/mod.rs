@@ -23,6 +23,7 @@ use datafusion::scalar::ScalarValue;
 use serde::{Deserialize, Serialize};
 
 use crate::position::Cut;
+use crate::recovery::Recovery;
 use crate::table::{Epoch, Table};
 
 /// Rows to write. `rows`, `written_at` and `deleted` are equally long.
@@ -132,15 +133,29 @@ pub enum StoreError {
         /// What differs.
         difference: String,
     },
+    /// The store refuses, or cannot do it, until a person acts: a right is missing, a limit is too low, a setting is wrong.
+    #[error("{0}")]
+    Refused(String),
     /// What is stored, or what was asked, is not valid.
     #[error("{0}")]
     Broken(String),
 }
 
 impl StoreError {
+    /// What it takes for the call to succeed.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            StoreError::Away(_) => Recovery::Transient,
+            StoreError::Refused(_) => Recovery::Operator,
+            StoreError::UnknownTable(_) | StoreError::Superseded { .. } | StoreError::OtherShape { .. } | StoreError::Broken(_) => {
+                Recovery::Final
+            }
+        }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, StoreError::Away(_))
+        self.recovery().is_retried()
     }
 }
 

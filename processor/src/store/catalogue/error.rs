@@ -1,6 +1,7 @@
 //! Why the catalogue refuses: each message says what is there, since when and by whom, and the way on.
 
 use super::records;
+use crate::recovery::Recovery;
 use crate::store::StoreError;
 use crate::table::{Epoch, Version};
 
@@ -121,8 +122,18 @@ pub enum CatalogueError {
 }
 
 impl CatalogueError {
-    /// Whether the same call may succeed later, without anyone doing anything.
+    /// What it takes for the call to succeed.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            CatalogueError::Store(error) => error.recovery(),
+            // The release that wrote it can read it.
+            CatalogueError::NewerFormat { .. } => Recovery::Operator,
+            _ => Recovery::Final,
+        }
+    }
+
+    /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, CatalogueError::Store(error) if error.is_retryable())
+        self.recovery().is_retried()
     }
 }
