@@ -220,6 +220,7 @@ impl Site {
         };
         let settings = WorkerSettings {
             owner: "bench".into(),
+            incarnation: Default::default(),
             pool: Pool::All,
             state_dir: folder.join("state"),
             memory_bytes: 512 << 20,

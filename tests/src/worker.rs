@@ -21,6 +21,7 @@ impl RunningWorker {
         let settings = WorkerSettings {
             pool: Pool::All,
             owner: "test".into(),
+            incarnation: Default::default(),
             state_dir: folder.join("state"),
             memory_bytes: 64 << 20,
             feed_threads: 1,

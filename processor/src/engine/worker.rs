@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use super::error::EngineError;
 use super::faults::Faults;
 use super::feed::{self, Consumer, FeedSettings};
-use super::lease::{Lease, Leases};
+use super::lease::{Held, Leases};
 use super::outbox::Outbox;
 use super::quarantined::{Lent, Page, Wanted};
 use super::run::RunSettings;
@@ -30,7 +30,7 @@ use crate::position::Partition;
 use crate::source::{Source, Sources};
 use crate::state::rocks::RocksMemory;
 use crate::store::Store;
-use crate::store::catalogue::{Catalogue, Ownership, VersionRecord, VersionState};
+use crate::store::catalogue::{Catalogue, Incarnation, Owner, Ownership, VersionRecord, VersionState};
 use crate::table::{Table, Version};
 
 /// What a worker works with.
@@ -81,6 +81,8 @@ impl Pool {
 pub struct WorkerSettings {
     /// The name under which it owns versions: unique among running processes.
     pub owner: String,
+    /// This run of it.
+    pub incarnation: Incarnation,
     /// Which versions it takes.
     pub pool: Pool,
     /// Where the state of each version lives, in a folder of its own.
@@ -113,7 +115,7 @@ pub struct WorkerSettings {
 struct Running {
     record: VersionRecord,
     table: Table,
-    lease: Arc<Lease>,
+    lease: Held,
     topic: String,
     partitions: usize,
     stop: Arc<AtomicBool>,
@@ -178,7 +180,8 @@ impl Worker {
         let memory = RocksMemory::new(settings.memory_bytes / 4);
         let part = |of| settings.memory_bytes / of;
         let shares = Arc::new(Shares::new(part(16), part(8), part(8)));
-        let leases = Arc::new(Leases::new(ports.catalogue.clone(), &settings.owner, settings.lease_ms));
+        let owner = Owner { name: settings.owner.clone(), incarnation: settings.incarnation.clone() };
+        let leases = Leases::new(ports.catalogue.clone(), owner, settings.lease_ms);
         Arc::new(Worker {
             ports,
             settings,
@@ -315,7 +318,7 @@ impl Worker {
     }
 
     fn is_run_elsewhere(&self, held: &Ownership) -> bool {
-        !held.released && held.owner != self.settings.owner && held.lease_until_ms > self.ports.clock.now_ms()
+        held.owner != self.settings.owner && held.is_held(self.ports.clock.now_ms())
     }
 
     /// Whether a version that does not run here may be tried now.
@@ -354,9 +357,9 @@ impl Worker {
                 let status = running.status.lock();
                 (status.failed.clone(), status.unable.clone(), status.commits)
             };
-            (is_lost, is_caught_up, failed, unable, commits, running.topic.clone(), running.partitions, running.lease.epoch)
+            (is_lost, is_caught_up, failed, unable, commits, running.topic.clone(), running.partitions, running.lease.lease())
         });
-        let Some((is_lost, is_caught_up, failed, unable, commits, topic, partitions, epoch)) = found else { return Ok(()) };
+        let Some((is_lost, is_caught_up, failed, unable, commits, topic, partitions, lease)) = found else { return Ok(()) };
         if is_lost {
             self.end(key, false);
             return Ok(());
@@ -371,8 +374,7 @@ impl Worker {
         }
         if let Some(error) = failed {
             // An owner that was replaced fails too, and that is no fault of the version.
-            if let Err(error) = catalogue.renew(&key.0, key.1, &self.settings.owner, epoch, self.settings.lease_ms) {
-                tracing::warn!(view = key.0, version = %key.1, %error, "version was taken over");
+            if !self.leases.is_still_held(&lease)? {
                 self.end(key, false);
                 return Ok(());
             }
@@ -419,12 +421,11 @@ impl Worker {
         let Some(running) = self.running.lock().remove(key) else { return };
         self.share_memory();
         running.stop.store(true, Ordering::Relaxed);
-        let (leases, store, changes) = (self.leases.clone(), self.ports.store.clone(), self.ports.changes.clone());
+        let (store, changes) = (self.ports.store.clone(), self.ports.changes.clone());
         let state = self.state_dir(&key.0, key.1);
         let finish = move || {
-            let (table, lease) = (running.table.clone(), running.lease.clone());
-            finish(running);
-            leases.release(&lease);
+            let table = running.table.clone();
+            finish(running).release();
             if dropped {
                 if let Err(error) = store.drop_table(&table) {
                     tracing::warn!(table = table.name(), %error, "the table of a dropped version is left behind");
@@ -501,8 +502,8 @@ impl Worker {
     }
 }
 
-/// Stops a version's threads: first the fold, which commits, then the writer, which writes what is left.
-fn finish(running: Running) {
+/// Stops a version's threads: first the fold, which commits, then the writer, which writes what is left. The version is still held.
+fn finish(running: Running) -> Held {
     running.stop.store(true, Ordering::Relaxed);
     let mut threads = running.threads.into_iter();
     if let Some(fold) = threads.next() {
@@ -513,6 +514,7 @@ fn finish(running: Running) {
         let _ = thread.join();
     }
     running.lent.close();
+    running.lease
 }
 
 /// Runs a thread's work, and notes why it ended before it was told to.

@@ -12,7 +12,7 @@ use crate::decode::arrow_schema;
 use crate::engine::error::EngineError;
 use crate::engine::feed::Consumer;
 use crate::engine::fold::{Fold, FoldSettings, Told};
-use crate::engine::lease::Lease;
+use crate::engine::lease::{Held, Taking};
 use crate::engine::map::Rules;
 use crate::engine::outbox::Outbox;
 use crate::engine::quarantined::Lent;
@@ -23,7 +23,7 @@ use crate::position::{Cut, Partition};
 use crate::source::Source;
 use crate::state::rocks::RocksState;
 use crate::store::Progress;
-use crate::store::catalogue::{Take, VersionRecord};
+use crate::store::catalogue::VersionRecord;
 use crate::table::Table;
 use crate::view::View;
 
@@ -57,16 +57,18 @@ impl Worker {
             }
         };
         let Some(planned) = planned else { return Ok(None) };
-        let epoch = match catalogue.take(&record.view, record.version, &self.settings.owner, self.settings.lease_ms)? {
-            Take::Taken(epoch) => epoch,
-            Take::HeldBy { owner, .. } => {
+        let held = match self.leases.take(&record.view, record.version) {
+            Ok(Taking::Held(held)) => held,
+            Ok(Taking::HeldBy { owner }) => {
                 tracing::debug!(view = record.view, version = %record.version, owner, "version is run elsewhere");
                 return Ok(None);
             }
+            Err(error) => {
+                self.note_unable(key, &error.to_string(), false);
+                return Ok(None);
+            }
         };
-        let lease = Arc::new(Lease { view: record.view.clone(), version: record.version, epoch, lost: Arc::default() });
-        self.leases.hold(lease.clone());
-        match self.start(record, planned, lease.clone()) {
+        match self.start(record, planned, held) {
             Ok(opened) => {
                 let (owner, before) = (&self.settings.owner, before.map(|held| held.owner));
                 let from = before.as_ref().filter(|before| *before != owner);
@@ -74,7 +76,6 @@ impl Worker {
                 Ok(Some(opened))
             }
             Err(error) => {
-                self.leases.release(&lease);
                 self.note_unable(key, &error.to_string(), !error.is_retryable());
                 Ok(None)
             }
@@ -117,7 +118,7 @@ impl Worker {
         Ok(())
     }
 
-    fn start(&self, record: &VersionRecord, planned: Planned, lease: Arc<Lease>) -> Result<Opened, EngineError> {
+    fn start(&self, record: &VersionRecord, planned: Planned, lease: Held) -> Result<Opened, EngineError> {
         let Ports { store, changes, clock, .. } = &self.ports;
         let Planned { view, source, partitions } = planned;
         let epoch = lease.epoch;
@@ -168,7 +169,7 @@ impl Worker {
             store: store.clone(),
             changes: changes.clone(),
             table: table.clone(),
-            epoch,
+            epoch: lease.begin_writing(),
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
             read_ahead_bytes: SWEEP_READ_AHEAD_BYTES,

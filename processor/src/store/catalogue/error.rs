@@ -97,6 +97,18 @@ pub enum CatalogueError {
         /// Its epoch.
         epoch: Epoch,
     },
+    /// Another process has the lease of this owner.
+    #[error(
+        "another process runs as owner {owner}, with a lease for {seconds} s more. If it has crashed, this one goes on when the lease has ended. \
+         Otherwise two data folders hold the same name in their file owner, as after one was copied: stop one of the two processes, or delete that \
+         file in the copy"
+    )]
+    OwnerInUse {
+        /// The owner's name.
+        owner: String,
+        /// How long the other's lease lasts unless it is renewed, seconds.
+        seconds: i64,
+    },
     /// A writer schema that is not JSON.
     #[error("the schema is not JSON: {0}")]
     InvalidSchema(String),
@@ -128,6 +140,8 @@ impl CatalogueError {
             CatalogueError::Store(error) => error.recovery(),
             // The release that wrote it can read it.
             CatalogueError::NewerFormat { .. } => Recovery::Operator,
+            // By itself after a crash; the operator's to mend if the name is used twice.
+            CatalogueError::OwnerInUse { .. } => Recovery::Operator,
             _ => Recovery::Final,
         }
     }

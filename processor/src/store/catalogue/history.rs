@@ -8,6 +8,9 @@ use super::{ATTEMPTS, Catalogue, CatalogueError, Outcome, too_busy};
 /// What a journal entry is called in errors.
 const JOURNAL: &str = "journal";
 
+/// Entries that are kept in memory while the journal is unavailable.
+const MOST_KEPT: usize = 1_000;
+
 impl AuditEntry {
     pub(super) fn new(verb: &str, view: &str, by: &str, at_ms: i64) -> Self {
         AuditEntry {
@@ -33,6 +36,7 @@ impl Catalogue {
             let register: ViewRegister = decode(&key, &stored.value)?;
             pending.extend(register.unjournaled);
         }
+        pending.extend(self.unjournaled.lock().iter().cloned());
         let mut depth = limit;
         loop {
             let journal = self.registers.journal(depth)?;
@@ -55,6 +59,31 @@ impl Catalogue {
     /// Adds an entry about something that is not in a view's register.
     pub(super) fn journal(&self, entry: &AuditEntry) -> Result<(), CatalogueError> {
         Ok(self.registers.append_journal(&encode(JOURNAL, entry)?)?)
+    }
+
+    /// The same, of something that is done and must not be done again because the journal is unavailable: then the entry is kept, for
+    /// [`Catalogue::journal_kept`]. It is lost if the process ends before.
+    pub(super) fn journal_or_keep(&self, entry: AuditEntry) {
+        if let Err(error) = self.journal(&entry) {
+            tracing::warn!(verb = entry.verb, view = entry.view, %error, "an entry of the audit trail is not journaled; it is retried");
+            let mut kept = self.unjournaled.lock();
+            if kept.len() == MOST_KEPT {
+                let lost = kept.pop_front();
+                tracing::error!(?lost, "the journal has been unavailable for too long: an entry of the audit trail is lost");
+            }
+            kept.push_back(entry);
+        }
+    }
+
+    /// Journals the entries that were kept while the journal was unavailable.
+    pub fn journal_kept(&self) -> Result<(), CatalogueError> {
+        loop {
+            let Some(entry) = self.unjournaled.lock().pop_front() else { return Ok(()) };
+            if let Err(error) = self.journal(&entry) {
+                self.unjournaled.lock().push_front(entry);
+                return Err(error);
+            }
+        }
     }
 
     /// Moves a view's entries to the journal. Interrupted, it is done again: some entries are then there twice, which their

@@ -8,15 +8,21 @@ mod history;
 mod ownership;
 mod records;
 mod schemas;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod workers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use error::CatalogueError;
-pub use ownership::Take;
-pub use records::{ActivePointer, AuditEntry, Ownership, VersionRecord, VersionState};
+pub use ownership::{Ownership, Take};
+pub use records::{ActivePointer, AuditEntry, VersionRecord, VersionState};
+pub use snapshot::{Snapshot, ViewSnapshot};
+pub use workers::{Incarnation, Owner, Renewed};
 use records::{DroppedRegister, VIEW_PREFIX, ViewRegister, decode, dropped_key, dropped_prefix, encode, view_key};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::{Outcome, Registers, StoreError};
@@ -31,6 +37,8 @@ const ATTEMPTS: usize = 100;
 pub struct Catalogue {
     registers: Arc<dyn Registers>,
     clock: Arc<dyn Clock>,
+    /// Entries that the journal did not take.
+    unjournaled: Arc<Mutex<VecDeque<AuditEntry>>>,
 }
 
 /// What a change of a view's register answers, and the entry that says so; without an entry nothing is changed.
@@ -42,7 +50,12 @@ struct Change<T> {
 impl Catalogue {
     /// The catalogue in `registers`. The clock dates entries and leases.
     pub fn new(registers: Arc<dyn Registers>, clock: Arc<dyn Clock>) -> Self {
-        Catalogue { registers, clock }
+        Catalogue { registers, clock, unjournaled: Arc::default() }
+    }
+
+    /// The time of the catalogue's clock, milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// The names of all views that ever had a version, in order.

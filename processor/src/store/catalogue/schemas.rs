@@ -19,7 +19,7 @@ impl Catalogue {
             let text = encode(&key, &SchemaRegister { schema: json.into() })?;
             if let Outcome::Set(_) = self.registers.compare_and_set(&key, None, Some(&text))? {
                 let entry = AuditEntry { to: Some(id.to_string()), ..AuditEntry::new("register_schema", "", by, self.clock.now_ms()) };
-                self.journal(&entry)?;
+                self.journal_or_keep(entry);
                 return Ok(id);
             }
         }

@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod ownership;
+mod snapshot;
+
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::records::{DroppedRegister, FORMAT, OwnerRegister, SchemaRegister};
+use super::records::{DroppedRegister, FORMAT, OwnerRecord, OwnerRegister, SchemaRegister, WorkerLease, WorkerRegister};
 use super::*;
 use crate::clock::ManualClock;
 use crate::store::Register;
@@ -263,80 +266,6 @@ fn a_version_that_fails_in_service_keeps_its_readers_and_can_be_left_or_resumed(
 }
 
 #[test]
-fn a_version_has_one_owner_until_its_lease_ends() {
-    let World { catalogue, clock, .. } = world();
-    caught_up(&catalogue, "a");
-    assert_eq!(catalogue.ownership(VIEW, V1).unwrap(), None);
-    assert_eq!(catalogue.take(VIEW, V1, "one", 1_000).unwrap(), Take::Taken(Epoch(1)));
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::HeldBy { owner: "one".into(), until_ms: 1_001_000 });
-    clock.advance_ms(900);
-    catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000).unwrap();
-    clock.advance_ms(900);
-    assert!(matches!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::HeldBy { until_ms: 1_001_900, .. }));
-    clock.advance_ms(100);
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(2)), "the lease has ended");
-    for outcome in [catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000), catalogue.release(VIEW, V1, "one", Epoch(1))] {
-        let error = outcome.unwrap_err();
-        assert!(matches!(&error, CatalogueError::LostTo { owner, epoch: Epoch(2), .. } if owner == "two"), "{error}");
-    }
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(3)), "restarted, it is another writer");
-    assert!(catalogue.renew(VIEW, V1, "two", Epoch(2), 1_000).is_err());
-}
-
-#[test]
-fn a_released_version_can_be_taken_at_once() {
-    let World { catalogue, .. } = world();
-    caught_up(&catalogue, "a");
-    catalogue.take(VIEW, V1, "one", 1_000).unwrap();
-    catalogue.release(VIEW, V1, "one", Epoch(1)).unwrap();
-    catalogue.release(VIEW, V1, "one", Epoch(1)).unwrap();
-    assert!(catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000).is_err(), "it has given it up");
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(2)));
-    let owner = catalogue.ownership(VIEW, V1).unwrap().unwrap();
-    assert_eq!((owner.owner.as_str(), owner.released), ("two", false));
-    assert_eq!(
-        verbs(&catalogue, 3),
-        [
-            "take v1 - → one in epoch 1 by one",
-            "release v1 one in epoch 1 → - by one",
-            "take v1 one in epoch 1 (released) → two in epoch 2 by two"
-        ]
-    );
-}
-
-#[test]
-fn of_many_takers_at_once_one_gets_it() {
-    for _ in 0..50 {
-        let World { catalogue, .. } = world();
-        caught_up(&catalogue, "a");
-        let start = Barrier::new(4);
-        let takes: Vec<Take> = std::thread::scope(|scope| {
-            let takers: Vec<_> = (0..4)
-                .map(|taker| {
-                    let (catalogue, start) = (&catalogue, &start);
-                    scope.spawn(move || {
-                        start.wait();
-                        catalogue.take(VIEW, V1, &format!("taker {taker}"), 1_000).unwrap()
-                    })
-                })
-                .collect();
-            takers.into_iter().map(|taker| taker.join().unwrap()).collect()
-        });
-        assert_eq!(takes.iter().filter(|take| **take == Take::Taken(Epoch(1))).count(), 1);
-    }
-}
-
-#[test]
-fn what_is_not_there_or_dropped_is_not_taken() {
-    let World { catalogue, .. } = world();
-    let error = catalogue.take(VIEW, V1, "one", 1_000).unwrap_err();
-    assert_eq!(error.to_string(), "view hashtag_counts has no version v1; it has none");
-    caught_up(&catalogue, "a");
-    catalogue.set_state(VIEW, V1, &[VersionState::CaughtUp], VersionState::Dropped, "ann").unwrap();
-    assert!(matches!(catalogue.take(VIEW, V1, "one", 1_000), Err(CatalogueError::State { state: "dropped", .. })));
-}
-
-#[test]
 fn equal_schemas_have_one_number_and_no_two_schemas_share_one() {
     let World { catalogue, .. } = world();
     assert_eq!(catalogue.register_schema(r#"{"type": "string", "doc": "a"}"#, "log").unwrap(), 1);
@@ -475,12 +404,14 @@ fn registers_read_back_as_they_were_written() {
         changes: 4,
         unjournaled: vec![entry.clone()],
     };
-    let owner = Ownership { epoch: Epoch(4), owner: "one".into(), lease_until_ms: 9, released: true };
+    let owner = OwnerRecord { epoch: Epoch(4), owner: "one".into(), incarnation: Some("i".into()), lease_until_ms: 9, released: true };
     assert_eq!(decode::<ViewRegister>("k", &encode("k", &view).unwrap()).unwrap(), view);
     let dropped = DroppedRegister { version };
     assert_eq!(decode::<DroppedRegister>("k", &encode("k", &dropped).unwrap()).unwrap(), dropped);
     let owner = OwnerRegister { ownership: owner };
     assert_eq!(decode::<OwnerRegister>("k", &encode("k", &owner).unwrap()).unwrap(), owner);
+    let worker = WorkerRegister { lease: WorkerLease { incarnation: "i".into(), until_ms: 5, released: false } };
+    assert_eq!(decode::<WorkerRegister>("k", &encode("k", &worker).unwrap()).unwrap(), worker);
     let schema = SchemaRegister { schema: "\"long\"".into() };
     assert_eq!(decode::<SchemaRegister>("k", &encode("k", &schema).unwrap()).unwrap(), schema);
     assert_eq!(decode::<AuditEntry>("k", &encode("k", &entry).unwrap()).unwrap(), entry);
@@ -496,10 +427,13 @@ fn format_1_is_read_and_written_for_ever() {
     assert_eq!(encode("k", &register).unwrap(), VIEW_REGISTER_1);
     let owner: OwnerRegister =
         decode("k", r#"{"format":1,"ownership":{"epoch":3,"owner":"one","lease_until_ms":5,"released":false}}"#).unwrap();
-    assert_eq!(owner.ownership.epoch, Epoch(3));
+    assert_eq!((owner.ownership.epoch, owner.ownership.incarnation), (Epoch(3), None), "before workers had leases");
+    let worker = r#"{"format":1,"lease":{"incarnation":"i","until_ms":5,"released":false}}"#;
+    assert_eq!(encode("k", &decode::<WorkerRegister>("k", worker).unwrap()).unwrap(), worker);
     assert_eq!(records::schema_key(12), "catalogue/schema/0000000012");
     assert_eq!(dropped_key("v", V2), "catalogue/dropped/v/0000000002");
     assert_eq!(records::owner_key("v", V2), "catalogue/owner/v/0000000002");
+    assert_eq!(records::worker_key("host-1"), "catalogue/worker/host-1");
 }
 
 #[test]

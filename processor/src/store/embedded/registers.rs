@@ -5,7 +5,7 @@ use rocksdb::{ReadOptions, WriteBatch};
 use super::EmbeddedStore;
 use super::layout::{JOURNAL_PREFIX, REGISTER_PREFIX, decode_register, encode_register, journal_key, register_key, text_of};
 use crate::store::range::after_prefix;
-use crate::store::{Outcome, Register, Registers, StoreError};
+use crate::store::{Outcome, Register, Registers, StoreError, is_isolated};
 
 impl Registers for EmbeddedStore {
     fn get(&self, key: &str) -> Result<Option<Register>, StoreError> {
@@ -43,8 +43,10 @@ impl Registers for EmbeddedStore {
         let mut listed = Vec::new();
         while let Some((key, bytes)) = stored.item() {
             let key = text_of(prefix, key.strip_prefix(REGISTER_PREFIX).unwrap_or_default())?;
-            let register = decode_register(&key, bytes)?;
-            listed.push((key, register));
+            if !is_isolated(&key) {
+                let register = decode_register(&key, bytes)?;
+                listed.push((key, register));
+            }
             stored.next();
         }
         stored.status().map_err(|error| self.error(&error))?;
