@@ -41,6 +41,11 @@ impl RunningWorker {
         RunningWorker { worker, thread }
     }
 
+    /// Asks it to end; dropping this value waits for that.
+    pub fn stop(&self) {
+        self.worker.stop();
+    }
+
     /// Waits until `found` finds something.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, found: impl Fn(&Worker) -> Option<T>) -> T {

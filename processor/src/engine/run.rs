@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::EngineError;
 use super::faults::{Faults, Step};
-use super::feed::{Backoff, Message};
+use super::feed::Message;
 use super::fold::Fold;
 use super::meta::Meta;
 use super::outbox::Outbox;
@@ -18,8 +18,11 @@ use super::shares::Shares;
 use super::status::{RunStatus, timed};
 use super::timing::TimedStep;
 use super::writer::{Stepped, Writer};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::position::{Offset, Partition};
+use crate::recovery::Recovery;
+use crate::stop::Stop;
 use crate::store::Progress;
 
 /// When a running version commits and sweeps.
@@ -53,8 +56,8 @@ pub struct Shared {
     pub outbox: Arc<Mutex<Outbox>>,
     /// Wakes the writer.
     pub wake: Arc<(Mutex<bool>, Condvar)>,
-    /// Set when the version is to stop.
-    pub stop: Arc<AtomicBool>,
+    /// Given when this part of the version is to stop.
+    pub stop: Stop,
     /// Panes are dropped up to here.
     pub dropped_to_us: Arc<AtomicI64>,
     /// What `status` answers.
@@ -101,6 +104,8 @@ pub struct Runner {
     pub shared: Shared,
     /// Where the logs end, as far as known.
     pub ends: BTreeMap<Partition, Offset>,
+    /// Whether the feed retries to read the log.
+    pub is_waiting: bool,
 }
 
 impl Runner {
@@ -110,7 +115,7 @@ impl Runner {
         let mut pending_since: Option<std::time::Instant> = None;
         // The store may catch up while a commit of a live version waits for it, which then is due earlier.
         let look_around = IDLE_WAIT.min(Duration::from_millis(self.settings.commit_interval_ms));
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while !self.shared.stop.is_stopped() {
             let wait = match pending_since {
                 Some(since) => {
                     let most = if self.fold.is_live() { look_around } else { IDLE_WAIT };
@@ -138,9 +143,9 @@ impl Runner {
             self.advance()?;
         }
         self.commit()?;
-        match self.shared.stop.load(Ordering::Relaxed) {
+        match self.shared.stop.is_stopped() {
             true => Ok(()),
-            false => Err(EngineError::Internal("what reads the log for it has ended".into())),
+            false => Err(EngineError::Internal("the feed that reads the log for this version has ended".into())),
         }
     }
 
@@ -151,6 +156,9 @@ impl Runner {
 
     fn take(&mut self, message: Message) -> Result<(), EngineError> {
         let now_ms = self.shared.clock.now_ms();
+        if !matches!(message, Message::Waiting(_)) && std::mem::take(&mut self.is_waiting) {
+            self.shared.status.lock().source_error = None;
+        }
         match message {
             Message::Mapped(mapped) => {
                 let records = &mapped.chunk.records;
@@ -168,8 +176,9 @@ impl Runner {
             }
             Message::Waiting(why) => {
                 let mut status = self.shared.status.lock();
-                status.read_retries += u64::from(why.is_some());
-                status.source_error = why;
+                status.read_retries += 1;
+                status.source_error = Some(why);
+                self.is_waiting = true;
                 Ok(())
             }
             Message::Failed(error) => Err(error),
@@ -255,7 +264,7 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
         if shared.lost.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if shared.stop.load(Ordering::Relaxed) {
+        if shared.stop.is_stopped() {
             let since = *stopping.get_or_insert_with(std::time::Instant::now);
             if since.elapsed() > drain_for || (shared.outbox.lock().is_empty() && shared.outbox.lock().unsynced_rows() == 0) {
                 return Ok(());
@@ -278,19 +287,34 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
                 status.rows_written += rows as u64;
             }
             Ok(Stepped::Nothing) => wait(shared),
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(table = writer.table.name(), %error, "rows wait");
+            Err(EngineError::Lost) => return Ok(()),
+            Err(error) => {
+                let recovery = match &error {
+                    // Only the store, and the feed of changes behind it, can be asked again without opening the version anew.
+                    EngineError::Store(_) | EngineError::Log(_) => error.recovery(),
+                    _ => return Err(error),
+                };
+                let pause = match recovery {
+                    Recovery::Transient => backoff.pause(),
+                    Recovery::Operator => backoff.long_pause(),
+                    Recovery::Final => return Err(error),
+                };
+                tracing::warn!(table = writer.table.name(), %error, %recovery, "rows wait; writing them is retried");
                 let mut status = shared.status.lock();
                 status.store_error = Some(error.to_string());
                 status.write_retries += 1;
                 drop(status);
-                backoff.wait(&shared.stop);
+                match stopping {
+                    None => drop(shared.stop.wait(pause)),
+                    Some(_) => std::thread::sleep(pause.min(RETRY_WHILE_STOPPING)),
+                }
             }
-            Err(EngineError::Lost) => return Ok(()),
-            Err(error) => return Err(error),
         }
     }
 }
+
+/// A stop does not wait long for a store that is unavailable.
+const RETRY_WHILE_STOPPING: Duration = Duration::from_millis(100);
 
 fn wait(shared: &Shared) {
     let (flag, condition) = shared.wake.as_ref();

@@ -26,6 +26,7 @@ use refold_processor::engine::shares::Shares;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::log::Log;
 use refold_processor::position::{Cut, Offset, Partition};
+use refold_processor::recovery::Recovery;
 use refold_processor::state::memory::MemoryState;
 use refold_processor::table::Epoch;
 
@@ -159,7 +160,7 @@ impl Simulation {
         let Some(owner) = &mut self.owner else { return Ok(()) };
         match step_of(&self.scene, &self.partitions, &mut self.rng, owner) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_retryable() => Ok(()),
+            Err(error) if error.recovery() == Recovery::Transient => Ok(()),
             Err(_) if self.disk.commits_to_live.load(Ordering::Relaxed) == 0 => {
                 self.crash();
                 Ok(())

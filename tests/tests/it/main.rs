@@ -15,4 +15,6 @@ mod memory;
 mod readme;
 mod real_posts;
 mod registry;
+mod rolling;
 mod simulation;
+mod worker;

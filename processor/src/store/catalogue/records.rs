@@ -61,7 +61,8 @@ impl VersionState {
     pub fn successors(&self) -> &'static [&'static str] {
         match self {
             VersionState::Building => &["caught_up", "failed", "dropped"],
-            VersionState::CaughtUp => &["active", "failed", "dropped"],
+            // Building again: its state was lost, or was left behind on another machine.
+            VersionState::CaughtUp => &["active", "building", "failed", "dropped"],
             VersionState::Active => &["retired", "failed"],
             VersionState::Retired => &["active", "failed", "dropped"],
             VersionState::Failed { .. } => &["building", "dropped"],

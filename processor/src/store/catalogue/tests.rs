@@ -60,7 +60,7 @@ fn what_may_follow_what_in_a_versions_life() {
     let table = [
         // to:         building caught_up active retired failed dropped
         ("building",  [false,   true,     false, false,  true,  true ]),
-        ("caught_up", [false,   false,    true,  false,  true,  true ]),
+        ("caught_up", [true,    false,    true,  false,  true,  true ]),
         ("active",    [false,   false,    false, true,   true,  false]),
         ("retired",   [false,   false,    true,  false,  true,  true ]),
         ("failed",    [true,    false,    false, false,  false, true ]),

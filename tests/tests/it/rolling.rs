@@ -1,0 +1,101 @@
+//! Rolling restarts of workers with many views, over a real Kafka and a Cassandra that is some milliseconds away, under load.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use refold_processor::store::RowReader;
+use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::table::Table;
+use refold_tests::deployment::{Deployment, table};
+use refold_tests::scale;
+use refold_tests::services::cassandra::Cassandra;
+use refold_tests::services::delay::Delay;
+use refold_tests::services::kafka::Kafka;
+
+/// Replaces the views of a folder of declarations by `count` small ones.
+fn many_views(schemas: &Path, count: usize) {
+    let folder = schemas.join("views");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    for number in 1..=count {
+        let name = format!("v{number:02}");
+        let sql = format!(
+            "CREATE MATERIALIZED VIEW {name} WITH (partition_key = 'u', clustering = 'slot DESC', accept_late = '1 day') AS\n\
+             SELECT userid % {number} AS u, tumble(timestamp, INTERVAL '{number} minutes') AS slot, count(*) AS n\n\
+             FROM tweets GROUP BY u, slot\n"
+        );
+        std::fs::write(folder.join(format!("{name}.sql")), sql).unwrap();
+    }
+}
+
+/// Follows what readers see of each view, and answers for how long that stood still at the most.
+fn watch(cassandra: &Cassandra, keyspace: &str, tables: Vec<Table>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Duration> {
+    let store = cassandra.store(keyspace);
+    std::thread::spawn(move || {
+        let mut seen: BTreeMap<String, (u64, Instant)> = BTreeMap::new();
+        let mut longest = Duration::ZERO;
+        while !stop.load(Ordering::Relaxed) {
+            for table in &tables {
+                let Ok(Some(progress)) = store.progress(table) else { continue };
+                let (sum, now) = (progress.visible.sum(), Instant::now());
+                let (last, since) = *seen.entry(table.name()).or_insert((sum, now));
+                if sum > last {
+                    longest = longest.max(now - since);
+                    seen.insert(table.name(), (sum, now));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        longest
+    })
+}
+
+#[test]
+fn a_rolling_restart_of_workers_costs_no_version() {
+    let (count, delays_ms, signals) = scale::pick((24, vec![3], 6), (60, vec![1, 3, 10, 40], 50));
+    for delay_ms in delays_ms {
+        restart(count, delay_ms, signals);
+    }
+}
+
+fn restart(count: usize, delay_ms: u64, signals: usize) {
+    let (kafka, cassandra) = (Kafka::start(), Cassandra::start());
+    let mut deployment = Deployment::with(&kafka, &cassandra, "rolling", |schemas| many_views(schemas, count));
+    let mut serve = deployment.serve(&[]);
+    assert!(serve.wait_until_up(), "{}", deployment.last_words("serve"));
+    deployment.reach_cassandra_by(Delay::new(cassandra.port, Duration::from_millis(delay_ms)).port);
+    let collector = deployment.start_collecting("generate:200?seed=5");
+    let names = ["one", "two"];
+    let mut workers = names.map(|name| Some(deployment.process(name, &[])));
+    let are_live = |versions: &[serde_json::Value]| versions.len() == count && versions.iter().all(|version| version["state"] == "active");
+    deployment.wait("all in service", &mut serve, are_live);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let tables = deployment.application.views.iter().map(|view| table(view)).collect();
+    let watching = watch(&cassandra, deployment.keyspace(), tables, stop.clone());
+    let store = Arc::new(cassandra.store(deployment.keyspace()));
+    let catalogue = Catalogue::new(store, Arc::new(refold_processor::clock::SystemClock));
+    for round in 0..signals {
+        let index = round % 2;
+        let mut worker = workers[index].take().unwrap();
+        assert!(worker.stop(), "a stop is clean: {}", deployment.last_words(names[index]));
+        for view in &deployment.application.views {
+            for record in catalogue.versions(&view.name).unwrap() {
+                assert_eq!(record.state, VersionState::Active, "{} after stop {round}", view.name);
+            }
+        }
+        // The other one has all of them by the time that rows go on.
+        deployment.wait("rows go on", &mut serve, |versions| versions.iter().all(|version| version["lag"].as_u64().is_some_and(|lag| lag < 500)));
+        workers[index] = Some(deployment.process(names[index], &[]));
+        assert!(workers[index].as_mut().unwrap().wait_until_up(), "{}", deployment.last_words(names[index]));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let longest = watching.join().unwrap();
+    collector.stop(Duration::from_secs(30));
+    deployment.wait_until_current(&kafka, &cassandra, &mut serve);
+    deployment.compare(&kafka, &cassandra);
+    println!("rolling: {count} views, {delay_ms} ms each way, {signals} stops: rows stood still for {longest:?} at the most");
+}
