@@ -127,7 +127,7 @@ impl LogReader for HookedReader {
     }
 }
 
-/// A store in memory that asks a hook before it reads a register (by key) or writes rows (by the table's name).
+/// A store in memory that asks a hook before it answers with a register (by key) or writes rows (by the table's name).
 pub struct HookedStore {
     inner: MemoryStore,
     before_get: RwLock<Hook<StoreError>>,
@@ -145,7 +145,7 @@ impl Default for HookedStore {
 }
 
 impl HookedStore {
-    /// Asks `before` from now on, before a register is read.
+    /// Asks `before` from now on, before a register is read or listed.
     pub fn before_get(&self, before: impl Fn(&str) -> Result<(), StoreError> + Send + Sync + 'static) {
         *self.before_get.write() = hook(before);
     }
@@ -217,7 +217,9 @@ impl Registers for HookedStore {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
-        self.inner.list(prefix)
+        let listed = self.inner.list(prefix)?;
+        listed.iter().try_for_each(|(key, _)| Self::ask(&self.before_get, key))?;
+        Ok(listed)
     }
 
     fn append_journal(&self, entry: &str) -> Result<(), StoreError> {

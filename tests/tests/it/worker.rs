@@ -12,9 +12,9 @@ use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::Ports;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::log::{Log, LogError, NewRecord};
-use refold_processor::store::StoreError;
-use refold_processor::store::catalogue::{Catalogue, VersionState};
-use refold_processor::table::Version;
+use refold_processor::store::{Registers, StoreError};
+use refold_processor::store::catalogue::{Catalogue, Incarnation, VersionState};
+use refold_processor::table::{Epoch, Version};
 use refold_tests::ports::{Gate, HookedLog, HookedStore};
 use refold_tests::simulation::events;
 use refold_tests::worker::RunningWorker;
@@ -160,10 +160,9 @@ fn a_store_that_refuses_for_a_while_costs_no_version() {
 fn a_view_whose_catalogue_entry_cannot_be_read_keeps_no_other_from_being_looked_after() {
     let views = ["aa", "bb"];
     let world = World::new(&views);
-    world.store.before_get(|key| match key {
-        "catalogue/view/aa" => Err(StoreError::Broken("this register is damaged".into())),
-        _ => Ok(()),
-    });
+    let damaged = "catalogue/view/aa";
+    let revision = world.store.get(damaged).unwrap().unwrap().revision;
+    world.store.compare_and_set(damaged, Some(revision), Some("damaged")).unwrap();
     let worker = world.start();
     worker.wait_for("the other is in service", |_| {
         let active = world.ports.catalogue.active("bb").unwrap();
@@ -184,6 +183,23 @@ fn following_the_catalogue_goes_on_after_a_panic() {
     let worker = world.start();
     world.wait_until_current(&worker, &["aa"], 100);
     assert_eq!(panics.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_second_worker_with_the_same_name_runs_nothing_and_says_why() {
+    let world = World::new(&["aa"]);
+    let worker = world.start();
+    world.wait_until_current(&worker, &["aa"], 100);
+    let copy = tempfile::tempdir().unwrap();
+    let second = RunningWorker::start_as(world.ports.clone(), copy.path(), Incarnation { id: "copy".into(), replaces: None });
+    let why = second.wait_for("it is refused", |worker| worker.status().into_iter().find_map(|status| status.unable));
+    assert!(why.starts_with("another process runs as owner test, "), "{why}");
+    world.append(20);
+    world.wait_until_current(&worker, &["aa"], 120);
+    assert_eq!(world.ports.catalogue.ownership("aa", V1).unwrap().unwrap().epoch, Epoch(1), "nobody takes it from the other");
+    drop(worker);
+    world.append(1);
+    world.wait_until_current(&second, &["aa"], 121);
 }
 
 #[test]

@@ -6,49 +6,58 @@ use std::sync::atomic::Ordering;
 use super::{Key, Worker};
 use crate::engine::error::EngineError;
 use crate::recovery::Recovery;
-use crate::store::catalogue::{Ownership, VersionRecord, VersionState};
+use crate::store::catalogue::{Ownership, VersionRecord, VersionState, ViewSnapshot};
 use crate::table::Version;
 
 impl Worker {
-    /// A fault of one view, or of one version, does not keep the others from being looked after.
+    /// A fault of one view, or of one version, does not keep the others from being looked after. All of them are read at once, so a poll takes no
+    /// longer for more of them.
     pub(super) fn reconcile(self: &Arc<Self>) {
         self.ending.lock().retain(|_, thread| !thread.is_finished());
-        let views = match self.ports.catalogue.views() {
-            Ok(views) => views,
+        let snapshot = match self.ports.catalogue.snapshot() {
+            Ok(snapshot) => snapshot,
             Err(error) => return tracing::warn!(%error, "the catalogue cannot be read; it is tried again"),
         };
-        for view in views {
+        for (view, read) in &snapshot.views {
             // A version whose threads end because everything ends has not failed.
             if self.stop.is_stopped() {
                 return;
             }
-            if let Err(error) = self.reconcile_view(&view) {
-                tracing::warn!(view, %error, "the catalogue cannot be followed for this view; it is tried again");
+            match read {
+                Ok(read) => self.reconcile_view(view, read),
+                Err(error) => tracing::warn!(view, %error, "the catalogue cannot be followed for this view; it is tried again"),
             }
         }
         self.connect();
     }
 
-    fn reconcile_view(self: &Arc<Self>, view: &str) -> Result<(), EngineError> {
-        // In this order: a version that goes into service in between is seen as active, not as one that still could.
-        let versions = self.ports.catalogue.versions(view)?;
-        let active = self.ports.catalogue.active(view)?.map(|active| active.version);
-        let mut able = Vec::with_capacity(versions.len());
-        for record in &versions {
-            if self.is_able(record)? {
-                able.push((record.version, &record.state));
-            }
-        }
-        let first = first_to_serve(active, able.into_iter());
-        for record in &versions {
-            if let Err(error) = self.reconcile_version(record, active, first) {
+    fn reconcile_view(self: &Arc<Self>, view: &str, read: &ViewSnapshot) {
+        let active = read.active.as_ref().map(|active| active.version);
+        let able = read.versions.iter().filter(|record| self.is_able(record, read));
+        let first = first_to_serve(active, able.map(|record| (record.version, &record.state)));
+        for record in &read.versions {
+            if let Err(error) = self.reconcile_version(record, read, first) {
                 tracing::warn!(view, version = %record.version, %error, "the catalogue cannot be followed for this version; it is tried again");
             }
         }
+        let is_living = |version: Version| read.versions.iter().any(|record| record.version == version);
+        self.unable.lock().retain(|(of, version), _| of != view || is_living(*version));
+        let keys: Vec<Key> = self.running.lock().keys().filter(|(of, version)| of == view && !is_living(*version)).cloned().collect();
+        for key in keys {
+            if let Err(error) = self.end_dropped(&key) {
+                tracing::warn!(view, version = %key.1, %error, "whether this version was dropped is not known; it is tried again");
+            }
+        }
+    }
+
+    /// Ends a version that is not among those that live. Its state is only removed for a record that says so.
+    fn end_dropped(&self, key: &Key) -> Result<(), EngineError> {
+        let is_dropped = self.ports.catalogue.version(&key.0, key.1)?.is_some_and(|record| record.state == VersionState::Dropped);
+        self.end(key, is_dropped);
         Ok(())
     }
 
-    fn reconcile_version(self: &Arc<Self>, record: &VersionRecord, active: Option<Version>, first: Option<Version>) -> Result<(), EngineError> {
+    fn reconcile_version(self: &Arc<Self>, record: &VersionRecord, read: &ViewSnapshot, first: Option<Version>) -> Result<(), EngineError> {
         let key = (record.view.clone(), record.version);
         if self.openings.has(&key) {
             return Ok(());
@@ -60,21 +69,21 @@ impl Worker {
             (true, true) => self.keep(&key, record, first)?,
             (true, false) => self.end(&key, record.state == VersionState::Dropped),
             (false, false) => drop(self.unable.lock().remove(&key)),
-            (false, true) if self.is_due(&key) && self.is_ours(record, active)? => self.begin_opening(key, record.clone()),
-            (false, _) => {}
+            (false, true) if read.owners.get(&record.version).is_some_and(|held| self.is_run_elsewhere(held)) => {
+                drop(self.unable.lock().remove(&key));
+            }
+            (false, true) if self.is_due(&key) && self.is_ours(record, read) => self.begin_opening(key, record.clone()),
+            (false, true) => {}
         }
         Ok(())
     }
 
     /// Whether a version can be run, as far as is known here. A service that was unavailable for a moment says nothing about that, and another
     /// process may have what this one lacks.
-    fn is_able(&self, record: &VersionRecord) -> Result<bool, EngineError> {
+    fn is_able(&self, record: &VersionRecord, read: &ViewSnapshot) -> bool {
         let key = (record.view.clone(), record.version);
-        if self.unable.lock().get(&key).is_none_or(|unable| unable.recovery == Recovery::Transient) {
-            return Ok(true);
-        }
-        let held = self.ports.catalogue.ownership(&record.view, record.version)?;
-        Ok(held.is_some_and(|held| self.is_run_elsewhere(&held)))
+        self.unable.lock().get(&key).is_none_or(|unable| unable.recovery == Recovery::Transient)
+            || read.owners.get(&record.version).is_some_and(|held| self.is_run_elsewhere(held))
     }
 
     pub(super) fn is_run_elsewhere(&self, held: &Ownership) -> bool {
@@ -88,13 +97,10 @@ impl Worker {
     }
 
     /// Whether a version is for this worker's pool, or was run by this worker before: then its state is here.
-    fn is_ours(&self, record: &VersionRecord, active: Option<Version>) -> Result<bool, EngineError> {
-        let another_is_active = active.is_some_and(|active| active != record.version);
-        if self.settings.pool.takes(&record.state, another_is_active) {
-            return Ok(true);
-        }
-        let ownership = self.ports.catalogue.ownership(&record.view, record.version)?;
-        Ok(ownership.is_some_and(|held| held.owner == self.settings.owner))
+    fn is_ours(&self, record: &VersionRecord, read: &ViewSnapshot) -> bool {
+        let another_is_active = read.active.as_ref().is_some_and(|active| active.version != record.version);
+        self.settings.pool.takes(&record.state, another_is_active)
+            || read.owners.get(&record.version).is_some_and(|held| held.owner == self.settings.owner)
     }
 
     /// Moves the version on in its life, or ends it here. Readers are sent to `first` once it has caught up.

@@ -40,10 +40,14 @@ impl Catalogue {
             living.flat_map(|(view, read)| read.versions.iter().map(|record| (view.clone(), record.version))).collect();
         let owners = self.ownerships(&keys)?;
         for ((view, version), owner) in keys.into_iter().zip(owners) {
-            match (owner, snapshot.views.get_mut(&view)) {
-                (Ok(Some(owner)), Some(Ok(read))) => drop(read.owners.insert(version, owner)),
-                (Err(error), _) => drop(snapshot.views.insert(view, Err(error))),
-                _ => {}
+            match owner {
+                Ok(Some(owner)) => {
+                    if let Some(Ok(read)) = snapshot.views.get_mut(&view) {
+                        read.owners.insert(version, owner);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => drop(snapshot.views.insert(view, Err(error))),
             }
         }
         Ok(snapshot)
