@@ -205,7 +205,10 @@ impl Leases {
                 let had_lapsed = renewed.had_lapsed && last.is_some();
                 *last = Some(renewed);
                 if had_lapsed {
-                    tracing::warn!(owner = self.owner.name, "the lease had ended before it was renewed; others may have taken versions meanwhile");
+                    tracing::warn!(
+                        owner = self.owner.name,
+                        "the lease had ended before it was renewed; others may have taken versions meanwhile"
+                    );
                     self.hurry();
                 }
                 Ok(())

@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 pub use error::CatalogueError;
 pub use ownership::{Ownership, Take};
+use parking_lot::Mutex;
 pub use records::{ActivePointer, AuditEntry, VersionRecord, VersionState};
+use records::{DroppedRegister, VIEW_PREFIX, ViewRegister, decode, dropped_key, dropped_prefix, encode, view_key};
+use serde::de::DeserializeOwned;
 pub use snapshot::{Snapshot, ViewSnapshot};
 pub use workers::{Incarnation, Owner, Renewed};
-use records::{DroppedRegister, VIEW_PREFIX, ViewRegister, decode, dropped_key, dropped_prefix, encode, view_key};
-use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
 use super::{Outcome, Registers, StoreError};
 use crate::clock::Clock;

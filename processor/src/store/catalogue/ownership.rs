@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{AuditEntry, OwnerRecord, OwnerRegister, VersionState, WorkerLease, WorkerRegister, decode, encode, owner_key, worker_key};
+use super::records::{
+    AuditEntry, OwnerRecord, OwnerRegister, VersionState, WorkerLease, WorkerRegister, decode, encode, owner_key, worker_key,
+};
 use super::{ATTEMPTS, Catalogue, CatalogueError, Outcome, Owner, too_busy};
 use crate::table::{Epoch, Version};
 

@@ -48,7 +48,9 @@ impl Catalogue {
         for _ in 0..ATTEMPTS {
             let now_ms = self.clock.now_ms();
             let live = there.as_ref().map(|(held, _)| held).filter(|held| held.is_live(now_ms));
-            if let Some(other) = live.filter(|held| held.incarnation != *id && Some(&held.incarnation) != owner.incarnation.replaces.as_ref()) {
+            if let Some(other) =
+                live.filter(|held| held.incarnation != *id && Some(&held.incarnation) != owner.incarnation.replaces.as_ref())
+            {
                 let seconds = (other.until_ms - now_ms) / 1_000 + 1;
                 return Err(CatalogueError::OwnerInUse { owner: owner.name.clone(), seconds });
             }

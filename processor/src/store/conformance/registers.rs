@@ -51,8 +51,10 @@ pub fn isolated_registers_are_read_together_and_never_listed(harness: &mut dyn H
     }
     store.compare_and_set("catalogue/worker/conformance/many", None, Some("worker")).unwrap();
     store.compare_and_set("conformance/many", None, Some("listed")).unwrap();
-    let keys: Vec<String> =
-        ["catalogue/worker/conformance/many".to_owned(), "conformance/many".to_owned()].into_iter().chain(isolated.iter().rev().cloned()).collect();
+    let keys: Vec<String> = ["catalogue/worker/conformance/many".to_owned(), "conformance/many".to_owned()]
+        .into_iter()
+        .chain(isolated.iter().rev().cloned())
+        .collect();
     let values: Vec<Option<String>> =
         store.get_many(&keys).unwrap().into_iter().map(|found| found.map(|register| register.value)).collect();
     let expected = isolated.iter().enumerate().rev().map(|(number, key)| (number % 2 == 0).then(|| key.clone()));

@@ -51,9 +51,7 @@ fn read(data: &Path, name: &str) -> Option<String> {
 /// Whole or not at all: two owners must not share half a name.
 fn write(data: &Path, name: &str, text: &str) -> Result<()> {
     let (path, whole) = (data.join(name), data.join(format!("{name}.new")));
-    std::fs::write(&whole, text)
-        .and_then(|()| std::fs::rename(&whole, &path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&whole, text).and_then(|()| std::fs::rename(&whole, &path)).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
