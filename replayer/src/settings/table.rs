@@ -213,7 +213,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Number(1_000, 600_000),
         "10000",
         ENGINE,
-        "How long a version stays with its owner unless renewed, milliseconds",
+        "How long a worker keeps its versions unless it renews its lease, milliseconds",
     ),
     tuning(
         "reconcile-interval-ms",
