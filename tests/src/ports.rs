@@ -8,9 +8,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use refold_processor::log::{Bounds, Log, LogError, LogReader, NewRecord, Records};
 use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::store::memory::MemoryStore;
-use refold_processor::store::{
-    Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError,
-};
+use refold_processor::store::{Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError};
 use refold_processor::table::{Epoch, Table};
 
 /// A gate that calls pass until it is closed.
@@ -136,11 +134,7 @@ pub struct HookedStore {
 
 impl Default for HookedStore {
     fn default() -> Self {
-        HookedStore {
-            inner: MemoryStore::new(),
-            before_get: RwLock::new(hook(|_| Ok(()))),
-            before_write: RwLock::new(hook(|_| Ok(()))),
-        }
+        HookedStore { inner: MemoryStore::new(), before_get: RwLock::new(hook(|_| Ok(()))), before_write: RwLock::new(hook(|_| Ok(()))) }
     }
 }
 
@@ -231,7 +225,10 @@ impl Registers for HookedStore {
 
 impl Gate {
     /// A hook that lets calls pass by this gate.
-    pub fn guard<E>(self: &Arc<Self>, is_guarded: impl Fn(&str) -> bool + Send + Sync + 'static) -> impl Fn(&str) -> Result<(), E> + Send + Sync + 'static {
+    pub fn guard<E>(
+        self: &Arc<Self>,
+        is_guarded: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> impl Fn(&str) -> Result<(), E> + Send + Sync + 'static {
         let gate = self.clone();
         move |what| {
             if is_guarded(what) {

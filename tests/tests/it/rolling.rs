@@ -90,7 +90,8 @@ fn restart(count: usize, delay_ms: u64, signals: usize) {
             }
         }
         // The other one has all of them by the time that rows go on.
-        deployment.wait("rows go on", &mut serve, |versions| versions.iter().all(|version| version["lag"].as_u64().is_some_and(|lag| lag < 500)));
+        deployment
+            .wait("rows go on", &mut serve, |versions| versions.iter().all(|version| version["lag"].as_u64().is_some_and(|lag| lag < 500)));
         workers[index] = Some(deployment.process(names[index], &[]));
         assert!(workers[index].as_mut().unwrap().wait_until_up(), "{}", deployment.last_words(names[index]));
     }

@@ -81,7 +81,9 @@ impl World {
 }
 
 fn definition(view: &str) -> String {
-    format!("CREATE MATERIALIZED VIEW {view} WITH (partition_key = 'key', unbounded = true) AS SELECT key, count(*) AS n FROM events GROUP BY key")
+    format!(
+        "CREATE MATERIALIZED VIEW {view} WITH (partition_key = 'key', unbounded = true) AS SELECT key, count(*) AS n FROM events GROUP BY key"
+    )
 }
 
 fn status_of(statuses: &[RunStatus], view: &str) -> Option<RunStatus> {
@@ -177,7 +179,8 @@ fn following_the_catalogue_goes_on_after_a_panic() {
     let panics = Arc::new(AtomicUsize::new(1));
     let left = panics.clone();
     world.store.before_get(move |key| {
-        let is_next = key == "catalogue/view/aa" && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        let is_next =
+            key == "catalogue/view/aa" && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         assert!(!is_next, "a panic on purpose");
         Ok(())
     });

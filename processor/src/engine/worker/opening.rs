@@ -305,7 +305,8 @@ impl Worker {
         };
         let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
         let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
-        let mut runner = Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new(), is_waiting: false };
+        let mut runner =
+            Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new(), is_waiting: false };
         let write_shared = shared(&stop_writing);
         let name = format!("{}-{}", view.name, record.version);
         let failed = status.clone();

@@ -48,7 +48,12 @@ impl Worker {
         Ok(())
     }
 
-    fn reconcile_version(self: &Arc<Self>, record: &VersionRecord, active: Option<Version>, first: Option<Version>) -> Result<(), EngineError> {
+    fn reconcile_version(
+        self: &Arc<Self>,
+        record: &VersionRecord,
+        active: Option<Version>,
+        first: Option<Version>,
+    ) -> Result<(), EngineError> {
         let key = (record.view.clone(), record.version);
         if self.openings.has(&key) {
             return Ok(());
