@@ -105,7 +105,9 @@ impl DecodeError {
         match self {
             DecodeError::Lookup(SchemaError::Away(_)) => Recovery::Transient,
             // Schemas and declarations are files and registries that a person can put right.
-            DecodeError::Lookup(_) | DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Projection { .. } => Recovery::Operator,
+            DecodeError::Lookup(_) | DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Projection { .. } => {
+                Recovery::Operator
+            }
             DecodeError::RunTooLarge { .. } | DecodeError::Columns(_) => Recovery::Operator,
         }
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::{Catalogue, VersionState};
 use refold_processor::table::Table;
@@ -88,7 +90,8 @@ fn restart(count: usize, delay_ms: u64, signals: usize) {
             }
         }
         // The other one has all of them by the time that rows go on.
-        deployment.wait("rows go on", &mut serve, |versions| versions.iter().all(|version| version["lag"].as_u64().is_some_and(|lag| lag < 500)));
+        deployment
+            .wait("rows go on", &mut serve, |versions| versions.iter().all(|version| version["lag"].as_u64().is_some_and(|lag| lag < 500)));
         workers[index] = Some(deployment.process(names[index], &[]));
         assert!(workers[index].as_mut().unwrap().wait_until_up(), "{}", deployment.last_words(names[index]));
     }
@@ -98,4 +101,57 @@ fn restart(count: usize, delay_ms: u64, signals: usize) {
     deployment.wait_until_current(&kafka, &cassandra, &mut serve);
     deployment.compare(&kafka, &cassandra);
     println!("rolling: {count} views, {delay_ms} ms each way, {signals} stops: rows stood still for {longest:?} at the most");
+}
+
+/// What is wrong while a worker is asked to stop.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    kafka_is_frozen: bool,
+    cassandra_is_frozen: bool,
+}
+
+#[test]
+fn a_stop_at_any_moment_whatever_is_unavailable_leaves_every_version_as_it_is() {
+    let (mut kafka, cassandra) = (Kafka::start(), Cassandra::start());
+    let deployment = Deployment::with(&kafka, &cassandra, "stopped", |schemas| many_views(schemas, 6));
+    let mut serve = deployment.serve(&[]);
+    assert!(serve.wait_until_up(), "{}", deployment.last_words("serve"));
+    let collector = deployment.start_collecting("generate:200?seed=6");
+    let catalogue = Catalogue::new(Arc::new(cassandra.store(deployment.keyspace())), Arc::new(refold_processor::clock::SystemClock));
+    let mut rng = ChaCha8Rng::seed_from_u64(17);
+    for round in 0..scale::pick(8, 200) {
+        let trouble = Trouble { kafka_is_frozen: rng.random_bool(0.5), cassandra_is_frozen: rng.random_bool(0.5) };
+        let mut worker = deployment.process("worker", &[]);
+        // From the first steps of its start until long after it runs.
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..4_000)));
+        if trouble.kafka_is_frozen {
+            kafka.signal("-STOP");
+        }
+        if trouble.cassandra_is_frozen {
+            cassandra.process().signal("-STOP");
+        }
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..1_500)));
+        worker.signal("-TERM");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !worker.has_ended() {
+            assert!(Instant::now() < deadline, "round {round}, {trouble:?}: it does not end: {}", deployment.last_words("worker"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if trouble.kafka_is_frozen {
+            kafka.signal("-CONT");
+        }
+        if trouble.cassandra_is_frozen {
+            cassandra.process().signal("-CONT");
+        }
+        for view in &deployment.application.views {
+            for record in catalogue.versions(&view.name).unwrap() {
+                let is_failed = matches!(record.state, VersionState::Failed { .. });
+                assert!(!is_failed, "round {round}, {trouble:?}: {} is {:?}", view.name, record.state);
+            }
+        }
+    }
+    collector.stop(Duration::from_secs(60));
+    let _worker = deployment.process("worker", &[]);
+    deployment.wait_until_current(&kafka, &cassandra, &mut serve);
+    deployment.compare(&kafka, &cassandra);
 }

@@ -251,24 +251,6 @@ fn a_live_version_that_is_far_behind_does_not_hold_up_the_others_of_its_source()
     world.wait_until_current(&worker, &views, 60_610);
 }
 
-#[test]
-fn a_version_whose_rows_wait_does_not_hold_up_the_others_of_its_source() {
-    let views = ["slow", "fast"];
-    let world = World::new(&views);
-    let worker = world.start();
-    world.wait_until_current(&worker, &views, 100);
-    let gate = Arc::new(Gate::default());
-    gate.close();
-    world.store.before_write(gate.guard(|table| table.starts_with("slow")));
-    world.append(1_000);
-    gate.wait_for_call();
-    world.wait_until_current(&worker, &["fast"], 1_100);
-    let fast = worker.wait_for("it runs", |worker| status_of(&worker.status(), "fast"));
-    worker.wait_for("its rows are written", |_| (fast.store_error.is_none()).then_some(()));
-    gate.open();
-    world.wait_until_current(&worker, &views, 1_100);
-}
-
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {

@@ -55,7 +55,8 @@ impl Reading {
 
     /// By how many events this is ahead of a version, all partitions together.
     pub(super) fn ahead_of(&self, served: &Served) -> u64 {
-        let ahead = |(partition, position): (Partition, Offset)| position.0.saturating_sub(served.position(partition).unwrap_or_default().0);
+        let ahead =
+            |(partition, position): (Partition, Offset)| position.0.saturating_sub(served.position(partition).unwrap_or_default().0);
         self.positions.iter().map(ahead).sum()
     }
 

@@ -38,16 +38,18 @@ impl Worker {
             }
         };
         // Where there is no thread to be had it is ended here: a version whose lease is renewed while nothing runs would run nowhere.
-        let running = Arc::new(Mutex::new(Some(running)));
-        let taken = running.clone();
-        let finish = Arc::new(finish);
-        let body = finish.clone();
-        match spawn(&format!("end-{}-{}", key.0, key.1), move || drop(taken.lock().take().map(|running| body(running)))) {
+        let (running, finish) = (Arc::new(Mutex::new(Some(running))), Arc::new(finish));
+        let (taken, body) = (running.clone(), finish.clone());
+        let in_thread = move || {
+            let running = taken.lock().take();
+            running.into_iter().for_each(|running| body(running));
+        };
+        match spawn(&format!("end-{}-{}", key.0, key.1), in_thread) {
             Ok(thread) => drop(self.ending.lock().insert(key.clone(), thread)),
             Err(error) => {
                 tracing::error!(view = key.0, version = %key.1, %error, "version is ended in the thread that follows the catalogue");
                 let running = running.lock().take();
-                drop(running.map(|running| finish(running)));
+                running.into_iter().for_each(|running| finish(running));
             }
         }
     }
