@@ -50,10 +50,12 @@ impl Worker {
         }
     }
 
-    /// Ends a version that is not among those that live. Its state is only removed for a record that says so.
+    /// Ends a version that is not among those that live, if that is so. Its state is only removed for a record that says so.
     fn end_dropped(&self, key: &Key) -> Result<(), EngineError> {
-        let is_dropped = self.ports.catalogue.version(&key.0, key.1)?.is_some_and(|record| record.state == VersionState::Dropped);
-        self.end(key, is_dropped);
+        match self.ports.catalogue.version(&key.0, key.1)? {
+            Some(record) if record.state != VersionState::Dropped => {}
+            found => self.end(key, found.is_some()),
+        }
         Ok(())
     }
 

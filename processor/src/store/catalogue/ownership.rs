@@ -94,7 +94,7 @@ impl Catalogue {
     /// Which of these versions `owner` owns no more in the epoch given with each.
     pub fn lost(&self, owner: &Owner, held: &[(Key, Epoch)]) -> Result<Vec<bool>, CatalogueError> {
         let keys: Vec<Key> = held.iter().map(|(key, _)| key.clone()).collect();
-        let is_lost = |record: Option<OwnerRecord>, epoch| {
+        let is_lost = |record: Option<OwnerRecord>, epoch: Epoch| {
             !record.is_some_and(|record| record.is_of(owner) && record.epoch == epoch && !record.released)
         };
         let records = self.owner_records(&keys)?.into_iter().zip(held);
