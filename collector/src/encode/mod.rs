@@ -1,6 +1,6 @@
 //! JSON objects → record bytes, by the schema of a declared source.
 //!
-//! An object names the record's own fields. Times are integers in the schema's unit or RFC 3339 text; 64-bit integers are numbers or
+//! An object names the record's own fields. Times are integers in the schema's unit or RFC 3339 text, local ones without an offset; 64-bit integers are numbers or
 //! text; bytes are base64; decimals are numbers or text; enums are their symbols. A field that is nullable, or that has a default, may be left out. A
 //! field that the schema does not have is refused, because it is more often a misspelling than a surplus.
 //!

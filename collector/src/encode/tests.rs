@@ -97,6 +97,54 @@ fn times_are_integers_in_the_schemas_unit_or_text() {
 }
 
 #[test]
+fn a_local_time_is_text_without_an_offset() {
+    let local = r#"{"type":"long","logicalType":"local-timestamp-micros"}"#;
+    assert_eq!(round_trip(local, json!("1970-01-01T00:00:01.5")), Avro::LocalTimestampMicros(1_500_000));
+    assert_eq!(round_trip(local, json!("1970-01-01 00:00:01")), Avro::LocalTimestampMicros(1_000_000));
+    assert_eq!(round_trip(local, json!(7)), Avro::LocalTimestampMicros(7));
+    for text in ["1970-01-01T00:00:01Z", "1970-01-01T02:00:00+02:00"] {
+        let refused = refused(local, json!(text));
+        assert_eq!(refused.reason, BadReason::WrongType, "an offset would have to be taken away, and nobody said so");
+        assert!(refused.detail.contains("without an offset"), "{refused}");
+    }
+    let utc = r#"{"type":"long","logicalType":"timestamp-micros"}"#;
+    assert_eq!(refused(utc, json!("1970-01-01T00:00:01")).reason, BadReason::WrongType, "of which zone?");
+}
+
+/// The case that was seen: schemas that are read, and that `check` accepts, could not be written.
+#[test]
+fn what_can_be_read_can_be_written() {
+    let fields = r#"
+        {"name":"a","type":["null","string"],"default":"none"},
+        {"name":"b","type":["string","null"],"default":null},
+        {"name":"c","type":["null",{"type":"array","items":"int"}],"default":[1,2]},
+        {"name":"d","type":["null",{"type":"map","values":"string"}],"default":{"k":"v"}},
+        {"name":"e","type":["null",{"type":"enum","name":"e","symbols":["A","B"]}],"default":"B"},
+        {"name":"g","type":["null",{"type":"record","name":"g","fields":[{"name":"x","type":["null","long"],"default":7}]}],"default":{}},
+        {"name":"h","type":"double","default":"NaN"}"#;
+    let schema = format!(r#"{{"type":"record","name":"thing","fields":[{fields}]}}"#);
+    refold_processor::decode::arrow_schema(&schema).unwrap();
+    let record = bare(&schema).encode(&json!({})).unwrap();
+    // apache-avro refuses these defaults: their bytes are those of the same values that are given.
+    let given = json!({"a": "none", "b": null, "c": [1, 2], "d": {"k": "v"}, "e": "B", "g": {"x": 7}, "h": "NaN"});
+    assert_eq!(record.value, bare(&schema).encode(&given).unwrap().value);
+
+    let aliases = r#"{"type":"record","name":"thing","aliases":["r"],"fields":[
+        {"name":"a","type":"int","aliases":["b"]},
+        {"name":"b","type":"int","aliases":["a"]},
+        {"name":"r","type":{"type":"record","name":"r","aliases":["thing"],"fields":[{"name":"x","type":"int"}]}}]}"#;
+    refold_processor::decode::arrow_schema(aliases).unwrap();
+    assert_eq!(bare(aliases).encode(&json!({"a": 1, "b": 2, "r": {"x": 3}})).unwrap().value.as_ref(), [2, 4, 6]);
+
+    let duration = r#"{"type":"fixed","name":"d","size":12,"logicalType":"duration"}"#;
+    refold_processor::decode::arrow_schema(&schema_of(duration)).unwrap();
+    assert_eq!(
+        bare(&schema_of(duration)).encode(&json!({"f": "AQAAAAIAAAADAAAA"})).unwrap().value.as_ref(),
+        [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]
+    );
+}
+
+#[test]
 fn decimals_are_exact_or_refused() {
     let bytes = r#"{"type":"bytes","logicalType":"decimal","precision":20,"scale":2}"#;
     let fixed = r#"{"type":{"type":"fixed","name":"d","size":4},"logicalType":"decimal","precision":9,"scale":2}"#;
@@ -233,6 +281,13 @@ fn a_body_of_lines_keeps_the_good_ones_and_tells_the_bad_by_number() {
     assert_eq!(records.iter().map(|record| record.value.to_vec()).collect::<Vec<_>>(), [vec![2], vec![4]]);
     let told: Vec<_> = bad.iter().map(|bad| (bad.line, bad.reason, bad.text.as_str())).collect();
     assert_eq!(told, [(3, BadReason::WrongType, "{\"f\":\"x\"}"), (4, BadReason::NotJson, "nonsense")]);
+}
+
+#[test]
+fn a_body_may_begin_with_a_byte_order_mark() {
+    let encoder = bare(&schema_of("\"int\""));
+    let (records, bad) = encode_ndjson(&encoder, b"\xEF\xBB\xBF{\"f\":1}\r\n{\"f\":2}");
+    assert_eq!((records.len(), bad), (2, Vec::new()));
 }
 
 #[test]

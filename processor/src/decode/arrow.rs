@@ -17,7 +17,7 @@ const MAX_PRECISION: u32 = 38;
 /// |---|---|
 /// | `int` `long` `float` `double` `boolean` `null` | `Int32` `Int64` `Float32` `Float64` `Boolean` `Null` |
 /// | `string`, also with `uuid`; `enum` | `Utf8` |
-/// | `bytes`; `fixed`, also with `duration` | `Binary`; `FixedSizeBinary` |
+/// | `bytes`; `fixed`, also with `uuid` or `duration` | `Binary`; `FixedSizeBinary` |
 /// | `decimal` | `Decimal128` |
 /// | `date`; `time-millis`, `time-micros` | `Date32`; `Time32(ms)`, `Time64(µs)` |
 /// | `timestamp-millis`, `-micros`, `-nanos` | `Timestamp(ms, "+00:00")`, `(µs, …)`, `(ns, …)` |
@@ -73,8 +73,9 @@ impl Shape<'_> {
             Type::Long(logical) => logical.map_or(Ok(DataType::Int64), |logical| logical_type(logical, path))?,
             Type::Float => DataType::Float32,
             Type::Double => DataType::Float64,
-            Type::Bytes(logical) => logical.map_or(Ok(DataType::Binary), |logical| logical_type(logical, path))?,
-            Type::String => DataType::Utf8,
+            Type::Bytes(None | Some(Logical::Uuid)) => DataType::Binary,
+            Type::Bytes(Some(logical)) => logical_type(*logical, path)?,
+            Type::String(_) => DataType::Utf8,
             Type::Array(items) => DataType::List(Arc::new(self.field("item", items, path)?)),
             Type::Map(values) => {
                 let entries = vec![Field::new("keys", DataType::Utf8, false), self.field("values", values, path)?];
@@ -90,10 +91,10 @@ impl Shape<'_> {
         let named = schema.named(id).ok_or_else(|| format!("field {path:?} has an undefined type"))?;
         match &named.body {
             Body::Enum { .. } => Ok(DataType::Utf8),
-            Body::Fixed { logical: Some(logical), .. } => logical_type(*logical, path),
-            Body::Fixed { size, .. } => {
+            Body::Fixed { size, logical: None | Some(Logical::Uuid) } => {
                 i32::try_from(*size).map(DataType::FixedSizeBinary).map_err(|error| format!("field {path:?}: {error}"))
             }
+            Body::Fixed { logical: Some(logical), .. } => logical_type(*logical, path),
             Body::Record(fields) => {
                 if self.within.contains(&id) {
                     return Err(format!("field {path:?}: the type {:?} contains itself, which has no column", named.name));
@@ -140,5 +141,7 @@ fn logical_type(logical: Logical, path: &str) -> Result<DataType, String> {
             (Ok(digits), Ok(scale)) if precision <= MAX_PRECISION => DataType::Decimal128(digits, scale),
             _ => return Err(format!("field {path:?} is a decimal of {precision} digits; a column holds up to {MAX_PRECISION}")),
         },
+        // Text and bytes, which come here for no other reason than their logical types.
+        Logical::Uuid => return Err(format!("field {path:?} is a UUID that is neither text nor bytes")),
     })
 }
