@@ -303,7 +303,25 @@ fn the_shops_orders_are_read_back() {
     assert_eq!(fields[7].1, Avro::TimestampMicros(1_795_435_200_000_000));
 }
 
+/// The case that was seen: one of nine doubles came back one unit in the last place off.
+#[test]
+fn a_double_is_the_nearest_one_to_its_text() {
+    for text in ["117.63331139400017", "0.1", "1e23", "8.41e21", "5e-324", "2.2250738585072011e-308", "1.7976931348623157e308", "-0.0"] {
+        let json = serde_json::from_str(text).unwrap();
+        assert_eq!(round_trip("\"double\"", json), Avro::Double(text.parse().unwrap()), "{text}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_double_is_read_back_from_its_text(bits: u64) {
+        let double = f64::from_bits(bits);
+        prop_assume!(double.is_finite());
+        let json = serde_json::from_str(&format!("{double:?}")).unwrap();
+        let Avro::Double(read) = round_trip("\"double\"", json) else { panic!("not a double") };
+        prop_assert_eq!(read.to_bits(), bits);
+    }
+
     #[test]
     fn any_long_text_and_list_is_read_back(long: i64, text: String, list: Vec<i32>) {
         prop_assert_eq!(round_trip("\"long\"", json!(long)), Avro::Long(long));
