@@ -214,8 +214,8 @@ impl JsonLines {
         pipe.pulled = Some(Instant::now());
     }
 
-    /// Opens the file again, at an offset of its text; answers with the digest of the text up to there, or `None` where an earlier release's `head` tells
-    /// that it is another one.
+    /// Opens the file again, at an offset of its text; answers with the digest of the text up to there, or `None` where the file does not begin
+    /// with what an earlier release kept as its `head`.
     fn skip_to(&mut self, path: &Path, head: Option<&Head>, offset: u64) -> std::io::Result<Option<Xxh3>> {
         let mut file = File::open(path)?;
         if let Some(head) = head {

@@ -185,7 +185,7 @@ fn a_byte_order_mark_costs_no_event() {
 
 /// The case that was seen: every line of such a file was bad, without a hint.
 #[test]
-fn what_is_no_json_lines_is_told_once_with_the_way_out() {
+fn what_is_no_json_lines_is_refused_once_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let utf_16 = |unit: fn(u16) -> [u8; 2]| text().encode_utf16().flat_map(unit).collect::<Vec<u8>>();
     let (little, big) = (utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes));

@@ -98,7 +98,7 @@ impl Form<'_> {
             }
             Body::Fixed { size, logical } => {
                 self.text.push_str(&format!(r#","type":"fixed","size":{size}"#));
-                if let Some(logical) = self.told(logical.as_ref()) {
+                if let Some(logical) = self.typed(logical.as_ref()) {
                     self.text.push_str(&format!(r#","logicalType":"{logical:?}""#));
                 }
             }
@@ -107,14 +107,14 @@ impl Form<'_> {
     }
 
     fn logical(&mut self, name: &str, logical: Option<&Logical>) {
-        match self.told(logical) {
+        match self.typed(logical) {
             Some(logical) => self.text.push_str(&format!(r#"{{"type":"{name}","logicalType":"{logical:?}"}}"#)),
             None => self.quote(name),
         }
     }
 
     /// What is written of a logical type. A UUID is decoded as what it is without: ids that were derived before it was known stay as they are.
-    fn told<'l>(&self, logical: Option<&'l Logical>) -> Option<&'l Logical> {
+    fn typed<'l>(&self, logical: Option<&'l Logical>) -> Option<&'l Logical> {
         logical.filter(|logical| self.is_typed && **logical != Logical::Uuid)
     }
 
