@@ -23,6 +23,15 @@ pub(crate) fn text(input: Bytes) -> std::io::Result<Bytes> {
     Ok(text)
 }
 
+/// Why a whole body has no lines of plain text, with the way to send it all the same; `None`: it has.
+pub(crate) fn refused(body: &[u8]) -> Option<String> {
+    let magic = body.get(..MAGIC_BYTES).unwrap_or(body);
+    match Compression::of(magic) {
+        Some(_) => Some("it is compressed; send it decompressed, or use: refold collect jsonl:FILE".to_owned()),
+        None => refuse(magic).err().map(|error| error.to_string()),
+    }
+}
+
 /// Whether reading ended because something else than a compressed part came behind the last one: its text is whole up to there.
 pub(crate) fn is_behind_parts(error: &Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<BehindParts>())

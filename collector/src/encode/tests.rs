@@ -291,6 +291,17 @@ fn a_body_may_begin_with_a_byte_order_mark() {
 }
 
 #[test]
+fn a_body_that_is_no_plain_text_is_refused_once_with_the_way_out() {
+    let encoder = bare(&schema_of("\"int\""));
+    let utf_16: Vec<u8> = "{\"f\":1}\n{\"f\":2}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (body, way_out) in [(utf_16, "iconv"), (vec![0x1F, 0x8B, 8, 0, 0, 0], "decompressed"), (b"PK\x03\x04\n\n".to_vec(), "unzip")] {
+        let (records, bad) = encode_ndjson(&encoder, &body);
+        assert_eq!((records.len(), bad.len()), (0, 1));
+        assert!(bad[0].detail.contains(way_out), "{}", bad[0].detail);
+    }
+}
+
+#[test]
 fn the_shops_orders_are_read_back() {
     let orders = refold_processor::source::load_sources("../tests/applications/shop".as_ref()).unwrap().remove("orders").unwrap();
     let encoder = Encoder::new(&orders, None).unwrap();
