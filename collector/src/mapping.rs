@@ -247,13 +247,14 @@ fn walk<'j>(json: &'j Value, path: &[Vec<String>]) -> Option<&'j Value> {
 fn convert(value: &Value, units: Option<(Unit, Unit)>, field: &str) -> Result<Value, Refused> {
     let Some((from, to)) = units else { return Ok(value.clone()) };
     let converted = match value {
+        Value::Number(number) if number.is_i64() => number.as_i64().map(|time| from.convert(time, to)),
         Value::Number(number) => {
             let digits = number.to_string();
             if is_rounded(number, &digits, from.ratio(to)) {
                 let message = format!("at {field}: {digits} has more digits than a JSON number keeps; write it as text");
                 return Err(Refused::new(BadReason::OutOfRange, message));
             }
-            from.convert_text(&digits, to)
+            Some(from.convert_text(&digits, to).flatten())
         }
         Value::String(text) => from.convert_text(text, to),
         Value::Null => None,
