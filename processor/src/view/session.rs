@@ -6,10 +6,12 @@ use std::task::{Context, Poll, Waker};
 
 use datafusion::catalog::TableProvider;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::exact;
+use super::functions::MaskFields;
 use datafusion::common::TableReference;
 
 /// How many rows a plan hands on at a time. Events come in batches of about this many; larger ones are cut.
@@ -23,7 +25,8 @@ pub(super) fn session(name: &str, table: Arc<dyn TableProvider>, functions: Vec<
     options.sql_parser.collect_spans = true;
     // Above 1 it never happens: a partial aggregate that gives up would answer with a group for each row.
     options.execution.skip_partial_aggregation_probe_ratio_threshold = 2.0;
-    let context = SessionContext::new_with_config(config);
+    let mut context = SessionContext::new_with_config(config);
+    context.register_function_rewrite(Arc::new(MaskFields::default()))?;
     for function in functions {
         context.register_udf(function);
     }
