@@ -15,6 +15,7 @@ use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecor
 use refold_processor::table::{Table, Version};
 use refold_processor::view::View;
 
+use crate::gate::is_held;
 use crate::state::{ApiError, Running};
 use crate::versions::Planner;
 
@@ -48,11 +49,8 @@ impl Elsewhere {
         for view in self.catalogue.views()? {
             for record in self.catalogue.versions(&view)? {
                 let is_run = !matches!(record.state, VersionState::Dropped | VersionState::Failed { .. });
-                let is_owned = is_run
-                    && self
-                        .catalogue
-                        .ownership(&view, record.version)?
-                        .is_some_and(|owner| !owner.released && owner.lease_until_ms > self.clock.now_ms());
+                let is_owned =
+                    is_run && self.catalogue.ownership(&view, record.version)?.is_some_and(|held| is_held(&held, self.clock.now_ms()));
                 statuses.extend(is_owned.then(|| self.status_of(&record)).flatten());
             }
         }
