@@ -3,7 +3,13 @@
 //! The routes over a log and a view store in memory.
 
 mod admin;
+mod definitions;
+mod ends;
 mod events;
+mod gate;
+mod limits;
+mod search;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +53,7 @@ WITH (partition_key = 'username', clustering = 'slot DESC', accept_late = '1 min
 SELECT username, tumble(timestamp, INTERVAL '5 minutes') AS slot, count(*) AS posts FROM tweets GROUP BY username, slot";
 
 const MINUTE_MS: i64 = 60_000;
+const LEASE_MS: i64 = 10_000;
 
 #[derive(Default)]
 struct Told {
@@ -83,6 +90,7 @@ struct World {
     catalogue: Catalogue,
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
+    clock: Arc<ManualClock>,
     told: Arc<Told>,
     changes: Arc<LocalFeed>,
     collected: Arc<Collected>,
@@ -111,6 +119,11 @@ fn tweets() -> Source {
 }
 
 fn world(settings: ApiSettings) -> World {
+    world_with(settings, |_| {})
+}
+
+/// The same over other ports.
+fn world_with(settings: ApiSettings, change: impl FnOnce(&mut Ports)) -> World {
     let clock = Arc::new(ManualClock::at(0));
     let store = Arc::new(MemoryStore::new());
     let log = Arc::new(MemoryLog::new(clock.clone()));
@@ -124,7 +137,7 @@ fn world(settings: ApiSettings) -> World {
     let planner = Planner::new(&sources).unwrap();
     let collected = Arc::new(Collected::new("generate:1", "tweets"));
     collected.note_end();
-    let ports = Ports {
+    let mut ports = Ports {
         catalogue: catalogue.clone(),
         rows: store.clone(),
         changes: changes.clone(),
@@ -135,10 +148,11 @@ fn world(settings: ApiSettings) -> World {
         running: told.clone(),
         collected: Some(collected.clone()),
         definitions: Arc::new(Declared),
-        clock,
+        clock: clock.clone(),
     };
+    change(&mut ports);
     let state = ApiState::new(ports, settings).unwrap();
-    World { router: router(state.clone()), catalogue, store, log, told, changes, collected, state, planner }
+    World { router: router(state.clone()), catalogue, store, log, clock, told, changes, collected, state, planner }
 }
 
 fn open() -> ApiSettings {
@@ -164,6 +178,7 @@ impl World {
         let batch = RowBatch { written_at: vec![1; posts.len()], deleted: vec![false; posts.len()], rows };
         self.store.write(&table, &batch).unwrap();
         self.store.tell(&table, Epoch(1), progress).unwrap();
+        self.catalogue.take("counts", record.version, "worker", LEASE_MS).unwrap();
         record.version
     }
 
@@ -524,7 +539,12 @@ async fn every_documented_route_is_there() {
     let (_, document) = world.get("/openapi.json").await;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
-            let path = path.replace("{view}", "counts").replace("{source}", "tweets").replace("{partition}", "0").replace("{offset}", "0");
+            let path = path
+                .replace("{view}", "counts")
+                .replace("{source}", "tweets")
+                .replace("{partition}", "0")
+                .replace("{offset}", "0")
+                .replace("{version}", "1");
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let (_, _, answer) = world.answer(Request::builder().method(method.clone()).uri(&path).body(Body::empty()).unwrap()).await;
             let kind = answer["type"].as_str().unwrap_or("");

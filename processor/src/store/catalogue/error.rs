@@ -65,7 +65,7 @@ pub enum CatalogueError {
         /// The states that could follow.
         allowed: String,
         /// What to do about it, where that is known; with what parts it from the rest.
-        way_on: &'static str,
+        way_on: String,
     },
     /// Only a switch moves readers.
     #[error("view {view}: version {version} becomes {wanted} by a switch alone; switch to it, or to the one that follows it")]

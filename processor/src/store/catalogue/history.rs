@@ -10,6 +10,11 @@ const JOURNAL: &str = "journal";
 
 /// Entries that are kept in memory while the journal is unavailable.
 const MOST_KEPT: usize = 1_000;
+/// Number of the newest journal entries (some MiB) that are searched for those of one view. The journal holds the entries of all views and is never trimmed.
+const SEARCHED: usize = 20_000;
+
+/// Additional entries to read when some are duplicates: after a crash, pending entries are journaled again.
+const REPEATED: usize = 100;
 
 impl AuditEntry {
     pub(super) fn new(verb: &str, view: &str, by: &str, at_ms: i64) -> Self {
@@ -28,7 +33,8 @@ impl AuditEntry {
 }
 
 impl Catalogue {
-    /// The newest entries of the audit trail, of one view or of all, the oldest of them first. Renewals of leases are not in it.
+    /// The newest entries of the audit trail, of one view or of all, the oldest of them first. Renewals of leases are not in it. For one view,
+    /// only the newest 20,000 entries of all views are searched.
     pub fn history(&self, view: Option<&str>, limit: usize) -> Result<Vec<AuditEntry>, CatalogueError> {
         let of_interest = |entry: &AuditEntry| view.is_none_or(|view| entry.view == view);
         let mut pending = Vec::new();
@@ -37,10 +43,12 @@ impl Catalogue {
             pending.extend(register.unjournaled);
         }
         pending.extend(self.unjournaled.lock().iter().cloned());
-        let mut depth = limit;
+        // Without a view, `limit` entries are enough, except for duplicates.
+        let first = if view.is_none() { limit } else { SEARCHED.max(limit) };
+        let mut depth = first;
         loop {
             let journal = self.registers.journal(depth)?;
-            let all = journal.len() < depth;
+            let all = journal.len() < depth || depth > first;
             let mut seen = BTreeSet::new();
             let mut entries = Vec::new();
             for text in &journal {
@@ -49,10 +57,10 @@ impl Catalogue {
             entries.extend(pending.iter().cloned());
             // An entry that was journaled twice is shown at its first place.
             entries.retain(|entry| of_interest(entry) && entry.change.is_none_or(|change| seen.insert((entry.view.clone(), change))));
-            if all || entries.len() >= limit {
+            if all || view.is_some() || entries.len() >= limit {
                 return Ok(entries.split_off(entries.len().saturating_sub(limit)));
             }
-            depth = depth.saturating_mul(4);
+            depth = depth.saturating_mul(2).max(depth + REPEATED);
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) const FORMAT: u32 = 1;
 pub enum VersionState {
     /// It reads the log from the start; nobody reads its rows.
     Building,
-    /// It is as current as the version in service: it can be switched to.
+    /// It has read the whole log once and is kept up to date. Whether it is current *now* is decided by its progress and its lease, which a switch checks.
     CaughtUp,
     /// Readers are sent to it.
     Active,
@@ -37,7 +37,7 @@ pub enum VersionState {
     Retired,
     /// Its table and state are gone, its number is never given again.
     Dropped,
-    /// It stopped, and stands where it stopped.
+    /// It stopped, and stands where it stopped until [`Catalogue::resume`](super::Catalogue::resume).
     Failed {
         /// Why, and what to do.
         error: String,
@@ -57,7 +57,8 @@ impl VersionState {
         }
     }
 
-    /// The names of the states that may follow this one: the table of a version's life.
+    /// The names of the states that may follow this one: the table of a version's life. In addition, [`Catalogue::resume`](super::Catalogue::resume) makes a failed version
+    /// `active` again if the active pointer is at it.
     pub fn successors(&self) -> &'static [&'static str] {
         match self {
             VersionState::Building => &["caught_up", "failed", "dropped"],
@@ -129,7 +130,7 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// By whom.
     pub by: String,
-    /// What: `create`, `state`, `switch`, `take`, `release` or `register_schema`.
+    /// What: `create`, `state`, `resume`, `switch`, `take`, `release` or `register_schema`.
     pub verb: String,
     /// The view; empty for what concerns none.
     pub view: String,

@@ -253,9 +253,9 @@ fn a_version_that_fails_in_service_keeps_its_readers_and_can_be_left_or_resumed(
     assert!(matches!(error, CatalogueError::InService { .. }), "{error}");
     assert_eq!(states(&catalogue), [(V1, "failed"), (V2, "caught_up")], "the refused drop left nothing behind");
 
-    catalogue.set_state(VIEW, V1, &[failed()], VersionState::Building, "ann").unwrap();
-    catalogue.set_state(VIEW, V1, &[VersionState::Building], VersionState::CaughtUp, "worker").unwrap();
-    catalogue.switch(VIEW, Some(V1), V1, "ann", None).unwrap();
+    let on_itself = catalogue.switch(VIEW, Some(V1), V1, "ann", None).unwrap_err().to_string();
+    assert!(on_itself.contains("version v1 is failed") && on_itself.contains("refold resume hashtag_counts 1"), "{on_itself}");
+    catalogue.resume(VIEW, V1, "ann").unwrap();
     assert_eq!(states(&catalogue), [(V1, "active"), (V2, "caught_up")]);
 
     catalogue.set_state(VIEW, V1, &[VersionState::Active], failed(), "worker").unwrap();
@@ -263,6 +263,34 @@ fn a_version_that_fails_in_service_keeps_its_readers_and_can_be_left_or_resumed(
     assert_eq!(states(&catalogue), [(V1, "failed"), (V2, "active")], "what failed does not pass for retired");
     catalogue.set_state(VIEW, V1, &[failed()], VersionState::Dropped, "ann").unwrap();
     assert_eq!(states(&catalogue), [(V1, "dropped"), (V2, "active")]);
+}
+
+#[test]
+fn a_failed_version_goes_on_when_it_is_resumed_and_one_that_runs_stays_as_it_is() {
+    let World { catalogue, clock, .. } = world();
+    caught_up(&catalogue, "a");
+    caught_up(&catalogue, "b");
+    catalogue.switch(VIEW, None, V1, "ann", None).unwrap();
+    for (version, state) in [(V1, VersionState::Active), (V2, VersionState::CaughtUp)] {
+        catalogue.set_state(VIEW, version, &[state], failed(), "worker").unwrap();
+    }
+    clock.advance_ms(5_000);
+    let resumed = catalogue.resume(VIEW, V1, "bob").unwrap();
+    assert_eq!((resumed.state, resumed.changed_ms, resumed.changed_by.as_str()), (VersionState::Active, 1_005_000, "bob"));
+    assert_eq!(catalogue.resume(VIEW, V2, "bob").unwrap().state, VersionState::Building, "readers are not sent to it");
+    let done = verbs(&catalogue, 100);
+    assert_eq!(done[done.len() - 2..], ["resume v1 failed → active by bob", "resume v2 failed → building by bob"]);
+    assert_eq!(
+        catalogue.history(Some(VIEW), 1).unwrap()[0].reason.as_deref(),
+        Some("it had failed: records 0 to 7 are no longer in the log")
+    );
+
+    assert_eq!(catalogue.resume(VIEW, V1, "eve").unwrap().changed_by, "bob", "resumed again, nothing is changed");
+    assert_eq!(verbs(&catalogue, 100), done);
+    assert_eq!(catalogue.resume(VIEW, V3, "eve").unwrap_err().to_string(), "view hashtag_counts has no version v3; it has v1, v2");
+    catalogue.set_state(VIEW, V2, &[VersionState::Building], VersionState::Dropped, "ann").unwrap();
+    let dropped = catalogue.resume(VIEW, V2, "eve").unwrap_err().to_string();
+    assert!(dropped.contains("v2 is dropped") && dropped.ends_with("refold replay hashtag_counts"), "{dropped}");
 }
 
 #[test]
@@ -335,6 +363,8 @@ fn a_whole_life(catalogue: &Catalogue) -> usize {
     again(&|| catalogue.create_version(VIEW, "SELECT 1", "a", "shape", "ann").map(drop));
     again(&|| caught_up(V1));
     again(&|| catalogue.switch(VIEW, None, V1, "ann", None).map(drop));
+    again(&|| catalogue.set_state(VIEW, V1, &[VersionState::Active], failed(), "worker").map(drop));
+    again(&|| catalogue.resume(VIEW, V1, "ann").map(drop));
     again(&|| catalogue.create_version(VIEW, "SELECT 2", "b", "shape", "ann").map(drop));
     again(&|| caught_up(V2));
     again(&|| catalogue.switch(VIEW, Some(V1), V2, "ann", Some("new rule")).map(drop));
@@ -348,7 +378,7 @@ fn interrupted_at_any_call_every_verb_is_completed_by_running_it_again() {
     a_whole_life(&straight.catalogue);
     let expected = (straight.catalogue.versions(VIEW).unwrap(), straight.catalogue.active(VIEW).unwrap());
     let history = straight.catalogue.history(None, 100).unwrap();
-    assert_eq!(history.len(), 7);
+    assert_eq!(history.len(), 9);
     let mut places = 0;
     for carries_out in [false, true] {
         for fails_at in 0.. {
@@ -444,4 +474,49 @@ fn a_register_of_a_later_release_is_refused() {
     );
     store.compare_and_set(&view_key("broken"), None, Some("{")).unwrap();
     assert!(matches!(catalogue.active("broken"), Err(CatalogueError::Unreadable { .. })));
+}
+
+/// Registers that count how much of the journal is read.
+struct Counted {
+    store: Arc<MemoryStore>,
+    read: AtomicUsize,
+}
+
+impl Registers for Counted {
+    fn get(&self, key: &str) -> Result<Option<Register>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError> {
+        self.store.compare_and_set(key, expected, value)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
+        self.store.list(prefix)
+    }
+
+    fn append_journal(&self, entry: &str) -> Result<(), StoreError> {
+        self.store.append_journal(entry)
+    }
+
+    fn journal(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        let entries = self.store.journal(limit)?;
+        self.read.fetch_add(entries.len(), Ordering::SeqCst);
+        Ok(entries)
+    }
+}
+
+#[test]
+fn the_history_of_a_view_that_has_little_does_not_read_the_journal_of_all_others() {
+    let World { catalogue, clock, store } = world();
+    catalogue.create_version("early", "SELECT 1", "a", "shape", "ann").unwrap();
+    let other = encode("journal", &AuditEntry::new("take", "other", "worker", 0)).unwrap();
+    (0..25_000).for_each(|_| store.append_journal(&other).unwrap());
+    catalogue.create_version(VIEW, "SELECT 1", "a", "shape", "ann").unwrap();
+    let counted = Arc::new(Counted { store, read: AtomicUsize::new(0) });
+    let catalogue = Catalogue::new(counted.clone(), clock);
+    assert_eq!(verbs(&catalogue, 100), ["create v1 - → building by ann"]);
+    assert_eq!(counted.read.swap(0, Ordering::SeqCst), 20_000, "once, and no further back");
+    assert_eq!(catalogue.history(None, 100).unwrap().len(), 100);
+    assert_eq!(counted.read.load(Ordering::SeqCst), 100);
 }
