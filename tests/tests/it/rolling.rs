@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_processor::store::RowReader;
-use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionState};
 use refold_processor::table::Table;
 use refold_tests::deployment::{Deployment, table};
 use refold_tests::scale;
@@ -144,7 +144,7 @@ fn a_stop_at_any_moment_whatever_is_unavailable_leaves_every_version_as_it_is() 
             cassandra.process().signal("-CONT");
         }
         for view in &deployment.application.views {
-            for record in catalogue.versions(&view.name).unwrap() {
+            for record in once_available(|| catalogue.versions(&view.name)) {
                 let is_failed = matches!(record.state, VersionState::Failed { .. });
                 assert!(!is_failed, "round {round}, {trouble:?}: {} is {:?}", view.name, record.state);
             }
@@ -154,4 +154,16 @@ fn a_stop_at_any_moment_whatever_is_unavailable_leaves_every_version_as_it_is() 
     let _worker = deployment.process("worker", &[]);
     deployment.wait_until_current(&kafka, &cassandra, &mut serve);
     deployment.compare(&kafka, &cassandra);
+}
+
+/// The answer of a service that was frozen a moment ago.
+fn once_available<T>(mut ask: impl FnMut() -> Result<T, CatalogueError>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) if error.is_retryable() && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
