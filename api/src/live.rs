@@ -226,6 +226,8 @@ impl Streaming {
                 _ = self.closing.wait_for(|is_closing| *is_closing) => return Err(Ended),
             };
             match received {
+                // Changes are missing before this: the view store has them.
+                Some(Ok(changes)) if changes.anew => following = self.begin_again(following.table.version).await?,
                 Some(Ok(changes)) => {
                     if let Some(change) = following.change(&changes) {
                         self.send("change", &change).await?;

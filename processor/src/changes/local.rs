@@ -17,6 +17,16 @@ pub struct LocalFeed {
     tables: Mutex<HashMap<String, Sender<Arc<Changes>>>>,
 }
 
+impl LocalFeed {
+    /// Without followers, rows need not be made into anything.
+    fn send(&self, table: &Table, changes: impl FnOnce() -> Changes) {
+        let sender = self.tables.lock().get(&table.name()).cloned();
+        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+            let _ = sender.send(Arc::new(changes()));
+        }
+    }
+}
+
 impl ChangeFeed for LocalFeed {
     fn create(&self, table: &Table, _: Option<i64>) -> Result<(), LogError> {
         self.tables.lock().entry(table.name()).or_insert_with(|| broadcast::channel(WAITING).0);
@@ -24,12 +34,17 @@ impl ChangeFeed for LocalFeed {
     }
 
     fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError> {
-        let sender = self.tables.lock().get(&table.name()).cloned();
-        // Without followers, rows need not be made into anything.
-        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
-            let _ = sender.send(Arc::new(Changes::of(table, rows, progress)));
-        }
+        self.send(table, || Changes::of(table, rows, progress));
         Ok(())
+    }
+
+    fn begin_anew(&self, table: &Table, progress: &Progress) -> Result<(), LogError> {
+        self.send(table, || Changes::begin_anew(progress));
+        Ok(())
+    }
+
+    fn may_block(&self) -> bool {
+        false
     }
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {

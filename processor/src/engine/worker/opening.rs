@@ -15,6 +15,7 @@ use crate::engine::fold::{Fold, FoldSettings, Told};
 use crate::engine::lease::Lease;
 use crate::engine::map::Rules;
 use crate::engine::outbox::Outbox;
+use crate::engine::publisher::{Publications, Publisher};
 use crate::engine::quarantined::Lent;
 use crate::engine::run::{self, Runner, Shared, progress};
 use crate::engine::status::RunStatus;
@@ -123,7 +124,6 @@ impl Worker {
         let epoch = lease.epoch;
         let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
         store.create_table(&table)?;
-        changes.create(&table, view.options.keep_us)?;
         let state = RocksState::open(&self.state_dir(&record.view, record.version), &self.memory)?;
         let rules = Rules::new(&view, &source);
         let fold_settings = FoldSettings {
@@ -161,12 +161,13 @@ impl Worker {
             faults: self.settings.faults.clone(),
         };
         let lent = Lent::new(state.clone());
+        let publications = Publications::new(changes.clone(), table.clone(), view.options.keep_us, self.shares.clone(), status.clone());
         let mut writer = Writer {
             view: view.clone(),
             layout: fold.layout().clone(),
             state,
             store: store.clone(),
-            changes: changes.clone(),
+            publisher: Publisher::new(publications),
             table: table.clone(),
             epoch,
             outbox: outbox.clone(),
