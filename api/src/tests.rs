@@ -529,6 +529,12 @@ async fn a_stream_holds_back_what_may_be_older_than_its_snapshot() {
     assert_eq!((&change["rows"], &change["deleted"]), (&json!([]), &gone), "and nothing of an owner that was replaced");
     let (_, _, metrics) = world.answer(Request::get("/metrics").body(Body::empty()).unwrap()).await;
     assert!(metrics.as_str().unwrap().contains("refold_http_live_streams 1"));
+    // The feed has lost changes, which the store has.
+    publish("ann", 13, 2, [12, 9], false);
+    assert_eq!(event(&mut stream).await.1["rows"], json!([row(13)]));
+    world.changes.begin_anew(&table, &at([15, 9])).unwrap();
+    let (name, snapshot) = event(&mut stream).await;
+    assert_eq!((name.as_str(), &snapshot["rows"][0]["posts"]), ("snapshot", &json!(20)), "{snapshot}");
     world.state.close_streams();
     assert!(stream.next().await.is_none(), "nobody is served any more");
 }

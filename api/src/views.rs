@@ -188,6 +188,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("read", run.read.into());
             put("applied", run.applied.into());
             put("quarantined", json!(run.quarantined));
+            put("quarantine_let_go", run.quarantine_let_go.into());
             put("committed", cut(&run.positions));
             put("ends", run.ends.iter().map(|(partition, end)| (partition.to_string(), end.0.into())).collect::<Map<_, _>>().into());
             put("lag", lag(run).into());
@@ -199,6 +200,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("rows_written", run.rows_written.into());
             put("source_error", run.source_error.clone().into());
             put("store_error", run.store_error.clone().into());
+            put("feed_error", run.feed_error.clone().into());
         }
         (None, Some(progress)) => {
             put("read", progress.read.into());

@@ -191,6 +191,8 @@ async fn route(hub: Arc<Hub>, hubs: Arc<Mutex<HashMap<String, Arc<Hub>>>>, mut s
             () = hub.is_left.notified() => return,
         };
         match received {
+            // Changes before this are missing: the view store has them.
+            Ok(changes) if changes.anew => hub.let_go(true),
             Ok(changes) => hub.hand_over(&changes, &mut newest),
             Err(RecvError::Lagged(_)) => hub.let_go(true),
             Err(RecvError::Closed) => break,

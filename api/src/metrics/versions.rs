@@ -38,14 +38,18 @@ pub fn catalogued(state: &ApiState) -> Result<Vec<Catalogued>, Problem> {
 /// A counter or gauge by view and version: name, help, value.
 type Figure<N> = (&'static str, &'static str, fn(&RunStatus) -> N);
 
-const COUNTERS: [Figure<u64>; 4] = [
+const COUNTERS: [Figure<u64>; 6] = [
     ("refold_events_read_total", "Events read: applied and quarantined.", |run| run.read),
     ("refold_events_applied_total", "Events folded into state.", |run| run.applied),
     ("refold_commits_total", "Commits since the version was started in this process.", |run| run.commits),
     ("refold_rows_written_total", "Rows written to the view store since the version was started in this process.", |run| run.rows_written),
+    ("refold_quarantine_let_go_total", "Quarantined events that are counted, but not kept any more.", |run| run.quarantine_let_go),
+    ("refold_feed_gaps_total", "Times that changes were left out of the change feed, and followers told to begin anew.", |run| {
+        run.feed_gaps
+    }),
 ];
 
-const GAUGES: [Figure<i64>; 7] = [
+const GAUGES: [Figure<i64>; 8] = [
     ("refold_lag_events", "Events between the committed positions and the ends of the log.", |run| run.lag as i64),
     ("refold_unwritten_events", "Events folded in whose rows are not all known to be in the view store.", |run| {
         run.unwritten_events as i64
@@ -55,6 +59,7 @@ const GAUGES: [Figure<i64>; 7] = [
     ("refold_version_live", "1 when rows are written at every commit, 0 while the version is being built.", |run| i64::from(run.live)),
     ("refold_source_away", "1 while events wait because the log or the schemas are away.", |run| i64::from(run.source_error.is_some())),
     ("refold_store_refusing", "1 while rows wait because the view store refuses them.", |run| i64::from(run.store_error.is_some())),
+    ("refold_feed_refusing", "1 while changes of rows are not published.", |run| i64::from(run.feed_error.is_some())),
 ];
 
 const TIMES: [Figure<Option<i64>>; 2] = [

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use refold_processor::json;
 use refold_processor::store::{RowBatch, StoreError};
 use scylla::cluster::ClusterState;
 use scylla::cluster::metadata::Strategy;
@@ -14,8 +15,14 @@ use scylla::routing::partitioner::{Murmur3Partitioner, Partitioner, PartitionerH
 use crate::rows::{WireRow, cells, put};
 use crate::settings::CassandraSettings;
 use crate::tables::OpenTable;
-use crate::types::{Encoder, encoder};
+use crate::types::{Encoder, Role, encoder};
 
+/// How many bytes a key may have.
+const MOST_KEY_BYTES: usize = u16::MAX as usize;
+/// A cell begins with its length.
+const LENGTH_BYTES: usize = 4;
+/// How much of a value an error shows.
+const SHOWN_CHARACTERS: usize = 60;
 /// What a row takes in a batch beyond its values.
 const ROW_OVERHEAD: usize = 24;
 
@@ -62,7 +69,7 @@ impl<'a> Packer<'a> {
     ) -> Result<Self, StoreError> {
         let columns: Result<Vec<Encoder<'a>>, String> =
             rows.rows.columns().iter().zip(&open.roles).map(|(column, role)| encoder(column, *role)).collect();
-        let columns = columns.map_err(|text| StoreError::Broken(format!("table {}: {text}", open.name)))?;
+        let columns = columns.map_err(|text| StoreError::Refused(format!("table {}: {text}", open.name)))?;
         Ok(Packer { open, rows, columns, settings, placement: Placement::new(cluster, &settings.keyspace, &open.name) })
     }
 
@@ -85,6 +92,7 @@ impl<'a> Packer<'a> {
                 self.cell(*column, row, &mut next_partition)?;
             }
             if next_partition != partition {
+                self.check_partition(row, &next_partition)?;
                 batches.add(&run, || self.placement.of(&partition));
                 run = Run::default();
                 std::mem::swap(&mut partition, &mut next_partition);
@@ -115,10 +123,54 @@ impl<'a> Packer<'a> {
 
     fn cell(&self, column: usize, row: usize, wire: &mut Vec<u8>) -> Result<(), StoreError> {
         let Some(encoder) = self.columns.get(column) else { return Ok(()) };
-        encoder.cell(row, wire).map_err(|text| {
-            let name = self.open.codec.shape().columns.field(column).name();
-            StoreError::Broken(format!("column {name} of table {}: {text}", self.open.name))
-        })
+        let start = wire.len();
+        encoder.cell(row, wire).map_err(|text| self.refused(row, Some(column), &text))?;
+        let bytes = wire.len() - start - LENGTH_BYTES;
+        if bytes > MOST_KEY_BYTES && self.open.roles.get(column) != Some(&Role::Value) {
+            return Err(self.refused(row, Some(column), &too_long(bytes)));
+        }
+        Ok(())
+    }
+
+    /// A partition key of several columns is kept as one value, with three bytes beside each.
+    fn check_partition(&self, row: usize, partition: &[u8]) -> Result<(), StoreError> {
+        let columns = self.open.codec.shape().partition_key.len();
+        let bytes = partition.len() - columns * (LENGTH_BYTES - 3);
+        if columns > 1 && bytes > MOST_KEY_BYTES {
+            return Err(self.refused(row, None, &too_long(bytes)));
+        }
+        Ok(())
+    }
+
+    /// Cassandra cannot hold this row: which one, and what of it.
+    fn refused(&self, row: usize, column: Option<usize>, why: &str) -> StoreError {
+        let shape = self.open.codec.shape();
+        let key: Vec<String> = shape
+            .key_columns()
+            .filter_map(|column| Some((shape.columns.field(column).name(), self.rows.rows.columns().get(column)?)))
+            .map(|(name, values)| format!("{name} = {}", shortened(&json::value(values.as_ref(), row).to_string())))
+            .collect();
+        let what = match column {
+            Some(column) => format!("column {}", shape.columns.field(column).name()),
+            None => "the partition key".to_owned(),
+        };
+        StoreError::Refused(format!(
+            "row ({}) of table {} cannot be written: {what}: {why}; replay the view with an expression that gives no such value",
+            key.join(", "),
+            self.open.name
+        ))
+    }
+}
+
+fn too_long(bytes: usize) -> String {
+    format!("{bytes} bytes in a key, where Cassandra takes at most {MOST_KEY_BYTES}")
+}
+
+/// The beginning of a value, for people.
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
+        None => value.to_owned(),
     }
 }
 

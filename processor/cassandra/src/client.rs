@@ -77,7 +77,7 @@ impl Client {
     /// All rows that a statement answers.
     pub async fn query(&self, prepared: &PreparedStatement, values: impl SerializeRow) -> Result<QueryRowsResult, Failure> {
         let result = self.session.execute_unpaged(prepared, values).await?;
-        result.into_rows_result().map_err(|error| Failure::broken(error.to_string()))
+        result.into_rows_result().map_err(|error| Failure::refused(error.to_string()))
     }
 
     /// A page of rows, and where the next begins.
@@ -88,7 +88,7 @@ impl Client {
         from: PagingState,
     ) -> Result<(QueryRowsResult, Option<PagingState>), Failure> {
         let (result, next) = self.session.execute_single_page(prepared, values, from).await?;
-        let rows = result.into_rows_result().map_err(|error| Failure::broken(error.to_string()))?;
+        let rows = result.into_rows_result().map_err(|error| Failure::refused(error.to_string()))?;
         let next = match next {
             PagingStateResponse::HasMorePages { state } => Some(state),
             PagingStateResponse::NoMorePages => None,

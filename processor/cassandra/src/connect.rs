@@ -30,7 +30,7 @@ pub(crate) fn connect(settings: &CassandraSettings) -> Result<CassandraStore, St
         .thread_name("refold-cassandra")
         .enable_all()
         .build()
-        .map_err(|error| StoreError::Broken(format!("{doing}: {error}")))?;
+        .map_err(|error| StoreError::Refused(format!("{doing}: {error}")))?;
     let builder = settings.session()?;
     let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
     let session = runtime.block_on(async {
@@ -70,7 +70,7 @@ async fn prepare_keyspace(client: &Client, settings: &CassandraSettings) -> Resu
     if let Some(datacenter) = &settings.datacenter
         && !client.session.get_cluster_state().replica_locator().datacenter_names().contains(datacenter)
     {
-        return Err(Failure::broken(format!("there is no data centre {datacenter}; correct the setting datacenter")));
+        return Err(Failure::refused(format!("there is no data centre {datacenter}; correct the setting datacenter")));
     }
     // Whoever is not allowed to make them can do without, where they are made already.
     let keyspace = &settings.keyspace;

@@ -1,4 +1,5 @@
-//! Whether waiting helps: what the driver says, as the port's callers need it.
+//! What it takes for a failed request to succeed: what the driver says, as the port's callers need it. Only what is stored can be damaged for good;
+//! whatever else a cluster refuses, it may accept once an operator has acted.
 
 use refold_processor::store::StoreError;
 use scylla::errors::{
@@ -20,7 +21,9 @@ pub(crate) enum Trouble {
     Away,
     /// There is no such table.
     UnknownTable,
-    /// It will not do better next time.
+    /// It refuses, until an operator acts.
+    Refused,
+    /// What is stored cannot be read.
     Broken,
 }
 
@@ -36,11 +39,15 @@ impl Failure {
         Failure { trouble: Trouble::Away, text: text.into() }
     }
 
+    pub fn refused(text: impl Into<String>) -> Failure {
+        Failure { trouble: Trouble::Refused, text: text.into() }
+    }
+
     pub fn broken(text: impl Into<String>) -> Failure {
         Failure { trouble: Trouble::Broken, text: text.into() }
     }
 
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed within seconds.
     pub fn is_retryable(&self) -> bool {
         matches!(self.trouble, Trouble::Overload | Trouble::Away)
     }
@@ -56,9 +63,10 @@ impl Failure {
     /// The error of the port, of a request that was not about a table of rows.
     pub fn while_doing(self, doing: &str) -> StoreError {
         let text = format!("{doing}: {}", self.text);
-        match self.is_retryable() {
-            true => StoreError::Away(text),
-            false => StoreError::Broken(text),
+        match self.trouble {
+            Trouble::Overload | Trouble::Away => StoreError::Away(text),
+            Trouble::Refused | Trouble::UnknownTable => StoreError::Refused(text),
+            Trouble::Broken => StoreError::Broken(text),
         }
     }
 }
@@ -73,15 +81,15 @@ impl From<ExecutionError> for Failure {
             ExecutionError::PrepareError(error) => of_prepare(error),
             ExecutionError::LastAttemptError(error) => of_attempt(error),
             ExecutionError::SchemaAgreementError(_) | ExecutionError::MetadataError(_) => Trouble::Away,
-            _ => Trouble::Broken,
+            _ => Trouble::Refused,
         };
-        Failure { trouble, text: error.to_string() }
+        Failure { trouble, text: with_way_out(error.to_string()) }
     }
 }
 
 impl From<PrepareError> for Failure {
     fn from(error: PrepareError) -> Failure {
-        Failure { trouble: of_prepare(&error), text: error.to_string() }
+        Failure { trouble: of_prepare(&error), text: with_way_out(error.to_string()) }
     }
 }
 
@@ -90,7 +98,7 @@ impl From<NewSessionError> for Failure {
         let trouble = match &error {
             NewSessionError::MetadataError(MetadataError::ConnectionPoolError(error)) => of_pool(error),
             NewSessionError::MetadataError(_) | NewSessionError::FailedToResolveAnyHostname(_) => Trouble::Away,
-            _ => Trouble::Broken,
+            _ => Trouble::Refused,
         };
         Failure { trouble, text: error.to_string() }
     }
@@ -100,11 +108,11 @@ fn of_prepare(error: &PrepareError) -> Trouble {
     match error {
         PrepareError::ConnectionPoolError(error) => of_pool(error),
         PrepareError::AllAttemptsFailed { first_attempt } => of_attempt(first_attempt),
-        _ => Trouble::Broken,
+        _ => Trouble::Refused,
     }
 }
 
-/// A password that is refused is refused by every node, for ever.
+/// A password that is refused is refused by every node, until somebody changes it.
 fn of_pool(error: &ConnectionPoolError) -> Trouble {
     let ConnectionPoolError::Broken { last_connection_error: ConnectionError::ConnectionSetupRequestError(setup) } = error else {
         return Trouble::Away;
@@ -113,7 +121,7 @@ fn of_pool(error: &ConnectionPoolError) -> Trouble {
         // It could not look the password up: whose nodes are away, or overloaded.
         ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) if text.contains("Unable to perform") => Trouble::Away,
         ConnectionSetupRequestErrorKind::MissingAuthentication
-        | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::ProtocolError, _) => Trouble::Broken,
+        | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::ProtocolError, _) => Trouble::Refused,
         _ => Trouble::Away,
     }
 }
@@ -124,9 +132,9 @@ fn of_attempt(error: &RequestAttemptError) -> Trouble {
         RequestAttemptError::UnableToAllocStreamId => Trouble::Overload,
         RequestAttemptError::DbError(error, text) => match error {
             DbError::Overloaded | DbError::WriteTimeout { .. } | DbError::RateLimitReached { .. } => Trouble::Overload,
-            // It could not look permissions up, or lacks one that can be granted any time: nothing that rows should be given up for.
-            DbError::Unauthorized
-            | DbError::Unavailable { .. }
+            // It could not look permissions up.
+            DbError::Unauthorized if text.contains("Unable to perform") => Trouble::Away,
+            DbError::Unavailable { .. }
             | DbError::IsBootstrapping
             | DbError::Unprepared { .. }
             | DbError::ReadTimeout { .. }
@@ -136,14 +144,84 @@ fn of_attempt(error: &RequestAttemptError) -> Trouble {
             | DbError::ServerError
             | DbError::Other(CAS_WRITE_UNKNOWN | CDC_WRITE_FAILURE) => Trouble::Away,
             DbError::Invalid if is_about_a_missing_table(text) => Trouble::UnknownTable,
-            _ => Trouble::Broken,
+            _ => Trouble::Refused,
         },
-        _ => Trouble::Broken,
+        _ => Trouble::Refused,
     }
 }
 
-/// Cassandra and ScyllaDB have no code of their own for it.
+/// What Cassandra says, and what to do about it where that is known.
+fn with_way_out(text: String) -> String {
+    let way_out = if let Some((role, permission, resource)) = missing_permission(&text) {
+        format!("grant it: GRANT {permission} ON {resource} TO {role}")
+    } else if text.contains("Batch too large") {
+        "lower batch_bytes in the file of the setting cassandra_config, or raise batch_size_fail_threshold in Cassandra".to_owned()
+    } else if text.to_ascii_lowercase().contains("guardrail") {
+        "raise the guardrail in Cassandra, or change the view".to_owned()
+    } else if text.to_ascii_lowercase().contains("keyspace") && text.contains("does not exist") {
+        "create or restore the keyspace, or correct the setting cassandra_keyspace".to_owned()
+    } else {
+        return text;
+    };
+    format!("{text}; {way_out}")
+}
+
+/// Who lacks which permission on what, in CQL: Cassandra says "User refold has no MODIFY permission on <table refold.rows> or any of its parents".
+fn missing_permission(text: &str) -> Option<(&str, &str, String)> {
+    let (role, rest) = text.split_once("User ")?.1.split_once(" has no ")?;
+    let (permission, rest) = rest.split_once(" permission on <")?;
+    let (kind, name) = rest.split_once('>')?.0.split_once(' ')?;
+    Some((role, permission, format!("{} {name}", kind.to_ascii_uppercase())))
+}
+
+/// Cassandra and ScyllaDB have no code of their own for it. A missing keyspace is another matter: it takes all of its tables with it.
 fn is_about_a_missing_table(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("unconfigured table") || (text.contains("table") && (text.contains("does not exist") || text.contains("doesn't exist")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+    use refold_processor::recovery::Recovery;
+
+    use super::*;
+
+    fn said(error: DbError, text: &str) -> (Recovery, String) {
+        let failure = Failure::from(ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, text.to_owned())));
+        let error = failure.of_table("writing rows of table", "counts__v1");
+        (error.recovery(), error.to_string())
+    }
+
+    #[test]
+    fn a_missing_permission_waits_for_an_operator_and_says_what_to_grant() {
+        let (recovery, text) =
+            said(DbError::Unauthorized, "User refold has no MODIFY permission on <table refold.counts__v1> or any of its parents");
+        assert_eq!(recovery, Recovery::Operator);
+        assert!(text.ends_with("; grant it: GRANT MODIFY ON TABLE refold.counts__v1 TO refold"), "{text}");
+        let (_, text) = said(DbError::Unauthorized, "User refold has no CREATE permission on <keyspace refold> or any of its parents");
+        assert!(text.ends_with("; grant it: GRANT CREATE ON KEYSPACE refold TO refold"), "{text}");
+        assert_eq!(said(DbError::Unauthorized, "Unable to perform authorization of permissions: timeout").0, Recovery::Transient);
+    }
+
+    #[test]
+    fn nothing_that_a_cluster_refuses_is_final() {
+        for (error, text) in [
+            (DbError::Invalid, "Batch too large"),
+            (DbError::Invalid, "Guardrail columns_per_table violated: too many"),
+            (DbError::Invalid, "Keyspace 'refold' does not exist"),
+            (DbError::Invalid, "unconfigured table counts__v1"),
+            (DbError::Invalid, "Key length of 70000 is longer than maximum of 65535"),
+            (DbError::SyntaxError, "line 1:2 no viable alternative"),
+            (DbError::ConfigError, "replication factor"),
+        ] {
+            assert_eq!(said(error, text).0, Recovery::Operator, "{text}");
+        }
+        assert!(matches!(
+            Failure::from(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, "unconfigured table a".into())))
+                .of_table("reading table", "a"),
+            StoreError::UnknownTable(name) if name == "a"
+        ));
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use refold_processor::backoff::Backoff;
 use refold_processor::store::StoreError;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use tokio::time::Instant;
@@ -20,7 +21,8 @@ use crate::tables::OpenTable;
 
 /// How many times a batch is sent at the most, in the time of one request.
 const ATTEMPTS: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(40);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1_280);
 
 /// How many batches may be on their way.
 pub(crate) struct Window(Mutex<WindowState>);
@@ -90,7 +92,7 @@ impl CassandraStore {
     /// Sends a batch, again if need be: its rows have their timestamps, so twice does no harm.
     async fn send_batch(&self, open: &OpenTable, packed: &Packed<'_>, rows: &[u32]) -> Result<(), Failure> {
         let deadline = Instant::now() + self.settings.request_timeout();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut attempts = 1;
         loop {
             let sent = Instant::now();
@@ -101,11 +103,11 @@ impl CassandraStore {
             if failure.trouble == Trouble::Overload {
                 self.window.overloaded(sent);
             }
+            let pause = backoff.pause();
             if !failure.is_retryable() || attempts == ATTEMPTS || Instant::now() + pause >= deadline {
                 return Err(failure);
             }
             tokio::time::sleep(pause).await;
-            pause *= 2;
             attempts += 1;
         }
     }

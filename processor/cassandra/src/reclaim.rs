@@ -16,14 +16,17 @@
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::scalar::ScalarValue;
+use futures::future::ready;
 use futures::{StreamExt, TryStreamExt};
 use refold_processor::store::{StoreError, before};
 use refold_processor::table::Table;
+use scylla::response::PagingState;
+use scylla::response::query_result::QueryRowsResult;
 
 use crate::CassandraStore;
 use crate::error::Failure;
 use crate::reading::{encode_scalar, piece_condition, piece_values};
-use crate::rows::{Values, cell, number};
+use crate::rows::{Values, cell, each_row, number};
 use crate::tables::OpenTable;
 use crate::types::{Role, decoder};
 
@@ -55,9 +58,7 @@ impl CassandraStore {
         let search = search(&open, column, &limit)?;
         let reclaim = async {
             for piece in self.ring() {
-                let found = self.find_expired(&open, &search, column, &limit, piece).await?;
-                let deletions = futures::stream::iter(found).map(|values| self.client.execute(&search.delete, values));
-                deletions.buffer_unordered(DELETIONS_AT_ONCE).try_collect::<Vec<()>>().await?;
+                self.reclaim_piece(&open, &search, column, &limit, piece).await?;
             }
             Ok(())
         };
@@ -67,32 +68,48 @@ impl CassandraStore {
             .inspect_err(|error| self.note(error))
     }
 
-    /// The values of the deletions to carry out in a piece of the ring.
-    async fn find_expired(
+    /// Looks for expired rows in a piece of the ring and deletes them, a page at a time: no more than a page of them is in memory.
+    async fn reclaim_piece(
         &self,
         open: &OpenTable,
         search: &Search,
         column: usize,
         limit: &ScalarValue,
         piece: (i64, i64),
-    ) -> Result<Vec<Values>, Failure> {
-        let mut found = Vec::new();
-        let written_at = open.last_write().unwrap_or(AFTER_EVERYTHING);
+    ) -> Result<(), Failure> {
         let values = piece_values(piece).with_cells(search.query_values.row().0);
-        self.walk(&search.query, values, &mut |row| {
-            if let Some(place) = search.compared
-                && !is_expired(open, column, limit, cell(row, place))?
-            {
-                return Ok(());
+        let mut prepared = self.client.prepare(&search.query).await?;
+        prepared.set_page_size(i32::try_from(self.settings.page_rows).unwrap_or(i32::MAX));
+        let mut from = PagingState::start();
+        loop {
+            let (answer, next) = self.client.page(&prepared, values.clone(), from).await?;
+            let found = expired(open, search, column, limit, &answer)?;
+            let deletions = futures::stream::iter(found).map(|values| self.client.execute(&search.delete, values));
+            deletions.buffer_unordered(DELETIONS_AT_ONCE).try_for_each(|()| ready(Ok(()))).await?;
+            match next {
+                Some(next) => from = next,
+                None => return Ok(()),
             }
-            let at = search.written_at.and_then(|place| number(row, place)).unwrap_or(written_at);
-            let keys = row.iter().take(search.keys).fold(Values::new().with_number(at), |values, key| values.with(key.unwrap_or_default()));
-            found.push(keys.with_cells(search.delete_values.row().0));
-            Ok(())
-        })
-        .await?;
-        Ok(found)
+        }
     }
+}
+
+/// The values of the deletions to carry out for a page of rows.
+fn expired(open: &OpenTable, search: &Search, column: usize, limit: &ScalarValue, page: &QueryRowsResult) -> Result<Vec<Values>, Failure> {
+    let mut found = Vec::new();
+    let written_at = open.last_write().unwrap_or(AFTER_EVERYTHING);
+    each_row(page, |row| {
+        if let Some(place) = search.compared
+            && !is_expired(open, column, limit, cell(row, place))?
+        {
+            return Ok(());
+        }
+        let at = search.written_at.and_then(|place| number(row, place)).unwrap_or(written_at);
+        let keys = row.iter().take(search.keys).fold(Values::new().with_number(at), |values, key| values.with(key.unwrap_or_default()));
+        found.push(keys.with_cells(search.delete_values.row().0));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn search(open: &OpenTable, column: usize, limit: &ScalarValue) -> Result<Search, StoreError> {

@@ -12,7 +12,7 @@ use refold_processor::position::{Offset, Partition};
 
 use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
-use crate::errors::{failed, is_unknown, not_made};
+use crate::errors::{Call, failed, is_unknown, not_made};
 use crate::heard::Listener;
 use crate::settings::KafkaSettings;
 
@@ -149,9 +149,9 @@ impl Appender {
         if is_unknown(code) {
             connection.forget(topic);
         }
-        let doing = format!("appending to topic {topic}");
+        let call = Call::appending(topic);
         let Some((fatal, why)) = producer.client().fatal_error() else {
-            return failed(code, &doing, Some(topic), &self.listener.heard);
+            return failed(code, &call, &connection.settings, &self.listener.heard);
         };
         // This one takes nothing any more; the next append gets another.
         let mut current = self.producer.lock();
@@ -159,8 +159,8 @@ impl Appender {
             *current = None;
         }
         tracing::warn!(topic, code = %fatal, why, "the appending client gave up; another takes its place");
-        match failed(fatal, &doing, Some(topic), &self.listener.heard) {
-            LogError::Away(_) => LogError::Away(format!("{doing} failed: {why}")),
+        match failed(fatal, &call, &connection.settings, &self.listener.heard) {
+            LogError::Away(_) => LogError::Away(format!("{} failed: {why}", call.doing())),
             other => other,
         }
     }

@@ -12,6 +12,7 @@ use rdkafka::bindings::rd_kafka_brokers_add;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
+use crate::errors::is_unanswered;
 use crate::heard::Listener;
 use crate::settings::KafkaSettings;
 
@@ -51,9 +52,4 @@ pub fn partitions_or_begin_again(client: &Client<Listener>, topic: &str, setting
             begin_again(client, settings);
         }
     })
-}
-
-/// Whether it means that no broker answered.
-pub fn is_unanswered(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::AllBrokersDown)
 }

@@ -5,6 +5,7 @@
 //! | a row that was written | its key columns, a JSON array | the row, a JSON object by column | `written_at`, `positions` |
 //! | a row that was deleted | likewise | none (a tombstone) | likewise |
 //! | how far the feed is | the JSON text `"progress"` | `{"visible": …, "writing": …, "watermark_us": …}` | |
+//! | changes before this are missing | the JSON text `"anew"` | likewise | |
 //!
 //! `written_at` is the row's write timestamp: a row of an owner that was replaced has a lesser one than what is there. `positions` are a cut that
 //! the row is not newer than. The record that tells how far the feed is follows the rows of each publication.
@@ -58,10 +59,29 @@ impl KafkaFeed {
         self.appender.append(&self.connection, topic, outgoing).map(drop)
     }
 
+    /// Appends; where there is no topic any more, to a new one.
+    fn append_or_create(&self, topic: &str, encoded: &Encoded) -> Result<(), LogError> {
+        match self.append(topic, encoded) {
+            // Somebody removed it: followers can go on with what comes from now on.
+            Err(LogError::UnknownTopic(_)) => {
+                let keep_us = self.created.lock().get(topic).copied().flatten();
+                self.create_topic(topic, keep_us)?;
+                // Until every broker has heard of the new one.
+                self.append(topic, encoded).map_err(|error| match error {
+                    LogError::UnknownTopic(_) => LogError::Away(error.to_string()),
+                    error => error,
+                })
+            }
+            appended => appended,
+        }
+    }
+
     fn create_topic(&self, topic: &str, keep_us: Option<i64>) -> Result<(), LogError> {
         check_topic(topic, 1)?;
-        if self.connection.partitions(topic).is_ok() {
-            return Ok(());
+        match self.connection.partitions(topic) {
+            Ok(_) => return Ok(()),
+            Err(LogError::UnknownTopic(_)) => {}
+            Err(error) => return Err(error),
         }
         let most_bytes = (self.connection.settings.max_value_bytes() + ENVELOPE_BYTES).to_string();
         let keep_ms = keep_us.map(|keep_us| (keep_us / 1_000).to_string());
@@ -91,24 +111,16 @@ impl ChangeFeed for KafkaFeed {
         let encoded = Encoded::of(&Changes::of(table, rows, progress))?;
         let most = self.connection.settings.max_value_bytes();
         if let Some(key) = encoded.larger_than(most) {
-            return Err(LogError::Broken(format!(
+            return Err(LogError::Refused(format!(
                 "row {key} of {} is longer than {most} bytes as JSON; turn change_feed off",
                 table.name()
             )));
         }
-        match self.append(&topic, &encoded) {
-            // Somebody removed it: followers can go on with what comes from now on.
-            Err(LogError::UnknownTopic(_)) => {
-                let keep_us = self.created.lock().get(&topic).copied().flatten();
-                self.create_topic(&topic, keep_us)?;
-                // Until every broker has heard of the new one.
-                self.append(&topic, &encoded).map_err(|error| match error {
-                    LogError::UnknownTopic(_) => LogError::Away(error.to_string()),
-                    error => error,
-                })
-            }
-            appended => appended,
-        }
+        self.append_or_create(&topic, &encoded)
+    }
+
+    fn begin_anew(&self, table: &Table, progress: &Progress) -> Result<(), LogError> {
+        self.append_or_create(&self.topic_of(table), &Encoded::of(&Changes::begin_anew(progress))?)
     }
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {

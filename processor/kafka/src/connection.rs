@@ -7,11 +7,12 @@ use parking_lot::Mutex;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
+use refold_processor::backoff::Backoff;
 use refold_processor::log::{Bounds, LogError, no_such_partition};
 use refold_processor::position::{Offset, Partition};
 
-use crate::bootstrap::{self, SLICE, begin_again, is_unanswered};
-use crate::errors::{failed, is_final, is_unknown, not_made};
+use crate::bootstrap::{self, SLICE, begin_again};
+use crate::errors::{Call, failed, is_lasting, is_unanswered, is_unknown, not_made};
 use crate::heard::{Heard, Listener};
 use crate::settings::KafkaSettings;
 
@@ -47,17 +48,12 @@ impl Connection {
         &self.listener.heard
     }
 
-    /// Asks until there is an answer, a final error, or the time for it is up.
-    fn ask<T>(
-        &self,
-        doing: &str,
-        topic: Option<&str>,
-        question: impl Fn(&Client<Listener>, Duration) -> KafkaResult<T>,
-    ) -> Result<T, LogError> {
+    /// Asks until there is an answer, an error that lasts, or the time for it is up.
+    fn ask<T>(&self, call: &Call<'_>, question: impl Fn(&Client<Listener>, Duration) -> KafkaResult<T>) -> Result<T, LogError> {
         let started = Instant::now();
         let until = started + self.settings.request_timeout();
         let client = self.client.client();
-        let mut pause = BETWEEN_TRIES;
+        let mut backoff = Backoff::new(BETWEEN_TRIES, BETWEEN_LATER_TRIES);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let error = match question(client, left.min(SLICE)) {
@@ -68,39 +64,37 @@ impl Connection {
                 Err(error) => error,
             };
             let Some(code) = error.rdkafka_error_code() else {
-                return Err(LogError::Broken(format!("{doing} failed: {error}")));
+                return Err(LogError::Refused(format!("{} failed: {error}", call.doing())));
             };
             let is_over = Instant::now() >= until;
             if is_unanswered(code) && (is_over || started.elapsed() >= SLICE) {
                 begin_again(client, &self.settings);
             }
-            if is_final(code) || self.heard().is_refused() || is_over {
-                return Err(failed(code, doing, topic, self.heard()));
+            if is_lasting(code) || self.heard().is_refused() || is_over {
+                return Err(failed(code, call, &self.settings, self.heard()));
             }
-            std::thread::sleep(pause);
-            pause = (2 * pause).min(BETWEEN_LATER_TRIES);
+            std::thread::sleep(backoff.pause());
         }
     }
 
     /// The id that the cluster gave itself.
     pub fn cluster(&self) -> Result<String, LogError> {
-        self.ask("asking for the cluster's id", None, |client, timeout| {
+        self.ask(&Call::identifying(), |client, timeout| {
             client.fetch_cluster_id(timeout).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
         })
     }
 
     /// The names of all topics but Kafka's own.
     pub fn topics(&self) -> Result<Vec<String>, LogError> {
-        let metadata = self.ask("listing topics", None, |client, timeout| client.fetch_metadata(None, timeout))?;
+        let metadata = self.ask(&Call::listing(), |client, timeout| client.fetch_metadata(None, timeout))?;
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
         Ok(names.filter(|name| !OF_KAFKA.contains(&name.as_str())).collect())
     }
 
     /// How many partitions a topic has, as of now.
     pub fn partitions(&self, topic: &str) -> Result<u32, LogError> {
-        let asked = self.ask(&format!("asking for the partitions of topic {topic}"), Some(topic), |client, timeout| {
-            bootstrap::partitions(client, topic, timeout)
-        });
+        let call = Call::describing(format!("asking for the partitions of topic {topic}"), topic);
+        let asked = self.ask(&call, |client, timeout| bootstrap::partitions(client, topic, timeout));
         match &asked {
             Ok(partitions) => drop(self.known.lock().insert(topic.to_owned(), *partitions)),
             Err(_) => self.forget(topic),
@@ -121,8 +115,8 @@ impl Connection {
 
     /// Whether every partition of a topic has a leader.
     pub fn is_led(&self, topic: &str) -> Result<bool, LogError> {
-        let doing = format!("asking for the leaders of topic {topic}");
-        let metadata = self.ask(&doing, Some(topic), |client, timeout| client.fetch_metadata(Some(topic), timeout))?;
+        let call = Call::describing(format!("asking for the leaders of topic {topic}"), topic);
+        let metadata = self.ask(&call, |client, timeout| client.fetch_metadata(Some(topic), timeout))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         Ok(found.is_some_and(|found| {
             found.error().is_none() && !found.partitions().is_empty() && found.partitions().iter().all(|partition| partition.leader() >= 0)
@@ -137,9 +131,9 @@ impl Connection {
         }
         let number = i32::try_from(partition.0).ok().filter(|_| partition.0 < partitions);
         let Some(number) = number else { return Err(no_such_partition(topic, partition, partitions as usize)) };
-        let doing = format!("asking for the start and end of {topic}/{partition}");
+        let call = Call::describing(format!("asking for the start and end of {topic}/{partition}"), topic);
         // This client reads what is committed, as readers do: the end is the last stable offset.
-        let asked = self.ask(&doing, Some(topic), |client, timeout| {
+        let asked = self.ask(&call, |client, timeout| {
             let error = match client.fetch_watermarks(topic, number, timeout) {
                 Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => error,
                 answer => return answer,

@@ -10,7 +10,7 @@ use refold_processor::log::LogError;
 use refold_processor::position::Cut;
 
 use crate::bootstrap::begin_again;
-use crate::errors::{failed, not_made};
+use crate::errors::{Call, failed, not_made};
 use crate::heard::Listener;
 use crate::settings::KafkaSettings;
 
@@ -62,7 +62,7 @@ impl Groups {
         let committed = kept.client.commit(&offsets, CommitMode::Async);
         committed.map_err(|error| {
             let code = error.rdkafka_error_code().unwrap_or(rdkafka::error::RDKafkaErrorCode::Unknown);
-            failed(code, &format!("publishing the positions of group {group}"), None, &kept.client.context().heard)
+            failed(code, &Call::committing(group), settings, &kept.client.context().heard)
         })?;
         kept.published = positions.clone();
         Ok(())

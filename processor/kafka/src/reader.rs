@@ -17,7 +17,7 @@ use refold_processor::position::{Cut, Offset, Partition};
 
 use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
-use crate::errors::{failed, is_final, is_unknown, not_made};
+use crate::errors::{Call, failed, is_damage, is_lasting, is_unknown, not_made};
 use crate::heard::{Heard, Listener};
 use crate::queue::{BatchQueue, Event};
 
@@ -55,6 +55,8 @@ struct Follow {
     end: Option<Offset>,
     /// Bounds that the position lies outside of.
     outside: Option<Bounds>,
+    /// What is wrong with the records behind those that were gathered. librdkafka goes on behind a damaged batch; this reader does not.
+    damage: Option<String>,
 }
 
 /// Records that are being copied.
@@ -88,7 +90,7 @@ impl KafkaReader {
         let mut starts = Vec::new();
         for (partition, position) in from.iter() {
             let bounds = connection.bounds(topic, partition)?;
-            let number = i32::try_from(partition.0).map_err(|_| LogError::Broken(format!("{partition} is no number of a partition")))?;
+            let number = i32::try_from(partition.0).map_err(|_| LogError::Refused(format!("{partition} is no number of a partition")))?;
             let is_inside = (bounds.start..=bounds.end).contains(&position);
             if let Some(start) = i64::try_from(position.0).ok().filter(|_| is_inside) {
                 starts.push((number, start));
@@ -105,6 +107,7 @@ impl KafkaReader {
                 runs: VecDeque::new(),
                 end: (bounds.end == position).then_some(position),
                 outside: (!is_inside).then_some(bounds),
+                damage: None,
             });
         }
         let listener = Listener::default();
@@ -112,7 +115,7 @@ impl KafkaReader {
         let consumer: BaseConsumer<Listener> =
             connection.settings.reading().create_with_context(listener).map_err(|error| not_made(&error))?;
         let queue = BatchQueue::start(consumer, topic, &starts)
-            .map_err(|code| failed(code, &format!("reading topic {topic}"), Some(topic), &heard))?;
+            .map_err(|code| failed(code, &Call::reading(topic, ""), &connection.settings, &heard))?;
         let intake = Intake { topic: topic.to_owned(), follows, places, trouble: None, has_warned_of_time: false };
         Ok(KafkaReader { connection, heard, queue, intake, turn: 0, topic_checked_at: Instant::now(), was_unknown: false })
     }
@@ -156,6 +159,9 @@ impl KafkaReader {
             if let Some(bounds) = follow.outside {
                 return Err(outside(topic, follow, bounds));
             }
+            if let Some(damage) = &follow.damage {
+                return Err(damaged(topic, follow, damage));
+            }
         }
         let Some(trouble) = trouble.take().filter(|trouble| is_trouble(trouble.code)) else { return Ok(()) };
         let Trouble { partition, code, reason } = trouble;
@@ -181,8 +187,8 @@ impl KafkaReader {
                 Err(LogError::Away(format!("topic {topic} is being changed: {reason}")))
             }
             (code, follow) => {
-                let at = follow.map(|follow| format!("/{} at {}", follow.partition, follow.position)).unwrap_or_default();
-                Err(failed(code, &format!("reading {topic}{at} ({reason})"), None, &self.heard))
+                let at = follow.map(|follow| format!("/{} at {} ({reason})", follow.partition, follow.position)).unwrap_or_default();
+                Err(failed(code, &Call::reading(topic, &at), &self.connection.settings, &self.heard))
             }
         }
     }
@@ -270,7 +276,8 @@ impl Intake {
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Record { partition, offset, time_ms, is_append_time, value } => {
-                if let (Some(follow), Ok(offset)) = (self.follow(partition), u64::try_from(offset)) {
+                let follow = self.follow(partition).filter(|follow| follow.damage.is_none());
+                if let (Some(follow), Ok(offset)) = (follow, u64::try_from(offset)) {
                     follow.gather(Offset(offset), time_ms, value);
                 }
                 if !is_append_time && !self.has_warned_of_time {
@@ -282,12 +289,18 @@ impl Intake {
                 }
             }
             Event::End { partition, position } => {
-                if let Some(follow) = self.follow(partition) {
+                if let Some(follow) = self.follow(partition).filter(|follow| follow.damage.is_none()) {
                     follow.end = u64::try_from(position).ok().map(Offset);
                 }
             }
             Event::Failed { partition, code, reason } => {
                 tracing::debug!(topic = self.topic, partition, %code, reason, "reading met with trouble");
+                if is_damage(code)
+                    && let Some(follow) = self.follow(partition)
+                {
+                    follow.damage.get_or_insert(reason);
+                    return;
+                }
                 // The first that librdkafka does not get over by itself is what is told.
                 if self.trouble.as_ref().is_none_or(|before| !is_trouble(before.code)) {
                     self.trouble = Some(Trouble { partition: self.place(partition), code, reason });
@@ -357,7 +370,11 @@ impl Follow {
     }
 
     fn is_at_end(&mut self, queue: &BatchQueue) -> bool {
-        if self.outside.is_none() && self.end != Some(self.position) && queue.high_watermark(self.number) == Some(self.position.0) {
+        if self.outside.is_none()
+            && self.damage.is_none()
+            && self.end != Some(self.position)
+            && queue.high_watermark(self.number) == Some(self.position.0)
+        {
             self.end = Some(self.position);
         }
         self.end == Some(self.position)
@@ -366,8 +383,16 @@ impl Follow {
 
 /// Whether it is more than something that librdkafka gets over by itself.
 fn is_trouble(code: RDKafkaErrorCode) -> bool {
-    is_final(code)
+    is_lasting(code)
         || matches!(code, RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation)
+}
+
+fn damaged(topic: &str, follow: &Follow, damage: &str) -> LogError {
+    let Follow { partition, position, .. } = follow;
+    LogError::Broken(format!(
+        "what brokers have of {topic}/{partition} at position {position} is damaged ({damage}): let an intact replica lead the partition, or \
+         restore it from a copy"
+    ))
 }
 
 fn outside(topic: &str, follow: &Follow, Bounds { start, end }: Bounds) -> LogError {

@@ -1,7 +1,7 @@
 //! A schema registry that speaks Confluent's protocol: writers' schemas by their ids, and ids for schemas.
 //!
-//! Only an answer that says so makes a schema unknown. A registry that cannot be reached, refuses, or answers with something else is
-//! *away*: records wait for it.
+//! Only an answer that says so makes a schema unknown. Records wait for a registry that is unavailable, and for one that refuses or answers with
+//! something else, until an operator has put that right.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use parking_lot::RwLock;
 use refold_processor::decode::{SchemaError, SchemaLookup};
+use refold_processor::recovery::Recovery;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::http::Response;
@@ -61,6 +62,14 @@ pub enum RegistryError {
         /// What was met with.
         message: String,
     },
+    /// It refuses this client, or is none: until an operator has put that right.
+    #[error("the schema registry at {url} cannot be used: {message}")]
+    Denied {
+        /// Its address.
+        url: String,
+        /// What was met with.
+        message: String,
+    },
     /// It refuses a schema.
     #[error("the schema registry at {url} refuses the schema for subject {subject}: {message}")]
     Refused {
@@ -77,9 +86,17 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// What it takes for the call to succeed.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            RegistryError::Away { .. } => Recovery::Transient,
+            RegistryError::Denied { .. } | RegistryError::Refused { .. } | RegistryError::Settings(_) => Recovery::Operator,
+        }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, RegistryError::Away { .. })
+        self.recovery().is_retried()
     }
 }
 
@@ -168,7 +185,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Away`]: nobody can tell now.
+    /// [`RegistryError::Away`] and [`RegistryError::Denied`]: nobody can tell now.
     pub fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
         if let Some(schema) = self.known.read().get(&id) {
             return Ok(Some(schema.clone()));
@@ -206,12 +223,22 @@ impl Registry {
 
     fn not_understood(&self, answer: &Answer, path: &str) -> RegistryError {
         let hint = match answer.status {
-            401 | 403 => "; check the setting registry_auth, USER:PASSWORD",
+            401 => "; check the setting registry_auth, USER:PASSWORD",
+            403 => "; its user in the setting registry_auth needs the right to read schemas",
             404 | 405 => "; check that the setting registry has the path that its API is under",
             _ => "",
         };
-        self.away(format!("it answers {path} with status {}: {}{hint}", answer.status, answer.said()))
+        let message = format!("it answers {path} with status {}: {}{hint}", answer.status, answer.said());
+        match is_passing(answer.status) {
+            true => self.away(message),
+            false => RegistryError::Denied { url: self.url.clone(), message },
+        }
     }
+}
+
+/// Whether an answer with this status says that the registry, or a proxy before it, has trouble of its own: timeouts, too many requests, errors.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429) || status >= 500
 }
 
 struct Answer {
@@ -239,7 +266,10 @@ impl SchemaLookup for Registry {
         match (&self.declared, id > MOST_ID) {
             (Some(declared), true) => declared.by_id(id),
             (None, true) => Ok(None),
-            (_, false) => self.schema(id).map_err(|error| SchemaError::Away(error.to_string())),
+            (_, false) => self.schema(id).map_err(|error| match error.recovery() {
+                Recovery::Transient => SchemaError::Away(error.to_string()),
+                Recovery::Operator | Recovery::Final => SchemaError::Refused(error.to_string()),
+            }),
         }
     }
 
@@ -282,6 +312,50 @@ mod tests {
         for url in ["registry:8081", "", "ftp://registry", "http://"] {
             assert!(matches!(Registry::new(&settings(url)), Err(RegistryError::Settings(_))), "{url:?}");
         }
+    }
+
+    /// A server that answers every request with one status and body.
+    fn answering(status: u16, body: &'static str) -> String {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn a_refusal_waits_for_an_operator_and_names_what_to_put_right() {
+        for (status, body, hint) in [
+            (401, "{}", "check the setting registry_auth"),
+            (403, r#"{"error_code":40301,"message":"User is denied operation Read"}"#, "needs the right to read schemas"),
+            (404, "no such page", "check that the setting registry"),
+            (405, "", "check that the setting registry"),
+            (301, "", "status 301"),
+            (200, "<html>", "status 200"),
+        ] {
+            let url = answering(status, body);
+            let registry = Registry::new(&settings(&url)).unwrap();
+            let error = registry.by_id(7).unwrap_err();
+            let said = error.to_string();
+            assert!(matches!(error, SchemaError::Refused(_)) && said.contains(&url) && said.contains(hint), "{status}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_registry_in_trouble_is_unavailable_and_an_unknown_id_is_unknown() {
+        for status in [408, 429, 500, 502, 503] {
+            let error = Registry::new(&settings(&answering(status, "busy"))).unwrap().by_id(7).unwrap_err();
+            assert!(matches!(error, SchemaError::Away(_)), "{status}: {error}");
+        }
+        let unknown = answering(404, r#"{"error_code":40403,"message":"Schema 7 not found"}"#);
+        assert_eq!(Registry::new(&settings(&unknown)).unwrap().by_id(7).unwrap(), None);
     }
 
     #[test]

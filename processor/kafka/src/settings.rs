@@ -88,7 +88,7 @@ impl fmt::Debug for KafkaSettings {
 }
 
 /// Properties that another value of would change what the log promises, each with why, or what to use instead.
-const RESERVED: [(&str, &str); 26] = [
+const RESERVED: [(&str, &str); 27] = [
     ("bootstrap.servers", "use the setting kafka"),
     ("metadata.broker.list", "use the setting kafka"),
     ("compression.codec", "use the setting kafka_compression"),
@@ -113,6 +113,7 @@ const RESERVED: [(&str, &str); 26] = [
     ("auto.offset.reset", "a hole in the log is an error"),
     ("isolation.level", "what is committed is read"),
     ("enable.partition.eof", "readers need it"),
+    ("check.crcs", "what was damaged on a disk or on its way must not be taken for events"),
     ("allow.auto.create.topics", "topics are created by name"),
     ("enable.gapless.guarantee", "an append that fails says so"),
 ];
@@ -154,6 +155,17 @@ impl KafkaSettings {
 
     pub(crate) fn delivery_timeout(&self) -> Duration {
         Duration::from_millis(self.delivery_timeout_ms)
+    }
+
+    /// Who its clients are to the cluster, for errors.
+    pub(crate) fn user(&self) -> String {
+        match self.properties.get("sasl.username") {
+            Some(user) => format!("the Kafka user {user}"),
+            None if self.properties.keys().any(|name| name.starts_with("ssl.certificate") || name.starts_with("ssl.keystore")) => {
+                "the Kafka user of this client's certificate".to_owned()
+            }
+            None => "this Kafka client, which has no user name,".to_owned(),
+        }
     }
 
     /// The largest value that can be appended.
@@ -260,8 +272,10 @@ mod tests {
 
     #[test]
     fn what_the_log_depends_on_cannot_be_set() {
-        let error = with("isolation.level", "read_uncommitted").check().unwrap_err().to_string();
-        assert!(error.contains("isolation.level"), "{error}");
+        for (name, value) in [("isolation.level", "read_uncommitted"), ("check.crcs", "false")] {
+            let error = with(name, value).check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
         assert!(with("sasl.mechanism", "PLAIN").check().is_ok());
     }
 

@@ -8,17 +8,17 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use refold_processor::log::LogError;
 
 use crate::connection::Connection;
-use crate::errors::{failed, is_unknown, not_made};
+use crate::errors::{Call, failed, is_unknown, not_made};
 use crate::heard::Listener;
 
 /// Creates a topic with these settings of its own; one that is there is left as it is.
 pub fn create(connection: &Connection, topic: &str, partitions: u32, config: &[(&str, &str)]) -> Result<(), LogError> {
     let settings = &connection.settings;
-    let partitions = i32::try_from(partitions).map_err(|_| LogError::Broken(format!("{partitions} partitions are too many")))?;
+    let partitions = i32::try_from(partitions).map_err(|_| LogError::Refused(format!("{partitions} partitions are too many")))?;
     // Without a number of copies the cluster's default is asked for.
     let replication = TopicReplication::Fixed(settings.replication_factor.map_or(-1, i32::from));
     let new = config.iter().fold(NewTopic::new(topic, partitions, replication), |new, (name, value)| new.set(name, value));
-    match change(connection, &format!("creating topic {topic}"), |admin, options| block_on(admin.create_topics([&new], options)))? {
+    match change(connection, &Call::creating(topic), |admin, options| block_on(admin.create_topics([&new], options)))? {
         None | Some((RDKafkaErrorCode::TopicAlreadyExists, _)) => wait_until_led(connection, topic),
         Some((_, error)) => Err(error),
     }
@@ -27,7 +27,7 @@ pub fn create(connection: &Connection, topic: &str, partitions: u32, config: &[(
 /// Removes a topic; one that is not there is no error.
 pub fn remove(connection: &Connection, topic: &str) -> Result<(), LogError> {
     connection.forget(topic);
-    match change(connection, &format!("removing topic {topic}"), |admin, options| block_on(admin.delete_topics(&[topic], options)))? {
+    match change(connection, &Call::removing(topic), |admin, options| block_on(admin.delete_topics(&[topic], options)))? {
         None => Ok(()),
         Some((code, _)) if is_unknown(code) => Ok(()),
         Some((_, error)) => Err(error),
@@ -39,7 +39,7 @@ type Results = KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>;
 /// What became of a change: `None` when it was made, else why not.
 fn change(
     connection: &Connection,
-    doing: &str,
+    call: &Call<'_>,
     carry_out: impl FnOnce(&AdminClient<Listener>, &AdminOptions) -> Results,
 ) -> Result<Option<(RDKafkaErrorCode, LogError)>, LogError> {
     let listener = Listener::default();
@@ -49,7 +49,7 @@ fn change(
         Ok(results) => results.into_iter().find_map(|result| result.err().map(|(_, code)| code)),
         Err(error) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
     };
-    Ok(code.map(|code| (code, failed(code, doing, None, &listener.heard))))
+    Ok(code.map(|code| (code, failed(code, call, &connection.settings, &listener.heard))))
 }
 
 /// Other brokers learn of a new topic a little later than the one that made it.

@@ -28,11 +28,12 @@ const SOON: Duration = Duration::from_secs(20);
 /// When the feed does not do what it must.
 pub fn run(make: &dyn Fn() -> (Arc<dyn ChangeFeed>, Arc<dyn ChangeFeed>)) {
     type Case = fn(&dyn ChangeFeed, &dyn ChangeFeed);
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 8] = [
         ("a follower gets what is published, in order", in_order),
         ("deleted rows are told as deleted", deletions),
         ("a publication without rows tells positions", positions),
         ("every follower gets everything", followers),
+        ("followers hear that they have to begin anew, in order", anew),
         ("tables do not mix", tables),
         ("a follower that is too slow is told so", slow),
         ("followers of what is removed are told that it has ended", removal),
@@ -119,7 +120,7 @@ fn in_order(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {
     // What was published just before may come too.
     all.rows.retain(|row| row.key.first() != Some(&json!("before")));
     let wanted: Vec<ChangedRow> = [changed(&first), changed(&second), changed(&[("a", 1, Some(3), 1 << 50)])].concat();
-    assert_eq!(all, Changes { rows: wanted, writing: cut(4), visible: cut(3), watermark_us: Some(3_000) });
+    assert_eq!(all, Changes { rows: wanted, writing: cut(4), visible: cut(3), watermark_us: Some(3_000), anew: false });
 }
 
 fn deletions(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {
@@ -135,7 +136,21 @@ fn positions(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {
     let mut subscription = follower.subscribe(&table(1)).unwrap();
     publisher.publish(&table(1), &[], &Progress { watermark_us: None, ..progress(9) }).unwrap();
     let told = until(&mut subscription, 9);
-    assert_eq!(told, Changes { rows: Vec::new(), writing: cut(10), visible: cut(9), watermark_us: None });
+    assert_eq!(told, Changes { rows: Vec::new(), writing: cut(10), visible: cut(9), watermark_us: None, anew: false });
+}
+
+fn anew(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {
+    publisher.create(&table(1), None).unwrap();
+    let mut subscription = follower.subscribe(&table(1)).unwrap();
+    publisher.publish(&table(1), &[batch(&[("before", 1, Some(1), 1)])], &progress(1)).unwrap();
+    publisher.begin_anew(&table(1), &progress(5)).unwrap();
+    publisher.publish(&table(1), &[batch(&[("after", 1, Some(1), 6)])], &progress(6)).unwrap();
+    let before = until(&mut subscription, 1);
+    assert_eq!((before.rows, before.anew), (changed(&[("before", 1, Some(1), 1)]), false));
+    let told = until(&mut subscription, 5);
+    assert_eq!(told, Changes { rows: Vec::new(), writing: cut(6), visible: cut(5), watermark_us: Some(5_000), anew: true });
+    let after = until(&mut subscription, 6);
+    assert_eq!((after.rows, after.anew), (changed(&[("after", 1, Some(1), 6)]), false), "it is told once");
 }
 
 fn followers(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {

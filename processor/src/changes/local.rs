@@ -57,6 +57,18 @@ impl ChangeFeed for LocalFeed {
         Ok(())
     }
 
+    fn begin_anew(&self, table: &Table, progress: &Progress) -> Result<(), LogError> {
+        let sender = self.tables.lock().get(&table.name()).map(|followed| followed.sender.clone());
+        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+            let _ = sender.send(Arc::new(Changes::begin_anew(progress)));
+        }
+        Ok(())
+    }
+
+    fn may_block(&self) -> bool {
+        false
+    }
+
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {
         let tables = self.tables.lock();
         tables

@@ -1,8 +1,9 @@
 //! The change feed port: rows that changed in the table of a version that has readers, for whoever follows it.
 //!
-//! The owner publishes what it has written, before it takes it as written: after a crash or an error the same rows, or later ones,
-//! come again, and none is left out. Each publication says up to which positions rows may be as new ([`Changes::writing`]) and up to which
-//! everything is out ([`Changes::visible`]). An owner that was replaced may still publish: its rows have lesser write timestamps.
+//! The owner publishes what it has written, in that order, some time after it was written: the feed lags behind the store, and holds nobody up.
+//! Each publication says up to which positions rows may be as new ([`Changes::writing`]) and up to which everything is out
+//! ([`Changes::visible`]). After an error the same rows come again; where they cannot, and with each new owner, followers are told to *begin
+//! anew* ([`Changes::anew`]). An owner that was replaced may still publish: its rows have lesser write timestamps.
 //! The conformance suite in `conformance` is what every adapter must pass.
 
 #[cfg(any(test, feature = "conformance"))]
@@ -46,6 +47,9 @@ pub struct Changes {
     pub visible: Cut,
     /// The version's watermark at `visible`, microseconds since the Unix epoch.
     pub watermark_us: Option<i64>,
+    /// Changes before this are missing: what was followed so far counts no more, and rows are to be read again. The store had the missing ones
+    /// before this was published.
+    pub anew: bool,
 }
 
 impl Changes {
@@ -61,6 +65,18 @@ impl Changes {
             writing: progress.writing.clone(),
             visible: progress.visible.clone(),
             watermark_us: progress.watermark_us,
+            anew: false,
+        }
+    }
+
+    /// That followers are to begin anew.
+    pub fn begin_anew(progress: &Progress) -> Changes {
+        Changes {
+            rows: Vec::new(),
+            writing: progress.writing.clone(),
+            visible: progress.visible.clone(),
+            watermark_us: progress.watermark_us,
+            anew: true,
         }
     }
 }
@@ -82,6 +98,17 @@ pub trait ChangeFeed: Send + Sync {
     /// # Errors
     /// When the feed is away, or refuses; some of the rows may be out then.
     fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError>;
+
+    /// Tells followers that changes are missing before this, so that they begin anew. When it returns, every follower will hear of it.
+    ///
+    /// # Errors
+    /// As of [`ChangeFeed::publish`].
+    fn begin_anew(&self, table: &Table, progress: &Progress) -> Result<(), LogError>;
+
+    /// Whether a call may take longer than it takes to hand something to another thread.
+    fn may_block(&self) -> bool {
+        true
+    }
 
     /// Follows a table: all that is published from now on, and perhaps some of what was published just before.
     ///

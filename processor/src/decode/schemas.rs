@@ -20,6 +20,9 @@ pub enum SchemaError {
     /// The schemas cannot be asked now; the same call may succeed later. Nothing is quarantined for it.
     #[error("the schemas are away: {0}")]
     Away(String),
+    /// The schemas cannot be had until a person acts: a right is missing, an address is wrong. Nothing is quarantined for it.
+    #[error("{0}")]
+    Refused(String),
     /// A schema file, or the declaration of ids, is not valid.
     #[error("{path}: {message}")]
     Invalid {
@@ -35,7 +38,7 @@ pub trait SchemaLookup: Send + Sync {
     /// The schema with this id (Confluent wire format), as JSON text. `Ok(None)`: there is none, so its records are quarantined.
     ///
     /// # Errors
-    /// [`SchemaError::Away`]: nobody can tell now, so its records wait.
+    /// [`SchemaError::Away`] and [`SchemaError::Refused`]: nobody can tell now, so its records wait.
     fn by_id(&self, id: u32) -> Result<Option<String>, SchemaError>;
 
     /// The schema with this CRC-64-AVRO fingerprint (single-object encoding), as JSON text; otherwise as [`SchemaLookup::by_id`].

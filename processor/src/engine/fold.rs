@@ -15,7 +15,7 @@ use super::error::EngineError;
 use super::layout::Layout;
 use super::map::{Before, ChunkMapper, Mapped, Rules, state_end_us};
 use super::meta::{Doubt, Meta};
-use super::quarantined::Quarantined;
+use super::quarantined::{Keeper, Limits, Quarantined};
 use super::shard::{KeyArena, Shard, Touched};
 use super::shares::Shares;
 use super::sweep::Sweep;
@@ -81,7 +81,7 @@ pub struct Fold {
     /// Ahead of the last commit by what is in the shards.
     next: Meta,
     times: Times,
-    quarantine: Batch,
+    quarantine: Keeper,
     /// The panes that committed state holds, and their key prefixes.
     present: BTreeSet<i64>,
     present_prefixes: HashSet<Vec<u8>>,
@@ -128,7 +128,7 @@ impl Fold {
             meta,
             next,
             times,
-            quarantine: Batch::default(),
+            quarantine: Keeper::new(Limits::default()),
             present,
             present_prefixes,
             assembler,
@@ -229,8 +229,8 @@ impl Fold {
         *self.next.quarantined.entry(rejected.reason).or_default() += 1;
         let (partition, chunk) = (mapped.chunk.partition(), &mapped.chunk);
         let (record_time_ms, record) = (chunk.record_time_ms(rejected.offset), chunk.value(rejected.offset));
-        let (key, value) = Quarantined::encode(partition, rejected, record_time_ms, record, self.settings.max_quarantined_bytes)?;
-        self.quarantine.put(Space::Quarantine, &key, &value);
+        let entry = Quarantined::encode(partition, rejected, record_time_ms, record, self.settings.max_quarantined_bytes)?;
+        self.quarantine.add(entry, &mut self.next.quarantine);
         Ok(())
     }
 
@@ -238,9 +238,10 @@ impl Fold {
     /// that the view store has acknowledged leave the dirty set.
     pub fn commit(&mut self, acknowledged: &[Acknowledged], durable: bool, now_ms: i64) -> Result<Committed, EngineError> {
         let is_behind = !self.meta.cut.reaches(&self.unknown_until);
-        let mut batch = std::mem::take(&mut self.quarantine);
+        let mut batch = Batch::default();
         dirty::clear(&mut batch, self.state.as_ref(), acknowledged)?;
         let mut next = self.next.clone();
+        self.quarantine.put(&mut batch, self.state.as_ref(), &mut next.quarantine)?;
         next.times = self.times.all().clone();
         let watermark_us = self.times.watermark_us(self.settings.lateness_us, self.settings.quiet, now_ms);
         next.watermark_us = next.watermark_us.max(watermark_us);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
+use super::quarantined::Kept;
 use super::watermark::PartitionTime;
 use crate::position::{Cut, Partition};
 use crate::quarantine::Reason;
@@ -31,6 +32,9 @@ pub struct Meta {
     pub applied: u64,
     /// Quarantined events by reason.
     pub quarantined: BTreeMap<Reason, u64>,
+    /// What is kept of them.
+    #[serde(default)]
+    pub quarantine: Kept,
     /// Whether rows are written at every commit; until then, only those of closed windows are.
     pub live: bool,
     /// Whether readers have all rows: the version is live, and what was not written before has been swept.

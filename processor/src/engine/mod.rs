@@ -17,6 +17,7 @@ mod lease;
 pub mod map;
 pub mod meta;
 pub mod outbox;
+pub mod publisher;
 pub mod quarantined;
 pub mod run;
 pub mod shard;

@@ -1,10 +1,11 @@
-//! What a version keeps of the events that it did not apply: the layout of the quarantine, and reading it while the version runs.
+//! What a version keeps of the events that it did not apply: the layout of the quarantine, its bounds, and reading it while the version runs.
 //!
 //! | | |
 //! |---|---|
 //! | key | partition, 4 bytes, and offset, 8 bytes, big endian: in log order |
 //! | value | the length of the verdict, 4 bytes, big endian; the verdict as JSON; the first bytes of the record |
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::EngineError;
 use crate::position::{Offset, Partition};
 use crate::quarantine::{Reason, Rejected};
-use crate::state::{Space, StateReader};
+use crate::state::{Batch, Space, StateReader};
 
 /// How many events one read looks at, whatever it is asked for: so that a filter which nothing passes ends too.
 const MAX_VISITED: usize = 20_000;
@@ -86,6 +87,156 @@ fn key(partition: Partition, offset: Offset) -> [u8; 12] {
     first.copy_from_slice(&partition.0.to_be_bytes());
     second.copy_from_slice(&offset.0.to_be_bytes());
     key
+}
+
+/// How much a version keeps of quarantined events. Whoever may post can fill the quarantine, so it has a bound: the counts by reason stay exact.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Events.
+    pub events: u64,
+    /// Bytes of what is kept of them.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// Enough to see what is wrong with a source, and to post again what was refused by mistake.
+    fn default() -> Self {
+        Limits { events: 100_000, bytes: 64 << 20 }
+    }
+}
+
+/// What is kept of quarantined events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Events that are not kept any more, or never were.
+    pub let_go: u64,
+    /// What is kept, by partition; `None`: a release wrote this that did not count it.
+    partitions: Option<BTreeMap<Partition, Share>>,
+}
+
+/// What is kept of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Share {
+    events: u64,
+    bytes: u64,
+    /// Nothing before this offset is kept.
+    from: Offset,
+}
+
+impl Share {
+    fn add(&mut self, bytes: usize) {
+        self.events += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// Keeps quarantined events within bounds: those let go are the oldest, of the partition that has most.
+pub struct Keeper {
+    limits: Limits,
+    pending: VecDeque<([u8; 12], Vec<u8>)>,
+    pending_bytes: u64,
+}
+
+/// When there are too many, this part of the bound is made room for, so that not every commit has to look for the oldest.
+const ROOM: u64 = 16;
+
+impl Keeper {
+    /// A keeper without events.
+    pub fn new(limits: Limits) -> Keeper {
+        Keeper { limits, pending: VecDeque::new(), pending_bytes: 0 }
+    }
+
+    /// Takes an event, to be kept with the next commit.
+    pub fn add(&mut self, (key, value): ([u8; 12], Vec<u8>), kept: &mut Kept) {
+        self.pending_bytes += value.len() as u64;
+        self.pending.push_back((key, value));
+        while self.pending.len() as u64 > self.limits.events || self.pending_bytes > self.limits.bytes {
+            let Some((_, value)) = self.pending.pop_front() else { return };
+            self.pending_bytes -= value.len() as u64;
+            kept.let_go += 1;
+        }
+    }
+
+    /// Puts what was taken into a batch, and takes the oldest out of it that are too many then.
+    pub fn put(&mut self, batch: &mut Batch, state: &dyn StateReader, kept: &mut Kept) -> Result<(), EngineError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut shares = match kept.partitions.take() {
+            Some(shares) => shares,
+            None => counted(state)?,
+        };
+        self.make_room(batch, state, &mut shares, &mut kept.let_go)?;
+        for (key, value) in self.pending.drain(..) {
+            shares.entry(partition_of(&key)).or_default().add(value.len());
+            batch.put(Space::Quarantine, &key, &value);
+        }
+        self.pending_bytes = 0;
+        kept.partitions = Some(shares);
+        Ok(())
+    }
+
+    fn make_room(
+        &self,
+        batch: &mut Batch,
+        state: &dyn StateReader,
+        shares: &mut BTreeMap<Partition, Share>,
+        let_go: &mut u64,
+    ) -> Result<(), EngineError> {
+        let events = self.pending.len() as u64 + shares.values().map(|share| share.events).sum::<u64>();
+        let bytes = self.pending_bytes + shares.values().map(|share| share.bytes).sum::<u64>();
+        let Limits { events: most_events, bytes: most_bytes } = self.limits;
+        if events <= most_events && bytes <= most_bytes {
+            return Ok(());
+        }
+        let over = |had: u64, most: u64| if had > most { had - most + most / ROOM } else { 0 };
+        let (mut events, mut bytes) = (over(events, most_events), over(bytes, most_bytes));
+        while events > 0 || bytes > 0 {
+            // Each look takes the largest partition down to the size of the next, or as far as it takes.
+            let mut sizes: Vec<(u64, Partition)> = shares.iter().map(|(partition, share)| (share.bytes, *partition)).collect();
+            sizes.sort_unstable();
+            let Some((size, partition)) = sizes.pop().filter(|(size, _)| *size > 0) else { return Ok(()) };
+            let down_to = sizes.last().map_or(0, |(size, _)| *size).min(size - 1 - size / 8);
+            let Some(share) = shares.get_mut(&partition) else { return Ok(()) };
+            let before = *share;
+            state.scan(Space::Quarantine, &key(partition, before.from), None, &mut |found, value| {
+                let is_enough = (events == 0 && bytes == 0) || share.bytes <= down_to;
+                if is_enough || partition_of(found) != partition {
+                    return false;
+                }
+                batch.delete(Space::Quarantine, found);
+                share.events = share.events.saturating_sub(1);
+                share.bytes = share.bytes.saturating_sub(value.len() as u64);
+                share.from = offset_of(found).next();
+                (events, bytes) = (events.saturating_sub(1), bytes.saturating_sub(value.len() as u64));
+                *let_go += 1;
+                true
+            })?;
+            if *share == before {
+                // Less is there than was counted.
+                shares.remove(&partition);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is kept, looked at one by one.
+fn counted(state: &dyn StateReader) -> Result<BTreeMap<Partition, Share>, EngineError> {
+    let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
+    state.scan(Space::Quarantine, &[], None, &mut |key, value| {
+        shares.entry(partition_of(key)).or_default().add(value.len());
+        true
+    })?;
+    Ok(shares)
+}
+
+fn partition_of(key: &[u8]) -> Partition {
+    Partition(key.first_chunk().copied().map(u32::from_be_bytes).unwrap_or_default())
+}
+
+fn offset_of(key: &[u8]) -> Offset {
+    Offset(key.last_chunk().copied().map(u64::from_be_bytes).unwrap_or_default())
 }
 
 /// Which quarantined events are wanted.
@@ -174,8 +325,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::*;
+    use crate::state::State;
     use crate::state::memory::MemoryState;
-    use crate::state::{Batch, State};
 
     fn rejected(offset: u64, reason: Reason) -> Rejected {
         Rejected { offset: Offset(offset), reason, detail: format!("event {offset} – \"bad\"") }
@@ -251,6 +402,77 @@ mod tests {
         let first = read(&state, &wanted).unwrap();
         assert_eq!((first.events.len(), first.next), (0, Some((Partition(0), Offset(MAX_VISITED as u64)))));
         assert_eq!(read(&state, &Wanted { from: first.next.unwrap(), ..wanted }).unwrap(), Page::default());
+    }
+
+    /// Commits so many events of `bytes` each, from `first` on, in one batch.
+    fn keep(state: &MemoryState, keeper: &mut Keeper, kept: &mut Kept, partition: u32, offsets: std::ops::Range<u64>, bytes: usize) {
+        let mut batch = Batch::default();
+        for offset in offsets {
+            keeper.add((key(Partition(partition), Offset(offset)), vec![7; bytes]), kept);
+        }
+        keeper.put(&mut batch, state, kept).unwrap();
+        state.commit(&batch, true).unwrap();
+    }
+
+    /// Partition, offset and bytes of what is kept.
+    fn stored(state: &MemoryState) -> Vec<(u32, u64, usize)> {
+        let mut found = Vec::new();
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            found.push((partition_of(key).0, offset_of(key).0, value.len()));
+            true
+        };
+        state.scan(Space::Quarantine, &[], None, visit).unwrap();
+        found
+    }
+
+    #[test]
+    fn the_quarantine_stays_within_its_bounds_and_lets_the_oldest_go() {
+        let (state, mut kept) = (MemoryState::default(), Kept::default());
+        let mut keeper = Keeper::new(Limits { events: 32, bytes: 1_000_000 });
+        for commit in 0..100 {
+            keep(&state, &mut keeper, &mut kept, 0, 5 * commit..5 * commit + 5, 10);
+            let stored = stored(&state);
+            assert!(stored.len() <= 32, "{}", stored.len());
+            assert_eq!(stored.last().unwrap().1, 5 * commit + 4, "the newest stay");
+            assert_eq!(stored.len() as u64 + kept.let_go, 5 * commit + 5, "what was let go is counted");
+        }
+        assert!(stored(&state).len() >= 25, "no more go than need to");
+    }
+
+    #[test]
+    fn the_quarantine_is_bound_by_bytes_and_one_partition_does_not_push_out_another() {
+        let (state, mut kept) = (MemoryState::default(), Kept::default());
+        let mut keeper = Keeper::new(Limits { events: 1_000, bytes: 1_000 });
+        keep(&state, &mut keeper, &mut kept, 1, 0..3, 20);
+        for commit in 0..50 {
+            keep(&state, &mut keeper, &mut kept, 0, commit..commit + 1, 300);
+            assert!(stored(&state).iter().map(|(_, _, bytes)| bytes).sum::<usize>() <= 1_000);
+        }
+        let of = |partition| stored(&state).into_iter().filter(|found| found.0 == partition).map(|found| found.1).collect::<Vec<_>>();
+        assert_eq!(of(1), [0, 1, 2], "the quiet partition keeps its few");
+        assert_eq!(of(0).last(), Some(&49));
+        assert_eq!(kept.let_go, 50 - of(0).len() as u64);
+    }
+
+    #[test]
+    fn a_commit_with_more_than_the_bound_keeps_the_newest_of_it() {
+        let (state, mut kept) = (MemoryState::default(), Kept::default());
+        let mut keeper = Keeper::new(Limits { events: 10, bytes: 1_000_000 });
+        keep(&state, &mut keeper, &mut kept, 0, 0..5, 1);
+        keep(&state, &mut keeper, &mut kept, 0, 5..1_000, 1);
+        assert_eq!(stored(&state).iter().map(|found| found.1).collect::<Vec<_>>(), (990..1_000).collect::<Vec<_>>());
+        assert_eq!(kept.let_go, 990);
+    }
+
+    #[test]
+    fn what_a_former_release_kept_is_counted_in() {
+        let (state, mut kept) = (MemoryState::default(), Kept::default());
+        let (limits, mut ignored) = (Limits { events: 100, bytes: 1_000_000 }, Kept::default());
+        keep(&state, &mut Keeper::new(limits), &mut ignored, 3, 0..90, 1);
+        let mut keeper = Keeper::new(Limits { events: 20, bytes: 1_000_000 });
+        keep(&state, &mut keeper, &mut kept, 3, 90..91, 1);
+        assert!(stored(&state).len() <= 20);
+        assert_eq!(stored(&state).len() as u64 + kept.let_go, 91);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct RunStatus {
     pub applied: u64,
     /// Quarantined events by reason.
     pub quarantined: BTreeMap<String, u64>,
+    /// Quarantined events that are counted, but not kept any more: there were too many.
+    #[serde(default)]
+    pub quarantine_let_go: u64,
     /// Events read per second, lately; worked out by whoever shows it, from `read` over time.
     pub events_per_s: f64,
     /// Commits since the version was started here.
@@ -70,6 +73,12 @@ pub struct RunStatus {
     pub source_error: Option<String>,
     /// Why rows are not being written at the moment.
     pub store_error: Option<String>,
+    /// Why changes of rows are not being published at the moment. It holds neither events nor rows up.
+    #[serde(default)]
+    pub feed_error: Option<String>,
+    /// How many times changes were left out of the change feed, so that followers were told to begin anew, since the version was started here.
+    #[serde(default)]
+    pub feed_gaps: u64,
     /// Why the version stopped.
     pub failed: Option<String>,
     /// Why the version cannot be run here for now; that is tried again. Nothing else is told of it then.
@@ -89,6 +98,7 @@ impl RunStatus {
         self.read = meta.read;
         self.applied = meta.applied;
         self.quarantined = meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();
+        self.quarantine_let_go = meta.quarantine.let_go;
         self.commits += 1;
     }
 

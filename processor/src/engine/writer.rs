@@ -1,4 +1,4 @@
-//! Carries out what the outbox says: rows → view store → change feed, step by step.
+//! Carries out what the outbox says: rows → view store, step by step; what the store has is handed to the publisher of the change feed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,10 @@ use super::faults::{Faults, Step};
 use super::layout::Layout;
 use super::meta::Meta;
 use super::outbox::{Outbox, Work};
+use super::publisher::Publisher;
 use super::status::{RunStatus, timed};
 use super::sweep::{Reached, Sweep, Sweeper};
 use super::timing::TimedStep;
-use crate::changes::ChangeFeed;
 use crate::position::Cut;
 use crate::state::{Space, StateReader};
 use crate::store::{Progress, RowBatch, RowWriter};
@@ -34,8 +34,8 @@ pub struct Writer {
     pub state: Arc<dyn StateReader>,
     /// Where rows go.
     pub store: Arc<dyn RowWriter>,
-    /// Who follows the table hears of them there.
-    pub changes: Arc<dyn ChangeFeed>,
+    /// Publishes them once they are there: who follows the table hears of them so.
+    pub publisher: Publisher,
     /// The version's table.
     pub table: Table,
     /// The owner's epoch.
@@ -86,6 +86,10 @@ pub enum Stepped {
 impl Writer {
     /// Does the next piece of work. On error nothing is taken as written, and the next step tries the same again.
     pub fn step(&mut self) -> Result<Stepped, EngineError> {
+        if !self.publisher.has_begun() {
+            // What a former owner has written, and not published, is heard of nowhere else.
+            self.publish_progress(Vec::new());
+        }
         // Under steady load there is no pause to sync in. Should it fail, nothing is added to what waits for it.
         let should_sync = self.outbox.lock().should_sync(UNSYNCED_ROWS * self.rows_per_write);
         if should_sync {
@@ -114,14 +118,15 @@ impl Writer {
                 }
                 // What is announced may be ahead of these rows, never behind.
                 let writing = self.outbox.lock().progress().writing;
-                self.publish(&written, &Progress { writing, ..queued.progress.clone() })?;
+                let count = written.iter().map(|batch| batch.rows.num_rows()).sum();
+                self.publish(written, Progress { writing, ..queued.progress.clone() });
                 self.faults.reach(Step::Acknowledge);
                 let mut outbox = self.outbox.lock();
                 outbox.wrote(&queued);
                 if outbox.oldest_queued().is_none() {
                     self.ahead.clear();
                 }
-                written.iter().map(|batch| batch.rows.num_rows()).sum()
+                count
             }
             Work::Drain(after) => {
                 if after.is_none() {
@@ -134,8 +139,8 @@ impl Writer {
                 let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), last, self.rows_per_write)?;
                 if rows.is_empty() {
                     self.outbox.lock().drained(&rows);
-                    // This is for followers who wait for positions; should it fail, later ones do as well.
-                    self.publish_progress(&[])?;
+                    // This is for followers who wait for positions.
+                    self.publish_progress(Vec::new());
                 } else {
                     self.announce_read()?;
                     let batch = rows.to_batch(self.epoch)?;
@@ -204,7 +209,7 @@ impl Writer {
             }
             self.write(&rows)?;
             count += rows.rows.num_rows();
-            self.publish_progress(&[rows])?;
+            self.publish_progress(vec![rows]);
             self.sweeping = Some((sweep.clone(), reached));
         }
         Ok(count)
@@ -252,6 +257,7 @@ impl Writer {
 
     /// Waits for what is still going on beside it.
     pub fn finish(&mut self) {
+        self.publisher.finish(!self.lost.load(Ordering::Relaxed));
         if let Some(thread) = self.reclaiming.take() {
             let _ = thread.join();
         }
@@ -274,20 +280,20 @@ impl Writer {
         if let Some(oldest) = oldest {
             self.ahead.note(&self.layout.rows, &rows, write_timestamp(self.epoch, oldest)?)?;
         }
-        self.publish_progress(&[rows])
+        self.publish_progress(vec![rows]);
+        Ok(())
     }
 
     /// Publishes written rows, as far as readers are told now.
-    fn publish_progress(&self, rows: &[RowBatch]) -> Result<(), EngineError> {
+    fn publish_progress(&mut self, rows: Vec<RowBatch>) {
         let progress = self.outbox.lock().progress();
-        self.publish(rows, &progress)
+        self.publish(rows, progress);
     }
 
-    fn publish(&self, rows: &[RowBatch], progress: &Progress) -> Result<(), EngineError> {
-        if !self.outbox.lock().has_readers() {
-            return Ok(());
+    fn publish(&mut self, rows: Vec<RowBatch>, progress: Progress) {
+        if self.outbox.lock().has_readers() {
+            self.publisher.publish(rows, progress);
         }
-        Ok(timed(&self.status, TimedStep::Publish, || self.changes.publish(&self.table, rows, progress))?)
     }
 
     fn sync_store(&self) -> Result<(), EngineError> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
@@ -66,7 +67,12 @@ pub struct EmbeddedLog {
     retention: RwLock<BTreeMap<String, Retention>>,
     committer: Committer,
     maintenance: Mutex<()>,
+    /// Of removed blocks, since their space was given back.
+    removed_bytes: AtomicU64,
 }
+
+/// Less than this is not given back: it is what files and buffers take in any case.
+const LEAST_GIVEN_BACK_BYTES: u64 = 16 << 20;
 
 impl EmbeddedLog {
     /// Opens the log in `dir`, creating it when it is not there. `clock` gives record times and the age of records.
@@ -101,6 +107,7 @@ impl EmbeddedLog {
             retention: RwLock::default(),
             committer: Committer::default(),
             maintenance: Mutex::new(()),
+            removed_bytes: AtomicU64::new(0),
         })
     }
 
@@ -116,13 +123,30 @@ impl EmbeddedLog {
     /// The first that a partition met; the others are maintained all the same.
     pub fn maintain(&self) -> Result<Maintained, LogError> {
         let now_ms = self.clock.now_ms();
-        self.for_each_partition(|topic, partition, report| {
+        let maintained = self.for_each_partition(|topic, partition, report| {
             let retention = self.retention.read().get(&topic.name).copied().unwrap_or_default();
             let limits = retention.over(self.settings.retention_ms, self.settings.retention_bytes);
             let start = maintain::start_by_retention(&self.disk, partition, limits, now_ms)?;
             maintain::remove_below(&self.disk, partition, start, report)?;
             maintain::merge_small(&self.disk, topic, partition, self.settings.block_bytes as u64, report)
-        })
+        })?;
+        self.give_back(maintained.removed_bytes)?;
+        Ok(maintained)
+    }
+
+    /// Gives the space of removed blocks back once they take as much as those that are kept: so it costs no more than appending those did.
+    fn give_back(&self, removed_bytes: u64) -> Result<(), LogError> {
+        let held = self.maintenance.lock();
+        let removed_bytes = self.removed_bytes.fetch_add(removed_bytes, Ordering::Relaxed) + removed_bytes;
+        let topics: Vec<Arc<Topic>> = self.topics.read().values().cloned().collect();
+        let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
+        let kept_bytes: u64 = partitions().map(PartitionState::stored_bytes).sum();
+        if removed_bytes > kept_bytes.max(LEAST_GIVEN_BACK_BYTES) {
+            self.disk.give_back(&partitions().map(|partition| (partition.place, partition.start())).collect::<Vec<_>>())?;
+            self.removed_bytes.store(0, Ordering::Relaxed);
+        }
+        drop(held);
+        Ok(())
     }
 
     /// Merges runs of small blocks into blocks of about `block_bytes`. [`maintain`](Self::maintain) does this too.

@@ -125,7 +125,7 @@ pub enum StoreError {
     #[error("the view store is away: {0}")]
     Away(String),
     /// There is no such table.
-    #[error("table {0} does not exist in the view store")]
+    #[error("table {0} does not exist in the view store: restore it from a copy, or replay the view into a new version")]
     UnknownTable(String),
     /// A greater epoch was fenced: the caller is no longer the owner.
     #[error("table {table} is written by a later owner, in epoch {}", epoch.0)]
@@ -156,10 +156,9 @@ impl StoreError {
     pub fn recovery(&self) -> Recovery {
         match self {
             StoreError::Away(_) => Recovery::Transient,
-            StoreError::Refused(_) => Recovery::Operator,
-            StoreError::UnknownTable(_) | StoreError::Superseded { .. } | StoreError::OtherShape { .. } | StoreError::Broken(_) => {
-                Recovery::Final
-            }
+            // A table that was dropped can be restored, and a node may hear of a new one later than others.
+            StoreError::Refused(_) | StoreError::UnknownTable(_) => Recovery::Operator,
+            StoreError::Superseded { .. } | StoreError::OtherShape { .. } | StoreError::Broken(_) => Recovery::Final,
         }
     }
 

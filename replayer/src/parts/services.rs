@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use refold_cassandra::{CassandraSettings, CassandraStore};
 use refold_kafka::{Compression, KafkaLog, KafkaSettings, Registry, RegistrySettings};
 use refold_processor::decode::SchemaLookup;
+use refold_processor::recovery::Recovery;
 
 use crate::settings::Settings;
 
@@ -89,7 +90,7 @@ pub fn cassandra(settings: &Settings) -> Result<CassandraStore> {
     let described =
         CassandraSettings { contact_points: settings.cassandra.clone(), keyspace: settings.cassandra_keyspace.clone(), ..further };
     CassandraStore::connect(&described).map_err(|error| {
-        if !error.is_retryable() {
+        if error.recovery() != Recovery::Transient {
             return error.into();
         }
         let text = error.to_string();

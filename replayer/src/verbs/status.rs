@@ -84,7 +84,12 @@ fn row(version: &Value) -> Vec<String> {
         version.get("eta_s").and_then(Value::as_u64).map(|seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string());
     let rate = version.get("events_per_s").and_then(Value::as_f64).map(|rate| grouped(rate.round() as u64));
     let is_stopped = version.get("running") == Some(&Value::Bool(false)) && text("state") != "dropped" && text("state") != "failed";
-    let waiting = [("cannot be run here", text("unable")), ("events wait", text("source_error")), ("rows wait", text("store_error"))];
+    let waiting = [
+        ("cannot be run here", text("unable")),
+        ("events wait", text("source_error")),
+        ("rows wait", text("store_error")),
+        ("changes are not published", text("feed_error")),
+    ];
     let waiting: Vec<String> =
         waiting.iter().filter(|(_, error)| !error.is_empty()).map(|(what, error)| format!("{what}: {error}")).collect();
     // Where the log ends is not known before it was looked at.

@@ -191,6 +191,17 @@ impl Cassandra {
         self.try_to_ask(cql).unwrap_or_else(|error| panic!("{cql}: {error}"))
     }
 
+    /// Carries statements out as the first user of a node with passwords.
+    pub fn administrate(&self, statements: &[&str]) {
+        let address: SocketAddr = format!("{}:{}", self.place.address, self.port).parse().unwrap();
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let session = SessionBuilder::new().known_node_addr(address).user("cassandra", "cassandra").build().await.unwrap();
+            for statement in statements {
+                session.query_unpaged(*statement, &[]).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            }
+        });
+    }
+
     fn try_to_ask(&self, cql: &str) -> Result<QueryRowsResult, Box<dyn Error>> {
         let address: SocketAddr = format!("{}:{}", self.place.address, self.port).parse().unwrap();
         let filter = AllowListHostFilter::new([address]).unwrap();
@@ -244,6 +255,7 @@ fn write_configuration(data: &Path, port: u16, place: &Place, options: &Options)
     let at = data.display();
     let Place { address, storage_port, seed, .. } = place;
     let authenticator = if options.passwords { "PasswordAuthenticator" } else { "AllowAllAuthenticator" };
+    let authorizer = if options.passwords { "CassandraAuthorizer" } else { "AllowAllAuthorizer" };
     let encryption = options.tls.as_ref().map_or(String::new(), |(keys, authorities, password)| {
         format!(
             "client_encryption_options: {{enabled: true, optional: false, keystore: '{}', keystore_password: '{password}', \
@@ -271,6 +283,8 @@ fn write_configuration(data: &Path, port: u16, place: &Place, options: &Options)
          endpoint_snitch: SimpleSnitch\n\
          seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: \"{seed}:{storage_port}\"}}]}}]\n\
          authenticator: {authenticator}\n\
+         authorizer: {authorizer}\n\
+         permissions_validity: 100ms\n\
          auto_snapshot: false\n\
          {encryption}"
     );

@@ -104,6 +104,9 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=PLAIN
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+super.users=User:ANONYMOUS
 listener.name.sasl_plaintext.plain.sasl.jaas.config={jaas}
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/broker.pem
@@ -187,6 +190,45 @@ num.io.threads=4
     /// Makes its controller forget it, while it runs: it describes its cluster without any broker from now on, until it is started again.
     pub fn unregister(&self) {
         self.run_tool("org.apache.kafka.tools.ClusterTool", &["unregister", "--bootstrap-server", &self.brokers(), "--id", "1"]);
+    }
+
+    /// Takes a right to topics whose names begin with `prefix` from [`USER`]; the other rights stay.
+    pub fn deny(&self, operation: &str, prefix: &str) {
+        // A resource with any rule is closed to whoever no rule allows.
+        self.change_rights(&["--add", "--allow-principal"], "All", prefix);
+        self.change_rights(&["--add", "--deny-principal"], operation, prefix);
+    }
+
+    /// Gives it back.
+    pub fn permit(&self, operation: &str, prefix: &str) {
+        self.change_rights(&["--remove", "--force", "--deny-principal"], operation, prefix);
+    }
+
+    fn change_rights(&self, change: &[&str], operation: &str, prefix: &str) {
+        let (brokers, user) = (self.brokers(), format!("User:{USER}"));
+        let mut arguments = vec!["--bootstrap-server", brokers.as_str()];
+        arguments.extend(change);
+        arguments.extend([user.as_str(), "--operation", operation, "--topic", prefix, "--resource-pattern-type", "prefixed"]);
+        self.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
+    }
+
+    /// Settings of a log on it, for [`USER`].
+    pub fn settings_with_password(&self, password: &str) -> KafkaSettings {
+        let properties =
+            [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "PLAIN"), ("sasl.username", USER), ("sasl.password", password)];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        KafkaSettings { brokers: self.brokers_with_password(), properties, ..KafkaSettings::default() }
+    }
+
+    /// Changes a byte of what its disk has of partition 0 of a topic, where `text` stands, while it is stopped.
+    pub fn damage(&mut self, topic: &str, text: &str) {
+        self.stop();
+        let segment = self.folder.path().join(format!("log/{topic}-0/00000000000000000000.log"));
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+        self.start_again();
     }
 
     /// Sends it a signal.

@@ -1,23 +1,31 @@
-//! One who follows the table's change feed: rows as they are read once, when the table has readers, and from then on changes alone.
+//! One who follows the table's change feed: rows as they are read once, when the table has readers, and again when the feed says to begin anew;
+//! between that, changes alone.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use refold_processor::changes::{ChangeFeed, Changes, Subscription};
 use refold_processor::engine::dirty::epoch_of;
 use refold_processor::json;
 use refold_processor::log::LogError;
+use refold_processor::recovery::Recovery;
 use refold_processor::store::memory::MemoryStore;
 use refold_processor::store::{Progress, RowBatch, RowReader};
 use refold_processor::table::{Epoch, Table};
 use serde_json::Value;
 
+use super::world::{FaultyStore, Mutant};
+
 /// A change feed with one follower.
-#[derive(Default)]
 pub struct Followers {
-    /// Whether half of the next publication is lost, and its publisher told so.
-    pub refuse_next: AtomicBool,
+    /// Half of the next publication is lost, and its publisher told that it was refused: until a while has passed, or an operator acts.
+    pub refuse_next: Mutex<Option<Recovery>>,
+    /// The owner that the catalogue names.
+    pub owner: AtomicU32,
+    store: Arc<FaultyStore>,
+    mutant: Option<Mutant>,
     followed: Mutex<Followed>,
 }
 
@@ -28,6 +36,19 @@ struct Followed {
 }
 
 impl Followers {
+    /// Nobody yet.
+    pub fn new(store: Arc<FaultyStore>, mutant: Option<Mutant>) -> Followers {
+        Followers { refuse_next: Mutex::default(), owner: AtomicU32::new(0), store, mutant, followed: Mutex::default() }
+    }
+
+    fn refusal(&self) -> Option<LogError> {
+        self.refuse_next.lock().take().map(|recovery| match recovery {
+            Recovery::Transient => LogError::Away("simulated".into()),
+            Recovery::Operator => LogError::Refused("simulated".into()),
+            Recovery::Final => LogError::Broken("simulated".into()),
+        })
+    }
+
     /// Reads the rows, the first time, as they are under this owner.
     pub fn begin(&self, store: &MemoryStore, table: &Table, epoch: Epoch) -> Result<(), String> {
         let mut followed = self.followed.lock();
@@ -75,8 +96,8 @@ impl ChangeFeed for Followers {
 
     fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError> {
         let mut changed = Changes::of(table, rows, progress).rows;
-        let is_refused = self.refuse_next.swap(false, Ordering::Relaxed);
-        if is_refused {
+        let refusal = self.refusal();
+        if refusal.is_some() {
             changed.truncate(changed.len() / 2);
         }
         let mut followed = self.followed.lock();
@@ -93,7 +114,19 @@ impl ChangeFeed for Followers {
                 (None, _) => {}
             }
         }
-        if is_refused { Err(LogError::Away("simulated".into())) } else { Ok(()) }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn begin_anew(&self, table: &Table, _: &Progress) -> Result<(), LogError> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let mut followed = self.followed.lock();
+        if followed.rows.is_some() && self.mutant != Some(Mutant::GapUntold) {
+            followed.rows = Some(read(&self.store.kept, table).map_err(LogError::Broken)?);
+            followed.newest = followed.newest.max(Epoch(self.owner.load(Ordering::Relaxed)));
+        }
+        Ok(())
     }
 
     fn subscribe(&self, _: &Table) -> Result<Subscription, LogError> {

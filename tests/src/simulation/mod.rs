@@ -117,7 +117,10 @@ impl Simulation {
             0..18 => self.append(),
             18..20 => self.clock.advance_ms(self.rng.random_range(0..5_000)),
             20..23 => self.scene.store.away.store(self.rng.random_bool(0.5), Ordering::Relaxed),
-            23..24 => self.scene.followers.refuse_next.store(true, Ordering::Relaxed),
+            23..24 => {
+                let refusals = [Recovery::Transient, Recovery::Operator, Recovery::Final];
+                *self.scene.followers.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
+            }
             24..26 => {
                 let refusals = [Refusal::Whole, Refusal::Partly, Refusal::Delayed];
                 *self.scene.store.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
@@ -203,7 +206,7 @@ impl Simulation {
         self.disk.commits_to_live.store(-1, Ordering::Relaxed);
         self.scene.store.away.store(false, Ordering::Relaxed);
         *self.scene.store.refuse_next.lock() = None;
-        self.scene.followers.refuse_next.store(false, Ordering::Relaxed);
+        *self.scene.followers.refuse_next.lock() = None;
         for round in 0..2_000 {
             if self.owner.is_none() {
                 self.drive()?;
@@ -225,7 +228,8 @@ impl Simulation {
             owner.write(&self.scene, self.rng.random_range(0..3), self.rng.random_bool(0.3)).map_err(|error| error.to_string())?;
             self.read()?;
             let Some(owner) = &self.owner else { continue };
-            if !moved && owner.is_done(self.clock.now_ms()) {
+            owner.publish();
+            if !moved && owner.is_done(self.clock.now_ms()) && owner.publications.is_published() {
                 self.scene.store.arrive(&self.scene.table);
                 return self.read();
             }
@@ -274,7 +278,11 @@ fn step_of(
         0..30 => owner.map(scene, partition, rng.random_range(1..300)).map(drop),
         30..55 => owner.merge(scene, partition).map(drop),
         55..75 => owner.commit(scene),
-        75..94 => owner.write(scene, rng.random_range(0..4), rng.random_bool(0.3)),
+        75..88 => owner.write(scene, rng.random_range(0..4), rng.random_bool(0.3)),
+        88..94 => {
+            owner.publish();
+            Ok(())
+        }
         94..97 => owner.sweep(scene),
         _ => owner.go_live(scene),
     }

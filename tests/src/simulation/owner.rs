@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use refold_processor::clock::Clock;
@@ -11,6 +12,7 @@ use refold_processor::engine::feed::columns;
 use refold_processor::engine::fold::{Fold, FoldSettings, Told};
 use refold_processor::engine::map::{Before, Chunk, ChunkMapper, Mapped};
 use refold_processor::engine::outbox::{Outbox, Work};
+use refold_processor::engine::publisher::{Publications, Publisher};
 use refold_processor::engine::run::progress;
 use refold_processor::engine::sweep::Sweep;
 use refold_processor::engine::writer::Writer;
@@ -64,7 +66,8 @@ impl Scene {
         let store = Arc::new(FaultyStore::new(mutant));
         let table = Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() };
         store.create_table(&table).unwrap();
-        Scene { source, schemas, view: view.clone(), log, store, followers: Arc::default(), table, clock, settings, mutant }
+        let followers = Arc::new(Followers::new(store.clone(), mutant));
+        Scene { source, schemas, view: view.clone(), log, store, followers, table, clock, settings, mutant }
     }
 }
 
@@ -74,6 +77,8 @@ pub struct Owner {
     pub fold: Arc<Mutex<Fold>>,
     /// The writer.
     pub writer: Writer,
+    /// What it has to publish.
+    pub publications: Arc<Publications>,
     /// Its disk.
     pub disk: Disk,
     /// Its epoch.
@@ -94,12 +99,16 @@ impl Owner {
             Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: scene.clock.now_ms() };
         let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, &told)?;
         let outbox = Outbox::new(20, scene.settings.shares.clone(), before, progress(fold.meta(), None));
+        let publications =
+            Publications::new(scene.followers.clone(), scene.table.clone(), None, scene.settings.shares.clone(), Arc::default());
+        let publications = Arc::new(publications);
+        scene.followers.owner.fetch_max(epoch.0, Ordering::Relaxed);
         let writer = Writer {
             view: scene.view.clone(),
             layout: fold.layout().clone(),
             state,
             store: scene.store.clone(),
-            changes: scene.followers.clone(),
+            publisher: Publisher::simulated(publications.clone()),
             table: scene.table.clone(),
             epoch,
             outbox: Arc::new(Mutex::new(outbox)),
@@ -127,6 +136,7 @@ impl Owner {
             decoder: Decoder::new(&scene.source, &columns(&scene.source, std::iter::once(scene.view.as_ref()))?, scene.schemas.clone())?,
             fold: Arc::new(Mutex::new(fold)),
             writer,
+            publications,
             disk,
             epoch,
             readers,
@@ -192,6 +202,11 @@ impl Owner {
         let stepped = self.writer.step().map(drop);
         *beside.lock() = None;
         ended.lock().take().map_or(stepped, Err)
+    }
+
+    /// One step of the publisher. What the feed refuses is no error of the version.
+    pub fn publish(&self) {
+        let _ = self.publications.step();
     }
 
     /// Whether a commit would change anything.

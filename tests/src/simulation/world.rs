@@ -29,6 +29,8 @@ pub enum Mutant {
     SweepsOfLiveState,
     /// Rows are written before their cut was announced.
     Unannounced,
+    /// Followers are not told that changes are missing.
+    GapUntold,
 }
 
 /// What goes on in the processor beside a call; after an error the call fails.

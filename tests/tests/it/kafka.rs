@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod faults;
 mod reading;
+mod rights;
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;

@@ -58,7 +58,7 @@ fn a_registry_that_is_away_is_not_a_schema_that_is_unknown() {
     })
     .unwrap();
     let error = astray.by_id(id).unwrap_err();
-    assert!(matches!(&error, SchemaError::Away(said) if said.contains("check that the setting registry")), "{error}");
+    assert!(matches!(&error, SchemaError::Refused(said) if said.contains("check that the setting registry")), "{error}");
     let fresh = registry.client();
     registry.kill();
     let error = fresh.by_id(id).unwrap_err();

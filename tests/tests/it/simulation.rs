@@ -71,3 +71,8 @@ fn rows_written_before_their_cut_is_announced_are_caught() {
 fn lateness_judged_across_partitions_is_caught() {
     is_caught(Mutant::LatenessAcrossPartitions);
 }
+
+#[test]
+fn followers_that_are_not_told_of_missing_changes_are_caught() {
+    is_caught(Mutant::GapUntold);
+}

@@ -17,7 +17,7 @@ use tokio::sync::broadcast::{self, Sender};
 use super::record::{WRITTEN_AT, take};
 use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
-use crate::errors::{failed, is_unknown, not_made};
+use crate::errors::{Call, failed, is_lasting, is_unknown, not_made};
 use crate::heard::Listener;
 
 /// Who follows which topic.
@@ -64,7 +64,7 @@ impl Followers {
         let assigned = from.add_partition_offset(topic, 0, Offset::Offset(end.0 as i64)).and_then(|()| consumer.assign(&from));
         assigned.map_err(|error| {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            failed(code, &format!("following topic {topic}"), Some(topic), &listener.heard)
+            failed(code, &Call::reading(topic, ""), &self.connection.settings, &listener.heard)
         })?;
         let (sender, subscription) = broadcast::channel(WAITING);
         let follower =
@@ -103,6 +103,7 @@ impl Follower {
             if is_whole || changes.rows.len() >= MOST_ROWS {
                 let _ = sender.send(Arc::new(changes.clone()));
                 changes.rows.clear();
+                changes.anew = false;
             }
             if sender.receiver_count() == 0 {
                 let followed = self.followed.lock();
@@ -127,9 +128,13 @@ impl Follower {
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(false),
             Some(Err(error)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                let is_lost = is_unknown(code) || matches!(code, RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset);
+                let is_lost = is_lasting(code) || matches!(code, RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset);
                 // From others librdkafka recovers by itself.
-                return if is_lost { Err(error.to_string()) } else { Ok(false) };
+                if !is_lost {
+                    return Ok(false);
+                }
+                let (topic, listener) = (self.topic.as_str(), self.consumer.context());
+                return Err(failed(code, &Call::reading(topic, ""), &self.connection.settings, &listener.heard).to_string());
             }
             None => {
                 self.quiet += 1;

@@ -12,6 +12,9 @@ pub const POSITIONS: &str = "positions";
 /// The key of the records that tell how far the feed is.
 const PROGRESS: &str = "\"progress\"";
 
+/// The key of the records that tell followers to begin anew.
+const ANEW: &str = "\"anew\"";
+
 /// How far a feed is.
 #[derive(Serialize, Deserialize)]
 struct Progress {
@@ -41,7 +44,7 @@ pub struct Encoded {
 impl Encoded {
     /// The records that these changes are.
     pub fn of(changes: &Changes) -> Result<Encoded, LogError> {
-        let mut records = Vec::with_capacity(changes.rows.len() + 1);
+        let mut records = Vec::with_capacity(changes.rows.len() + 2);
         for row in &changes.rows {
             let value = row.row.as_ref().map(json).transpose()?;
             records.push(Record { key: json(&row.key)?, value, written_at: Some(row.written_at) });
@@ -49,6 +52,10 @@ impl Encoded {
         let Changes { visible, writing, watermark_us, .. } = changes.clone();
         let positions = json(&writing)?;
         let progress = json(&Progress { visible, writing, watermark_us })?;
+        if changes.anew {
+            // Under a key of its own it outlives compaction: who reads the topic from its start finds that rows before it may be out of date.
+            records.push(Record { key: ANEW.to_owned(), value: Some(progress.clone()), written_at: None });
+        }
         records.push(Record { key: PROGRESS.to_owned(), value: Some(progress), written_at: None });
         Ok(Encoded { records, positions })
     }
@@ -71,6 +78,11 @@ pub fn take(changes: &mut Changes, key: Option<&[u8]>, value: Option<&[u8]>, wri
         let Progress { visible, writing, watermark_us } = serde_json::from_slice(value?).ok()?;
         (changes.visible, changes.writing, changes.watermark_us) = (visible, writing, watermark_us);
         return Some(true);
+    }
+    if key == ANEW.as_bytes() {
+        changes.rows.clear();
+        changes.anew = true;
+        return Some(false);
     }
     let written_at = std::str::from_utf8(written_at?).ok()?.parse().ok()?;
     let row = value.map(serde_json::from_slice).transpose().ok()?;

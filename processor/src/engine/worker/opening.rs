@@ -16,6 +16,7 @@ use crate::engine::fold::{Fold, FoldSettings, Told};
 use crate::engine::lease::{Held, Taking};
 use crate::engine::map::Rules;
 use crate::engine::outbox::Outbox;
+use crate::engine::publisher::{Publications, Publisher};
 use crate::engine::quarantined::Lent;
 use crate::engine::run::{self, Runner, Shared, progress};
 use crate::engine::status::RunStatus;
@@ -236,7 +237,6 @@ impl Worker {
         let epoch = lease.epoch;
         let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
         store.create_table(&table)?;
-        changes.create(&table, view.options.keep_us)?;
         let state = RocksState::open(&self.state_dir(&record.view, record.version), &self.memory)?;
         let rules = Rules::new(&view, &source);
         let fold_settings = FoldSettings {
@@ -275,12 +275,13 @@ impl Worker {
             faults: self.settings.faults.clone(),
         };
         let lent = Lent::new(state.clone());
+        let publications = Publications::new(changes.clone(), table.clone(), view.options.keep_us, self.shares.clone(), status.clone());
         let mut writer = Writer {
             view: view.clone(),
             layout: fold.layout().clone(),
             state,
             store: store.clone(),
-            changes: changes.clone(),
+            publisher: Publisher::new(publications),
             table: table.clone(),
             epoch: lease.begin_writing(),
             outbox: outbox.clone(),

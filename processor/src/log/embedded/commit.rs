@@ -35,6 +35,8 @@ struct Queue {
     done: HashMap<u64, Result<Bases, LogError>>,
     tickets: u64,
     writing: bool,
+    /// Why nothing can be appended any more.
+    broken: Option<String>,
 }
 
 /// Writes appends in groups.
@@ -67,19 +69,59 @@ impl Committer {
                 self.written.wait(&mut queue);
                 continue;
             }
+            if let Some(broken) = queue.broken.clone() {
+                queue.waiting.retain(|(waiting, _)| *waiting != ticket);
+                return Err(LogError::Refused(broken));
+            }
             queue.writing = true;
             let group = std::mem::take(&mut queue.waiting);
             drop(queue);
-            let results = write_group(disk, clock, group);
+            let mut turn = Turn::new(self, ticket, &group);
+            turn.results = write_group(disk, clock, group, &mut turn.is_uncertain);
+            drop(turn);
             queue = self.queue.lock();
-            queue.writing = false;
-            queue.done.extend(results);
-            self.written.notify_all();
         }
     }
 }
 
-fn write_group(disk: &Disk, clock: &dyn Clock, group: Vec<(u64, Append)>) -> Vec<(u64, Result<Bases, LogError>)> {
+/// Who writes a group. Others wait for their results: they get them when it ends, even if that is by a panic.
+struct Turn<'a> {
+    committer: &'a Committer,
+    own: u64,
+    tickets: Vec<u64>,
+    results: Vec<(u64, Result<Bases, LogError>)>,
+    /// Whether the group may be on disk without being known to readers and later appends.
+    is_uncertain: bool,
+}
+
+impl Turn<'_> {
+    fn new<'a>(committer: &'a Committer, own: u64, group: &[(u64, Append)]) -> Turn<'a> {
+        let tickets = group.iter().map(|(ticket, _)| *ticket).collect();
+        Turn { committer, own, tickets, results: Vec::new(), is_uncertain: false }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.committer.queue.lock();
+        queue.writing = false;
+        if self.is_uncertain {
+            // The next append would get offsets that the disk may have given out already.
+            queue.broken =
+                Some("appending to the log panicked while it wrote: restart this process, which reads what is on disk".to_owned());
+        }
+        if self.results.is_empty() {
+            let others = self.tickets.iter().filter(|ticket| **ticket != self.own);
+            let panicked =
+                || LogError::Away("the append that was written together with this one panicked; it may or may not be there".to_owned());
+            queue.done.extend(others.map(|ticket| (*ticket, Err(panicked()))));
+        }
+        queue.done.extend(self.results.drain(..));
+        self.committer.written.notify_all();
+    }
+}
+
+fn write_group(disk: &Disk, clock: &dyn Clock, group: Vec<(u64, Append)>, is_uncertain: &mut bool) -> Vec<(u64, Result<Bases, LogError>)> {
     let now_ms = clock.now_ms();
     let mut batch = WriteBatch::default();
     let mut tails = HashMap::new();
@@ -87,19 +129,25 @@ fn write_group(disk: &Disk, clock: &dyn Clock, group: Vec<(u64, Append)>) -> Vec
     for (ticket, append) in group {
         placed.push((ticket, place(disk, append, (&mut batch, &mut tails), now_ms)));
     }
-    match disk.write(batch, Durability::Synced) {
-        Ok(()) => {
-            for (place, tail) in &tails {
-                if let Ok(partition) = tail.topic.partition(place.partition) {
-                    partition.publish(tail.end, tail.last_time_ms, tail.written_bytes);
-                }
+    *is_uncertain = true;
+    let written = disk.write(batch, Durability::Synced);
+    if written.is_ok() {
+        for (place, tail) in &tails {
+            if let Ok(partition) = tail.topic.partition(place.partition) {
+                partition.publish(tail.end, tail.last_time_ms, tail.written_bytes);
             }
+        }
+    }
+    *is_uncertain = false;
+    match written {
+        Ok(()) => {
             tails.values().for_each(|tail| tail.topic.tell_appended());
             placed
         }
         Err(error) => {
             let again = |error: &LogError| match error {
                 LogError::Away(message) => LogError::Away(message.clone()),
+                LogError::Refused(message) => LogError::Refused(message.clone()),
                 other => LogError::Broken(other.to_string()),
             };
             placed.into_iter().map(|(ticket, result)| (ticket, result.and(Err(again(&error))))).collect()

@@ -176,6 +176,20 @@ impl Disk {
             .map_err(|error| self.failed(&error))
     }
 
+    /// Has the file system get back what deleted blocks take: of those of a partition before `kept_from`. Until then they are in write-ahead logs
+    /// and in the newest files, which are not dropped as a whole.
+    pub fn give_back(&self, deleted: &[(PartitionKey, Offset)]) -> Result<(), LogError> {
+        // All families share write-ahead logs: each keeps them for as long as it has something in memory.
+        let families = [self.family(BLOCKS)?, self.family(INDEX)?, self.family(META)?];
+        for family in families {
+            self.db.flush_cf(family).map_err(|error| self.failed(&error))?;
+        }
+        for (place, kept_from) in deleted {
+            self.db.compact_range_cf(families[0], Some(place.block(Offset(0))), Some(place.block(*kept_from)));
+        }
+        Ok(())
+    }
+
     /// The error of a failed call.
     pub fn failed(&self, error: &rocksdb::Error) -> LogError {
         failure(&self.dir, error.as_ref())

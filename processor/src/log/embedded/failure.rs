@@ -30,7 +30,7 @@ pub fn failure(dir: &Path, error: &str) -> LogError {
     if error.starts_with("Corruption") {
         return LogError::Broken(format!("the log in {dir} is damaged: {error}; restore the directory from a copy"));
     }
-    LogError::Broken(format!("the log in {dir} cannot be used: {error}; check the disk and the permissions of the directory"))
+    LogError::Refused(format!("the log in {dir} cannot be used: {error}; check the disk and the permissions of the directory"))
 }
 
 /// The error of opening the log in `dir`.
@@ -48,32 +48,34 @@ pub fn failure_to_open(dir: &Path, error: &str) -> LogError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use crate::recovery::Recovery;
+
     use super::*;
 
-    fn said(error: &str) -> (bool, String) {
+    fn said(error: &str) -> (Recovery, String) {
         let error = failure(Path::new("/data/log"), error);
-        (error.is_retryable(), error.to_string())
+        (error.recovery(), error.to_string())
     }
 
     #[test]
     fn a_full_disk_passes_and_names_the_directory() {
-        let (retryable, message) = said("IO error: No space left on device: While appending to file: /data/log/000012.log");
-        assert!(retryable);
+        let (recovery, message) = said("IO error: No space left on device: While appending to file: /data/log/000012.log");
+        assert_eq!(recovery, Recovery::Transient);
         assert!(message.contains("/data/log cannot take more") && message.contains("make room"), "{message}");
     }
 
     #[test]
     fn a_temporary_failure_passes() {
-        assert!(said("Resource busy: ").0);
-        assert!(said("Operation failed. Try again.: ").0);
+        assert_eq!(said("Resource busy: ").0, Recovery::Transient);
+        assert_eq!(said("Operation failed. Try again.: ").0, Recovery::Transient);
     }
 
     #[test]
-    fn damage_and_a_failing_disk_do_not_pass() {
-        let (retryable, message) = said("Corruption: block checksum mismatch in /data/log/000012.sst");
-        assert!(!retryable && message.contains("the log in /data/log is damaged"), "{message}");
-        let (retryable, message) = said("IO error: Input/output error: While fdatasync: /data/log/000012.log");
-        assert!(!retryable && message.contains("/data/log cannot be used"), "{message}");
+    fn damage_is_final_and_a_failing_disk_waits_for_an_operator() {
+        let (recovery, message) = said("Corruption: block checksum mismatch in /data/log/000012.sst");
+        assert!(recovery == Recovery::Final && message.contains("the log in /data/log is damaged"), "{message}");
+        let (recovery, message) = said("IO error: Input/output error: While fdatasync: /data/log/000012.log");
+        assert!(recovery == Recovery::Operator && message.contains("/data/log cannot be used"), "{message}");
     }
 
     #[test]

@@ -449,3 +449,50 @@ fn a_crash_in_the_middle_of_a_write_leaves_whole_appends_without_a_gap() {
     }
     assert!(lengths.len() > 3, "the cuts met different appends: {lengths:?}");
 }
+
+/// A clock that panics when it is asked for the first time.
+struct Panicking(std::sync::atomic::AtomicBool);
+
+impl Clock for Panicking {
+    fn now_ms(&self) -> i64 {
+        assert!(self.0.swap(true, std::sync::atomic::Ordering::SeqCst), "on purpose");
+        1_700_000_000_000
+    }
+}
+
+#[test]
+fn an_append_that_panics_leaves_the_log_to_others() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(dir.path(), EmbeddedLogSettings::default(), Arc::new(Panicking(false.into()))).unwrap();
+    log.create_topic(TOPIC, 1).unwrap();
+    let log = Arc::new(log);
+    let append = |value: &'static str| {
+        let (log, (sender, appended)) = (log.clone(), std::sync::mpsc::channel());
+        let thread = std::thread::spawn(move || {
+            sender.send(log.append(TOPIC, vec![NewRecord { key: None, value: Bytes::from(value) }])).unwrap();
+        });
+        (thread, appended)
+    };
+    let (panicking, _) = append("lost");
+    assert!(panicking.join().is_err(), "the first one panics");
+    let (_, appended) = append("kept");
+    let placed = appended.recv_timeout(Duration::from_secs(60)).expect("the next one is not held up");
+    assert_eq!(placed.unwrap(), [(ONLY, Offset(0))], "what panicked took no offset");
+}
+
+/// RocksDB drops no file of its newest level as a whole, and keeps write-ahead logs until all families have written what is in them.
+#[test]
+fn the_folder_of_a_log_with_a_limit_stays_near_it() {
+    let settings = EmbeddedLogSettings { retention_bytes: Some(1 << 20), sync: false, ..EmbeddedLogSettings::default() };
+    let log = InDirectory::new(settings);
+    log.embedded().create_topic(TOPIC, 4).unwrap();
+    for _ in 0..50 {
+        // Random, so that it is as large when compressed.
+        let records = (0..16).map(|_| NewRecord { key: None, value: (0..256 << 10).map(|_| rand::random::<u8>()).collect() });
+        log.embedded().append(TOPIC, records.collect()).unwrap();
+        log.embedded().maintain().unwrap();
+    }
+    let files = std::fs::read_dir(log.dir.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+    let total: u64 = files.sum();
+    assert!(total < 64 << 20, "200 MB went through a log that keeps 4 MB, and {} MB are on disk", total >> 20);
+}

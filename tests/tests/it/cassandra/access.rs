@@ -1,14 +1,18 @@
 //! Who may come in.
 
+use std::time::{Duration, Instant};
+
 use refold_cassandra::{CassandraSettings, CassandraStore, TlsSettings};
-use refold_processor::store::{Registers, StoreError};
+use refold_processor::recovery::Recovery;
+use refold_processor::store::{Registers, RowReader, RowWriter, StoreError};
+use refold_processor::table::Epoch;
 use refold_tests::services::cassandra::{Cassandra, Options};
 
-use super::in_the_end;
+use super::{counts, in_the_end, rows};
 
-/// A wrong password is no reason to try again.
+/// A wrong password is refused until somebody puts it right.
 #[test]
-fn a_password_is_given_and_a_wrong_one_is_refused_for_good() {
+fn a_password_is_given_and_a_wrong_one_is_refused() {
     let node = Cassandra::start_with(Options { passwords: true, ..Options::default() });
     let settings = node.settings("access");
     // The first user is made a moment after the node has begun to listen.
@@ -23,10 +27,47 @@ fn a_password_is_given_and_a_wrong_one_is_refused_for_good() {
     store.compare_and_set("key", None, Some("value")).unwrap();
     let wrong = CassandraSettings { password: Some("wrong".into()), ..settings.clone() };
     let error = CassandraStore::connect(&wrong).err().unwrap();
-    assert!(matches!(error, StoreError::Broken(_)), "{error}");
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
     assert!(!error.to_string().contains("wrong") && !format!("{wrong:?}").contains("wrong"), "{error}");
     let nobody = CassandraSettings { user: None, password: None, ..settings };
-    assert!(matches!(CassandraStore::connect(&nobody), Err(StoreError::Broken(_))));
+    assert!(matches!(CassandraStore::connect(&nobody), Err(StoreError::Refused(_))));
+}
+
+/// Each right is taken and given back, and each time the error says what to grant.
+#[test]
+fn a_permission_that_is_missing_is_named_and_all_goes_on_once_it_is_granted() {
+    let node = Cassandra::start_with(Options { passwords: true, ..Options::default() });
+    in_the_end("the first user", || CassandraStore::connect(&node.settings("rights")));
+    node.administrate(&["CREATE ROLE refold WITH PASSWORD = 'secret' AND LOGIN = true", "GRANT ALL ON KEYSPACE rights TO refold"]);
+    let settings = CassandraSettings { user: Some("refold".into()), password: Some("secret".into()), ..node.settings("rights") };
+    let store = in_the_end("a session", || CassandraStore::connect(&settings));
+    let table = counts("governed");
+    store.create_table(&table).unwrap();
+    store.fence(&table, Epoch(1)).unwrap();
+    let write = || store.write(&table, &rows(&table, &[("rust", 1, Some(1), 1)]));
+    let read = || store.scan(&table).map(drop);
+    write().unwrap();
+    for (permission, call) in [("MODIFY", &write as &dyn Fn() -> Result<(), StoreError>), ("SELECT", &read)] {
+        // Whoever makes a table may do everything with it.
+        let revoke = |resource: &str| format!("REVOKE {permission} ON {resource} FROM refold");
+        node.administrate(&[&revoke("KEYSPACE rights"), &revoke("TABLE rights.governed__v1")]);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let error = loop {
+            match call() {
+                Err(error) if error.recovery() != Recovery::Transient => break error,
+                _ => assert!(Instant::now() < deadline, "{permission} is not missed"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        assert_eq!(error.recovery(), Recovery::Operator, "{error}");
+        let said = error.to_string();
+        assert!(
+            said.contains("User refold has no") && said.contains(&format!("GRANT {permission} ON TABLE rights.governed__v1 TO refold")),
+            "{said}"
+        );
+        node.administrate(&[&format!("GRANT {permission} ON KEYSPACE rights TO refold")]);
+        in_the_end("it is granted", &call);
+    }
 }
 
 /// Before anything is sent.

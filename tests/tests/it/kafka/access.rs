@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use refold_processor::recovery::Recovery;
 use refold_tests::services::kafka::{PASSWORD, USER};
 
 use super::*;
 
 fn with_password(password: &str) -> KafkaSettings {
-    let properties =
-        [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "PLAIN"), ("sasl.username", USER), ("sasl.password", password)];
-    with(shared().brokers_with_password(), &properties)
+    shared().settings_with_password(password)
 }
 
 fn with(brokers: String, properties: &[(&str, &str)]) -> KafkaSettings {
@@ -39,7 +38,8 @@ fn a_wrong_password_is_said_to_be_one() {
     let log = KafkaLog::open(hasty(with_password("battery staple"))).unwrap();
     let error = log.topics().unwrap_err();
     let said = error.to_string();
-    assert!(error.is_retryable(), "passwords can be put right: {said}");
+    assert_eq!(error.recovery(), Recovery::Operator, "passwords can be put right: {said}");
+    assert!(said.contains(&format!("the Kafka user {USER}")), "{said}");
     assert!(said.contains("SASL authentication error") && said.contains("check the properties"), "{said}");
     assert!(!said.contains("battery"), "{said}");
 }
@@ -53,7 +53,9 @@ fn tls_works_and_an_unknown_certificate_is_said_to_be_one() {
         "with-tls",
     );
     let untrusting = KafkaLog::open(hasty(with(kafka.brokers_with_tls(), &[("security.protocol", "SSL")]))).unwrap();
-    let said = untrusting.topics().unwrap_err().to_string();
+    let error = untrusting.topics().unwrap_err();
+    let said = error.to_string();
+    assert_eq!(error.recovery(), Recovery::Operator, "{said}");
     assert!(said.contains("certificate") && said.contains("check the properties"), "{said}");
 }
 
@@ -71,7 +73,7 @@ fn wrong_properties_are_named_without_their_values() {
     for (name, value) in [("no.such.property", "hunter2"), ("security.protocol", "hunter2")] {
         let error = KafkaLog::open(with("127.0.0.1:1".into(), &[(name, value)])).err().unwrap();
         let said = error.to_string();
-        assert!(!error.is_retryable() && said.contains(name) && !said.contains("hunter2"), "{said}");
+        assert!(error.recovery() == Recovery::Operator && said.contains(name) && !said.contains("hunter2"), "{said}");
     }
 }
 
@@ -82,6 +84,6 @@ fn a_record_that_brokers_do_not_take_is_refused() {
     // Random, so that it is as large when compressed.
     let value: Vec<u8> = (0..3_000_000).map(|_| rand::random()).collect();
     let error = log.append("large", vec![NewRecord { key: None, value: value.into() }]).unwrap_err();
-    assert!(!error.is_retryable() && error.to_string().contains("max.message.bytes"), "{error}");
+    assert!(error.recovery() == Recovery::Operator && error.to_string().contains("max.message.bytes"), "{error}");
     log.append("large", vec![keyless("small")]).unwrap();
 }

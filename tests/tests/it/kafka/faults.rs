@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use refold_processor::recovery::Recovery;
+
 use super::*;
 
 /// Numbered records, some at a time, each append acknowledged before the next.
@@ -223,4 +225,33 @@ fn a_reader_that_waits_says_when_the_broker_is_away() {
     patiently(|| log.append(topic, vec![keyless("back")]));
     let records = patiently(|| reader.read(ROOMY, SOON)).expect("the same reader goes on");
     assert_eq!(texts(&records), ["back"]);
+}
+
+/// librdkafka tells of a damaged batch, and hands out what is behind it as if nothing were missing.
+#[test]
+fn a_damaged_batch_is_an_error_and_never_skipped() {
+    let topic = "damaged";
+    let mut kafka = Kafka::start();
+    let settings = KafkaSettings { compression: Compression::None, ..kafka.log_settings() };
+    let log = KafkaLog::open(settings.clone()).unwrap();
+    log.create_topic(topic, 1).unwrap();
+    for value in ["first", "second", "third"] {
+        log.append(topic, vec![keyless(value)]).unwrap();
+    }
+    kafka.damage(topic, "second");
+    let log = KafkaLog::open(settings).unwrap();
+    for _ in 0..2 {
+        let mut reader = patiently(|| log.reader(topic, &at(0)));
+        let mut read = Vec::new();
+        let error = loop {
+            match reader.read(ROOMY, SOON) {
+                Ok(records) => read.extend(records.iter().flat_map(texts)),
+                Err(error) if error.recovery() == Recovery::Transient => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(read, ["first"]);
+        assert!(error.recovery() == Recovery::Final && error.to_string().contains("damaged/0 at position 1"), "{error}");
+        assert!(reader.read(ROOMY, SOON).is_err_and(|again| again.to_string() == error.to_string()), "it comes again");
+    }
 }
