@@ -84,6 +84,9 @@ pub struct FeedSettings {
 /// How long a read waits for new records before it looks around.
 const READ_WAIT: Duration = Duration::from_millis(100);
 
+/// How often consumers hear of ends that have not moved: so those that are gone are noticed.
+const READS_UNTIL_TOLD_AGAIN: u32 = 10;
+
 struct Served {
     consumer: Consumer,
     mapper: ChunkMapper,
@@ -110,7 +113,7 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
     let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
     let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
     let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
-    let mut reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
+    let mut reading = Reading::from(earliest_of(&served, &settings.partitions));
     let mut backoff = Backoff::default();
     let mut is_waiting = false;
     while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {
@@ -139,7 +142,7 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
                     }
                     at >= log_start
                 });
-                reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
+                reading = Reading::from(earliest_of(&served, &settings.partitions));
             }
             Err(error) => return Err(error),
         }
@@ -153,6 +156,28 @@ struct Reading {
     /// Read, but not decoded yet: their schema could not be looked up.
     undecoded: Option<Records>,
     positions: Cut,
+    /// The positions at which consumers were last told that these are the ends, and how many reads ago.
+    told_ends: Option<(Cut, u32)>,
+}
+
+impl Reading {
+    fn from(positions: Cut) -> Reading {
+        Reading { reader: None, undecoded: None, positions, told_ends: None }
+    }
+
+    /// Whether consumers should hear that everything is read to its end.
+    fn should_tell_ends(&mut self) -> bool {
+        match &mut self.told_ends {
+            Some((told, reads)) if *told == self.positions && *reads < READS_UNTIL_TOLD_AGAIN => {
+                *reads += 1;
+                false
+            }
+            _ => {
+                self.told_ends = Some((self.positions.clone(), 0));
+                true
+            }
+        }
+    }
 }
 
 /// The columns of a source that some views need: theirs, and the event time.
@@ -178,10 +203,12 @@ fn pass(settings: &FeedSettings, decoder: &mut Decoder, reading: &mut Reading, s
         }
     };
     reading.positions.set(partition, records.next);
+    let is_small = records.next >= records.end && records.spans.len() < SMALL_CHUNK;
     let chunk = Arc::new(Chunk { from, records, decoded });
+    let mut mapping = Duration::ZERO;
     let mut index = 0;
     while let Some(consumer) = served.get_mut(index) {
-        match consumer.take(&chunk) {
+        match consumer.take(&chunk, &mut mapping) {
             Ok(true) => index += 1,
             Ok(false) => drop(served.swap_remove(index)),
             // What one view cannot do is no reason for the others to stop.
@@ -191,6 +218,9 @@ fn pass(settings: &FeedSettings, decoder: &mut Decoder, reading: &mut Reading, s
                 let _ = failed.consumer.sender.send(Message::Failed(error));
             }
         }
+    }
+    if is_small {
+        std::thread::sleep(pause_after(mapping));
     }
     Ok(())
 }
@@ -212,7 +242,12 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
         Ok(Some(records)) => Ok(Some(records)),
         Ok(None) => {
             // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
-            tell_ends(served, settings.partitions.iter().map(|partition| (*partition, reading.positions.position(*partition))).collect());
+            if reading.should_tell_ends() {
+                tell_ends(
+                    served,
+                    settings.partitions.iter().map(|partition| (*partition, reading.positions.position(*partition))).collect(),
+                );
+            }
             Ok(None)
         }
         Err(error) => {
@@ -272,8 +307,9 @@ impl Served {
         Ok(Served { consumer, mapper, before })
     }
 
-    /// Maps a chunk and hands it over. `false`: the consumer is gone.
-    fn take(&mut self, chunk: &Arc<Chunk>) -> Result<bool, EngineError> {
+    /// Maps a chunk and hands it over. `false`: the consumer is gone. What mapping takes is added to `mapping`.
+    #[allow(clippy::disallowed_methods, reason = "paces reads, and reaches no row")]
+    fn take(&mut self, chunk: &Arc<Chunk>, mapping: &mut Duration) -> Result<bool, EngineError> {
         let partition = chunk.partition();
         let before = self.before.entry(partition).or_default();
         if chunk.records.next <= before.position {
@@ -281,12 +317,29 @@ impl Served {
         }
         let dropped_to_us = self.consumer.dropped_to_us.load(Ordering::Relaxed);
         before.dropped_to_us = (dropped_to_us != i64::MIN).then_some(dropped_to_us);
+        let begun = std::time::Instant::now();
         let mapped = self.mapper.map(chunk, *before)?;
+        *mapping += begun.elapsed();
         before.time = mapped.time;
         before.position = chunk.records.next;
         Ok(self.consumer.sender.send(Message::Mapped(Box::new(mapped))).is_ok())
     }
 }
+
+/// The pause of a feed that has read a small chunk to the end of the log. To map one costs each version about the same whether it has one record or a hundred,
+/// so where many versions share a read it waits until more has come: mapping takes a quarter of a thread's time then, however many they are.
+fn pause_after(mapping: Duration) -> Duration {
+    (mapping * PAUSE_PER_MAPPING).min(LONGEST_PAUSE)
+}
+
+/// Records of a chunk that is small.
+const SMALL_CHUNK: usize = 256;
+
+/// Of what mapping took.
+const PAUSE_PER_MAPPING: u32 = 3;
+
+/// Until rows are seen is as much later.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits that grow from 50 ms to 5 s.
 #[derive(Default)]
@@ -305,5 +358,28 @@ impl Backoff {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumers_hear_of_ends_when_they_have_moved_and_now_and_then() {
+        let at = |offset| [(Partition(0), Offset(offset))].into_iter().collect::<Cut>();
+        let mut reading = Reading::from(at(1));
+        let told: Vec<bool> = (0..23).map(|_| reading.should_tell_ends()).collect();
+        let indices: Vec<usize> = told.iter().enumerate().filter_map(|(index, told)| told.then_some(index)).collect();
+        assert_eq!(indices, [0, 11, 22]);
+        reading.positions = at(2);
+        assert!(reading.should_tell_ends() && !reading.should_tell_ends());
+    }
+
+    #[test]
+    fn small_chunks_take_a_quarter_of_a_feed_and_hold_no_row_up_for_long() {
+        let mapping = Duration::from_millis(30);
+        assert_eq!(mapping + pause_after(mapping), 4 * mapping);
+        assert_eq!(pause_after(Duration::from_secs(1)), LONGEST_PAUSE);
     }
 }

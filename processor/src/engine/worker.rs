@@ -21,6 +21,7 @@ use super::quarantined::{Lent, Page, Wanted};
 use super::run::RunSettings;
 use super::shares::Shares;
 use super::status::RunStatus;
+use super::wake::Wake;
 use super::watermark::Quiet;
 use crate::changes::ChangeFeed;
 use crate::clock::Clock;
@@ -121,6 +122,8 @@ struct Running {
     status: Arc<Mutex<RunStatus>>,
     outbox: Arc<Mutex<Outbox>>,
     lent: Lent,
+    wake_fold: Wake,
+    wake_writer: Wake,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -419,6 +422,7 @@ impl Worker {
         let Some(running) = self.running.lock().remove(key) else { return };
         self.share_memory();
         running.stop.store(true, Ordering::Relaxed);
+        running.wake_fold.wake();
         let (leases, store, changes) = (self.leases.clone(), self.ports.store.clone(), self.ports.changes.clone());
         let state = self.state_dir(&key.0, key.1);
         let finish = move || {
@@ -504,11 +508,13 @@ impl Worker {
 /// Stops a version's threads: first the fold, which commits, then the writer, which writes what is left.
 fn finish(running: Running) {
     running.stop.store(true, Ordering::Relaxed);
+    running.wake_fold.wake();
     let mut threads = running.threads.into_iter();
     if let Some(fold) = threads.next() {
         let _ = fold.join();
     }
     running.stop_writing.store(true, Ordering::Relaxed);
+    running.wake_writer.wake();
     for thread in threads {
         let _ = thread.join();
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::{CHUNKS_IN_FLIGHT, DRAIN_AT_STOP, Key, LOOKS_UNTIL_ANOTHER_TRY, LOOKS_UNTIL_RETRY, MAX_QUARANTINED_BYTES, MOST_WAITS};
 use super::{Opened, Ports, Running, Unable, Worker, note_failure, spawn};
@@ -18,6 +18,7 @@ use crate::engine::outbox::Outbox;
 use crate::engine::quarantined::Lent;
 use crate::engine::run::{self, Runner, Shared, progress};
 use crate::engine::status::RunStatus;
+use crate::engine::wake::Wake;
 use crate::engine::writer::Writer;
 use crate::position::{Cut, Partition};
 use crate::source::Source;
@@ -148,10 +149,11 @@ impl Worker {
         let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, self.shares.clone(), before, committed)));
         let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
-        let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let (wake_fold, wake_writer) = (Wake::default(), Wake::default());
         let shared = |stop: &Arc<AtomicBool>| Shared {
             outbox: outbox.clone(),
-            wake: wake.clone(),
+            wake_fold: wake_fold.clone(),
+            wake_writer: wake_writer.clone(),
             stop: stop.clone(),
             dropped_to_us: dropped_to_us.clone(),
             status: status.clone(),
@@ -179,6 +181,7 @@ impl Worker {
             sweeping: None,
             reclaimed_to_us: None,
             reclaiming: None,
+            may_sync: true,
             lost: lease.lost.clone(),
             status: status.clone(),
             faults: self.settings.faults.clone(),
@@ -186,7 +189,7 @@ impl Worker {
         let live = fold.is_live();
         let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
         let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
-        let mut runner = Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new() };
+        let mut runner = Runner::new(fold, self.settings.run.clone(), messages, shared(&stop));
         let write_shared = shared(&stop_writing);
         let name = format!("{}-{}", view.name, record.version);
         let failed = status.clone();
@@ -199,7 +202,8 @@ impl Worker {
         let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, partitions) = (record.clone(), source.topic.clone(), partitions.len());
-        let running = Running { record, table, lease, topic, partitions, stop, stop_writing, status, outbox, lent, threads };
+        let running =
+            Running { record, table, lease, topic, partitions, stop, stop_writing, status, outbox, lent, wake_fold, wake_writer, threads };
         Ok(Opened { running, source, consumer, live })
     }
 }
