@@ -10,6 +10,7 @@ use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{Page, Wanted};
+use refold_processor::engine::stalled::Stalls;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::Worker;
 use refold_processor::log::Log;
@@ -248,6 +249,8 @@ pub(crate) struct Inner {
     pub http: HttpMetrics,
     pub seen: Seen,
     pub rates: Rates,
+    /// Which versions do not move although there are events to fold.
+    pub stalls: Stalls,
     pub pointers: Pointers,
     pub closing: watch::Sender<bool>,
     planner: Planner,
@@ -281,6 +284,7 @@ impl ApiState {
             http: HttpMetrics::new(),
             seen: Seen::default(),
             rates: Rates::default(),
+            stalls: Stalls::default(),
             pointers: Pointers::default(),
             closing: watch::Sender::new(false),
             planner,
@@ -351,7 +355,9 @@ impl ApiState {
                 status.set_ends(ends);
             }
         }
-        self.0.rates.apply(self.0.ports.clock.now_ms(), &mut statuses);
+        let now_ms = self.0.ports.clock.now_ms();
+        self.0.rates.apply(now_ms, &mut statuses);
+        self.0.stalls.apply(now_ms, &mut statuses);
         statuses
     }
 }

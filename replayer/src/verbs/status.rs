@@ -85,8 +85,11 @@ fn row(version: &Value) -> Vec<String> {
     let rate = version.get("events_per_s").and_then(Value::as_f64).map(|rate| grouped(rate.round() as u64));
     let is_stopped = version.get("running") == Some(&Value::Bool(false)) && text("state") != "dropped" && text("state") != "failed";
     let waiting = [("cannot be run here", text("unable")), ("events wait", text("source_error")), ("rows wait", text("store_error"))];
-    let waiting: Vec<String> =
+    let mut waiting: Vec<String> =
         waiting.iter().filter(|(_, error)| !error.is_empty()).map(|(what, error)| format!("{what}: {error}")).collect();
+    if let Some(seconds) = version.get("stalled_s").and_then(Value::as_u64) {
+        waiting.push(format!("stalled: nothing folded for {}", humantime::format_duration(Duration::from_secs(seconds))));
+    }
     // Where the log ends is not known before it was looked at.
     let has_read_all = text("lag") == "0" && version.get("ends").and_then(Value::as_object).is_some_and(|ends| !ends.is_empty());
     let note = match text("error") {
