@@ -29,10 +29,15 @@ impl RocksState {
         std::fs::create_dir_all(path).map_err(|error| open_error(error.to_string()))?;
         let rocks = options::open(path, memory).map_err(|error| {
             let text = error.to_string();
-            match text.contains("lock") {
-                true => open_error(format!("another process is using it; stop that one or choose another data directory ({text})")),
-                false => open_error(text),
-            }
+            open_error(match () {
+                () if text.contains("lock") => {
+                    format!("another process is using it; stop that one or choose another data directory ({text})")
+                }
+                () if text.contains("Too many open files") => {
+                    format!("this process may not open more files; raise its limit (ulimit -n), each version takes about ten ({text})")
+                }
+                () => text,
+            })
         })?;
         let database = Arc::new(Database::new(rocks, path));
         memory.opened(&database);
