@@ -58,6 +58,9 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
         if let Some(RunStatus { store_error: Some(error), .. }) = run {
             reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
         }
+        if let Some(RunStatus { stalled_s: Some(seconds), source_error: None, lag, .. }) = run {
+            reasons.push(format!("view {view}: version {} has folded nothing for {seconds} s although {lag} events wait", active.version));
+        }
         // Where nothing is folded, rows are as good to read as ever.
         if let Some(RunStatus { source_error: Some(error), .. }) = run
             && state.0.ports.running.is_here()

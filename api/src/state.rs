@@ -10,6 +10,7 @@ use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{Page, Wanted};
+use refold_processor::engine::stalled::Stalls;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::Worker;
 use refold_processor::log::Log;
@@ -260,6 +261,8 @@ pub(crate) struct Inner {
     pub seen: Seen,
     pub rates: Rates,
     pub behind: Behind,
+    /// Which versions do not move although there are events to fold.
+    pub stalls: Stalls,
     pub pointers: Pointers,
     pub hubs: Hubs,
     pub closing: watch::Sender<bool>,
@@ -295,6 +298,7 @@ impl ApiState {
             seen: Seen::default(),
             rates: Rates::default(),
             behind: Behind::default(),
+            stalls: Stalls::default(),
             pointers: Pointers::default(),
             hubs: Hubs::default(),
             closing: watch::Sender::new(false),
@@ -373,6 +377,7 @@ impl ApiState {
         let now_ms = self.0.ports.clock.now_ms();
         self.0.rates.apply(now_ms, &mut statuses);
         self.0.behind.note(now_ms, &statuses, self.0.settings.caught_up_lag_events);
+        self.0.stalls.apply(now_ms, &mut statuses);
         statuses
     }
 }

@@ -96,6 +96,7 @@ struct World {
     collected: Arc<Collected>,
     state: ApiState,
     planner: Planner,
+    clock: Arc<ManualClock>,
 }
 
 fn tweets() -> Source {
@@ -351,6 +352,27 @@ async fn the_lag_is_up_to_where_the_log_ends_now() {
 }
 
 #[tokio::test]
+async fn a_version_that_folds_nothing_although_events_wait_is_stalled_for_all_who_ask() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
+    world.serve(version);
+    let run = RunStatus { view: "counts".into(), version: Some(version), lag: 4, ..RunStatus::default() };
+    world.told.statuses.lock().push(run);
+    let asked = async || {
+        let (_, view) = world.get("/v1/views/counts").await;
+        let (_, metrics) = world.get("/metrics").await;
+        let metric = metrics.as_str().unwrap().lines().find(|line| line.starts_with("refold_stalled{")).unwrap().to_owned();
+        (view["versions"][0]["stalled_s"].clone(), metric.ends_with(" 1"), world.get("/readyz").await)
+    };
+    let (seconds, metric, (status, _)) = asked().await;
+    assert_eq!((seconds, metric, status), (Value::Null, false, StatusCode::OK), "there was no time yet");
+    world.clock.advance_ms(45_000);
+    let (seconds, metric, (status, ready)) = asked().await;
+    assert_eq!((seconds, metric, status), (json!(45), true, StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(ready["reasons"], json!(["view counts: version v1 has folded nothing for 45 s although 4 events wait"]));
+}
+
+#[tokio::test]
 async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
     let world = world(open());
     let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
@@ -408,7 +430,7 @@ async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
         let (key, value) = Quarantined::encode(Partition(partition), &rejected, Some(60_000), Some(&value), 20_000).unwrap();
         batch.put(Space::Quarantine, &key, &value);
     }
-    world.told.quarantine.commit(&batch, true).unwrap();
+    world.told.quarantine.commit(&batch).unwrap();
 
     let (status, first) = world.get("/v1/views/counts/quarantine?limit=2").await;
     let expected = json!({

@@ -24,6 +24,7 @@ use super::quarantined::{Lent, Page, Wanted};
 use super::run::RunSettings;
 use super::shares::Shares;
 use super::status::RunStatus;
+use super::wake::Wake;
 use super::watermark::Quiet;
 use crate::backoff::Backoff;
 use crate::changes::ChangeFeed;
@@ -130,6 +131,8 @@ struct Running {
     status: Arc<Mutex<RunStatus>>,
     outbox: Arc<Mutex<Outbox>>,
     lent: Lent,
+    wake_fold: Wake,
+    wake_writer: Wake,
     threads: Vec<JoinHandle<()>>,
 }
 

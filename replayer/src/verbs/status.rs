@@ -90,8 +90,11 @@ fn row(version: &Value) -> Vec<String> {
         ("rows wait", text("store_error")),
         ("changes are not published", text("feed_error")),
     ];
-    let waiting: Vec<String> =
+    let mut waiting: Vec<String> =
         waiting.iter().filter(|(_, error)| !error.is_empty()).map(|(what, error)| format!("{what}: {error}")).collect();
+    if let Some(seconds) = version.get("stalled_s").and_then(Value::as_u64) {
+        waiting.push(format!("stalled: nothing folded for {}", humantime::format_duration(Duration::from_secs(seconds))));
+    }
     // Where the log ends is not known before it was looked at.
     let has_read_all = text("lag") == "0" && version.get("ends").and_then(Value::as_object).is_some_and(|ends| !ends.is_empty());
     let note = match text("error") {

@@ -11,6 +11,7 @@ mod http;
 mod idle;
 mod kafka;
 mod kills;
+mod many_views;
 mod memory;
 mod readme;
 mod real_posts;

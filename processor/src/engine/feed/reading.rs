@@ -28,14 +28,37 @@ pub(super) struct Reading {
     positions: Cut,
     /// Where the partitions end, as last seen.
     ends: BTreeMap<Partition, Offset>,
+    /// The positions that consumers were last told are the ends, and how many reads ago.
+    reported: Option<(Cut, u32)>,
 }
+
+/// After this many reads consumers are told again of ends that have not moved: so those that are gone are noticed.
+const READS_UNTIL_REPORTED_AGAIN: u32 = 10;
 
 impl Reading {
     /// From the positions of whoever is furthest behind, partition by partition.
     pub(super) fn new(served: &[Served], partitions: &[Partition]) -> Reading {
         let earliest = |partition| served.iter().filter_map(|served| served.position(partition)).min().unwrap_or_default();
         let positions = partitions.iter().map(|partition| (*partition, earliest(*partition))).collect();
-        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new() }
+        Reading::from(positions)
+    }
+
+    fn from(positions: Cut) -> Reading {
+        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new(), reported: None }
+    }
+
+    /// Whether consumers should be told that everything is read to its end.
+    fn should_report_ends(&mut self) -> bool {
+        match &mut self.reported {
+            Some((reported, reads)) if *reported == self.positions && *reads < READS_UNTIL_REPORTED_AGAIN => {
+                *reads += 1;
+                false
+            }
+            _ => {
+                self.reported = Some((self.positions.clone(), 0));
+                true
+            }
+        }
     }
 
     /// The position of the next record to decode.
@@ -92,7 +115,9 @@ impl Reading {
             }
             Ok(None) => {
                 // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
-                report_ends(served, partitions.iter().map(|partition| (*partition, self.positions.position(*partition))).collect());
+                if self.should_report_ends() {
+                    report_ends(served, partitions.iter().map(|partition| (*partition, self.positions.position(*partition))).collect());
+                }
                 Ok(Read::AtEnd)
             }
             Err(error) => {
@@ -137,4 +162,20 @@ fn check_same_log(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumers_are_told_of_ends_when_they_have_moved_and_now_and_then() {
+        let at = |offset| [(Partition(0), Offset(offset))].into_iter().collect::<Cut>();
+        let mut reading = Reading::from(at(1));
+        let told: Vec<bool> = (0..23).map(|_| reading.should_report_ends()).collect();
+        let indices: Vec<usize> = told.iter().enumerate().filter_map(|(index, told)| told.then_some(index)).collect();
+        assert_eq!(indices, [0, 11, 22]);
+        reading.positions = at(2);
+        assert!(reading.should_report_ends() && !reading.should_report_ends());
+    }
 }

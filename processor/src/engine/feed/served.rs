@@ -52,15 +52,18 @@ impl Served {
         self.before(partition).map(|before| before.position)
     }
 
-    /// Maps a chunk and hands it over, if the fold takes it at once.
-    pub(super) fn take(&mut self, chunk: &Arc<Chunk>) -> Result<Handed, EngineError> {
+    /// Maps a chunk and hands it over, if the fold takes it at once. The time that mapping takes is added to `mapping`.
+    #[allow(clippy::disallowed_methods, reason = "paces reads, and reaches no row")]
+    pub(super) fn take(&mut self, chunk: &Arc<Chunk>, mapping: &mut Duration) -> Result<Handed, EngineError> {
         let before = self.before.entry(chunk.partition()).or_default();
         if chunk.records.next <= before.position {
             return Ok(Handed::Taken);
         }
         let dropped_to_us = self.consumer.dropped_to_us.load(Ordering::Relaxed);
         before.dropped_to_us = (dropped_to_us != i64::MIN).then_some(dropped_to_us);
+        let begun = std::time::Instant::now();
         let mapped = Box::new(self.mapper.map(chunk, *before)?);
+        *mapping += begun.elapsed();
         Ok(self.hand_over(mapped, Duration::ZERO))
     }
 

@@ -20,6 +20,7 @@ impl Worker {
         let Some(running) = self.running.lock().remove(key) else { return };
         self.share_memory();
         running.stop.stop();
+        running.wake_fold.wake();
         let (store, changes) = (self.ports.store.clone(), self.ports.changes.clone());
         let state = self.state_dir(&key.0, key.1);
         let finish = move |running: Running| {
@@ -73,11 +74,13 @@ impl Worker {
 /// Stops a version's threads: first the fold, which commits, then the writer, which writes what is left. The version is still held.
 fn finish(running: Running) -> Held {
     running.stop.stop();
+    running.wake_fold.wake();
     let mut threads = running.threads.into_iter();
     if let Some(fold) = threads.next() {
         let _ = fold.join();
     }
     running.stop_writing.stop();
+    running.wake_writer.wake();
     for thread in threads {
         let _ = thread.join();
     }

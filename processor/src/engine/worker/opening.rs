@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::ending::{DRAIN_AT_STOP, note_failure};
 use super::{Key, Ports, Running, Worker, spawn};
@@ -20,6 +20,7 @@ use crate::engine::publisher::{Publications, Publisher};
 use crate::engine::quarantined::Lent;
 use crate::engine::run::{self, Runner, Shared, progress};
 use crate::engine::status::RunStatus;
+use crate::engine::wake::Wake;
 use crate::engine::writer::Writer;
 use crate::position::{Cut, Partition};
 use crate::recovery::Recovery;
@@ -262,10 +263,11 @@ impl Worker {
         // The writer goes on after the fold has made its last commit, so it is stopped apart.
         let (stop, stop_writing) = (self.stop.child(), Stop::new());
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
-        let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let (wake_fold, wake_writer) = (Wake::default(), Wake::default());
         let shared = |stop: &Stop| Shared {
             outbox: outbox.clone(),
-            wake: wake.clone(),
+            wake_fold: wake_fold.clone(),
+            wake_writer: wake_writer.clone(),
             stop: stop.clone(),
             dropped_to_us: dropped_to_us.clone(),
             status: status.clone(),
@@ -294,14 +296,14 @@ impl Worker {
             sweeping: None,
             reclaimed_to_us: None,
             reclaiming: None,
+            may_sync: true,
             lost: lease.lost.clone(),
             status: status.clone(),
             faults: self.settings.faults.clone(),
         };
         let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
         let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
-        let mut runner =
-            Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new(), is_waiting: false };
+        let mut runner = Runner::new(fold, self.settings.run.clone(), messages, shared(&stop));
         let write_shared = shared(&stop_writing);
         let name = format!("{}-{}", view.name, record.version);
         let failed = status.clone();
@@ -314,7 +316,21 @@ impl Worker {
         let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, count) = (record.clone(), source.topic.clone(), partitions.len());
-        let running = Running { record, table, lease, topic, partitions: count, stop, stop_writing, status, outbox, lent, threads };
+        let running = Running {
+            record,
+            table,
+            lease,
+            topic,
+            partitions: count,
+            stop,
+            stop_writing,
+            status,
+            outbox,
+            lent,
+            wake_fold,
+            wake_writer,
+            threads,
+        };
         Ok(Opened { running, source, partitions, consumer })
     }
 }
