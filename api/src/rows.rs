@@ -19,7 +19,7 @@ use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::store::{PartitionRead, RowReader, StoreError};
 use refold_processor::table::{Table, TableShape, Version};
 use refold_processor::view::View;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::key::{describe, parse};
 use crate::problem::Problem;

@@ -20,7 +20,7 @@ use clap::Parser;
 use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::verbs::{check, collect, completions, history, quarantine, replay, status, switch, up};
+use crate::verbs::{check, collect, completions, history, quarantine, replay, resume, status, switch, up};
 
 pub use crate::settings::table::SETTINGS;
 

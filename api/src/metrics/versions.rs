@@ -49,7 +49,7 @@ const COUNTERS: [Figure<u64>; 6] = [
     }),
 ];
 
-const GAUGES: [Figure<i64>; 8] = [
+const GAUGES: [Figure<i64>; 9] = [
     ("refold_lag_events", "Events between the committed positions and the ends of the log.", |run| run.lag as i64),
     ("refold_unwritten_events", "Events folded in whose rows are not all known to be in the view store.", |run| {
         run.unwritten_events as i64
