@@ -325,7 +325,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::*;
-    use crate::state::State;
+    use crate::state::{Lookup, State};
     use crate::state::memory::MemoryState;
 
     fn rejected(offset: u64, reason: Reason) -> Rejected {
@@ -411,7 +411,7 @@ mod tests {
             keeper.add((key(Partition(partition), Offset(offset)), vec![7; bytes]), kept);
         }
         keeper.put(&mut batch, state, kept).unwrap();
-        state.commit(&batch, true).unwrap();
+        state.commit(&batch).unwrap();
     }
 
     /// Partition, offset and bytes of what is kept.
