@@ -325,7 +325,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::*;
-    use crate::state::State;
+    use crate::state::{Lookup, State};
     use crate::state::memory::MemoryState;
 
     fn rejected(offset: u64, reason: Reason) -> Rejected {
