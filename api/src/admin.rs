@@ -11,7 +11,9 @@ use refold_processor::table::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::gate::{facts, judge, ways_on};
 use crate::problem::Problem;
+use crate::rows::{parse_version, record_of};
 use crate::sources::document;
 use crate::state::{ApiState, blocking};
 use crate::versions::register;
@@ -42,6 +44,17 @@ pub struct SwitchBody {
     expected: Option<u32>,
     /// Why.
     reason: Option<String>,
+    /// Overrides the gate for a version that no worker runs or that is behind; requires a reason.
+    #[serde(default)]
+    force: bool,
+    /// Who asks.
+    by: Option<String>,
+}
+
+/// The body of a resume.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeBody {
     /// Who asks.
     by: Option<String>,
 }
@@ -90,6 +103,62 @@ pub async fn replay(
     .await
 }
 
+/// `POST /v1/admin/views/{view}/versions/{version}/resume`: a failed version goes on where it stopped.
+pub async fn resume(
+    State(state): State<ApiState>,
+    Path((view, version)): Path<(String, String)>,
+    body: Result<Json<ResumeBody>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
+    let version =
+        parse_version(&version).ok_or_else(|| Problem::parameter(format!("{version:?} is not the number of a version, such as 2")))?;
+    blocking(move || {
+        let versions = versions_of(&state, &view)?;
+        let was_failed = matches!(record_of(&view, &versions, version)?.state, VersionState::Failed { .. });
+        let record = state.0.ports.catalogue.resume(&view, version, body.by.as_deref().unwrap_or(SOMEONE))?;
+        state.0.ports.running.look();
+        Ok(Json(json!({ "view": view, "version": version.0, "state": record.state.name(), "resumed": was_failed })))
+    })
+    .await
+}
+
+/// The switch that was requested.
+struct Asked {
+    to: Version,
+    expected: Option<Version>,
+    active: Option<Version>,
+    force: bool,
+}
+
+/// Refuses a target version that is not current. For a forced switch, returns the description of the gate that was overridden. The version's state and the active pointer
+/// are checked by the catalogue.
+fn pass_gate(state: &ApiState, versions: &[VersionRecord], asked: &Asked) -> Result<Option<String>, Problem> {
+    let Some(target) = versions.iter().find(|record| record.version == asked.to) else { return Ok(None) };
+    if asked.active == Some(asked.to) {
+        return match &target.state {
+            VersionState::Failed { error } => {
+                let detail = format!(
+                    "view {}: readers are on version {} already, and it has failed: {error}; {}",
+                    target.view,
+                    target.version,
+                    ways_on(target, versions)
+                );
+                Err(Problem::new(StatusCode::CONFLICT, "gate", "The version has failed", detail).with("state", "failed"))
+            }
+            _ => Ok(None),
+        };
+    }
+    if asked.expected != asked.active || !target.state.may_become(&VersionState::Active) {
+        return Ok(None);
+    }
+    let active = versions.iter().find(|record| Some(record.version) == asked.active);
+    match judge(&facts(state, target, active)?, state.0.settings.caught_up_lag_events) {
+        Some(gate) if asked.force => Ok(Some(gate.describe(target.version))),
+        Some(gate) => Err(gate.problem(&target.view, target.version)),
+        None => Ok(None),
+    }
+}
+
 /// `POST /v1/admin/views/{view}/switch`: sends readers to another version, in one step.
 pub async fn switch(
     State(state): State<ApiState>,
@@ -97,6 +166,9 @@ pub async fn switch(
     body: Result<Json<SwitchBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
+    if body.force && body.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
+        return Err(Problem::body("force needs a reason for the audit trail: name the reason for switching to this version"));
+    }
     blocking(move || {
         let versions = versions_of(&state, &view)?;
         let catalogue = &state.0.ports.catalogue;
@@ -114,7 +186,12 @@ pub async fn switch(
                 (newest, _) => newest?,
             },
         };
-        let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), body.reason.as_deref())?;
+        let asked = Asked { to, expected, active, force: body.force };
+        let reason = match (pass_gate(&state, &versions, &asked)?, body.reason) {
+            (Some(forced), Some(reason)) => Some(format!("{reason} (forced: {forced})")),
+            (_, reason) => reason,
+        };
+        let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), reason.as_deref())?;
         state.0.ports.running.look();
         let (from, is_moved) = (active.map(|version| version.0), active != Some(to));
         Ok(Json(json!({ "view": view, "from": from, "to": pointer.version.0, "switched": is_moved })))
@@ -164,12 +241,17 @@ pub async fn history(State(state): State<ApiState>, Query(query): Query<HistoryQ
 /// Who is written into the audit trail when nobody says who asks.
 const SOMEONE: &str = "api";
 
+/// A view file that cannot be read: the mistake is in the schemas folder, not in the server.
+fn unreadable(detail: String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail)
+}
+
 /// The definition that was sent, else the declared one, else that of the newest version.
 fn definition(state: &ApiState, view: &str, body: &ReplayBody) -> Result<(String, String), Problem> {
     if let Some(sql) = &body.sql {
         return Ok((body.file.clone().unwrap_or_else(|| "sql".into()), sql.clone()));
     }
-    if let Some(declared) = state.0.ports.definitions.of(view).map_err(Problem::internal)? {
+    if let Some(declared) = state.0.ports.definitions.of(view).map_err(unreadable)? {
         return Ok(declared);
     }
     let versions = versions_of(state, view)?;

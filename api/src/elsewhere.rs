@@ -45,15 +45,19 @@ impl Elsewhere {
 
     fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
         let mut statuses = Vec::new();
-        for view in self.catalogue.views()? {
-            for record in self.catalogue.versions(&view)? {
-                let is_run = !matches!(record.state, VersionState::Dropped | VersionState::Failed { .. });
-                let is_owned = is_run
-                    && self
-                        .catalogue
-                        .ownership(&view, record.version)?
-                        .is_some_and(|owner| !owner.released && owner.lease_until_ms > self.clock.now_ms());
-                statuses.extend(is_owned.then(|| self.status_of(&record)).flatten());
+        for (name, view) in self.catalogue.snapshot()?.views {
+            let view = match view {
+                Ok(view) => view,
+                Err(error) => {
+                    tracing::warn!(view = name, %error, "how far versions are cannot be read now");
+                    continue;
+                }
+            };
+            for record in &view.versions {
+                let is_run = !matches!(record.state, VersionState::Failed { .. });
+                let owner = view.owners.get(&record.version).filter(|_| is_run);
+                let is_owned = owner.is_some_and(|owner| owner.is_held(self.clock.now_ms()));
+                statuses.extend(is_owned.then(|| self.status_of(record)).flatten());
             }
         }
         Ok(statuses)

@@ -6,18 +6,17 @@
 //! With `since`, what is in the log already past those positions is not appended again. Who asks for the ends of the source's log first, and names them with
 //! every attempt to send the same events, sends them once, whatever becomes of an answer.
 
+mod body;
+mod search;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::BytesMut;
-use futures::StreamExt;
 use refold_collector::encode_ndjson;
-use refold_collector::sink::find;
 use refold_processor::decode::Decoder;
 use refold_processor::json;
 use refold_processor::log::{NewRecord, RecordSpan, Records};
@@ -33,14 +32,6 @@ use crate::views::or_none;
 
 /// The most refused lines that an answer names; all are counted.
 const REFUSED_SHOWN: usize = 100;
-
-/// The most that is read of a body beyond what it may have, and for how long, before the answer.
-const DROPPED_BYTES: usize = 256 << 20;
-const DROP_FOR: Duration = Duration::from_secs(10);
-
-/// How long a body may take, and how long may pass without any more of it: who sends slower would keep others out.
-const BODY_FOR: Duration = Duration::from_secs(120);
-const NEXT_CHUNK_FOR: Duration = Duration::from_secs(15);
 
 /// One line or record that was not taken.
 struct Refused {
@@ -67,19 +58,43 @@ pub async fn post(
     let intake = intake(&state, &source)?;
     if let Err(problem) = check_open(&state, &intake.source) {
         // Who is still sending would not get to read the answer.
-        let _ = read_body(request.into_body(), 0).await;
+        body::drain(request.into_body()).await;
         return Err(problem);
     }
     let since = query.since.as_deref().map(positions).transpose()?;
-    // Taken before the body is read: while too many bodies are in memory, further ones wait in their senders.
-    let permit = state.0.ingest.clone().acquire_owned().await.map_err(|_| Problem::away("the log takes no more events"))?;
     let (parts, body) = request.into_parts();
     let is_records = is_records(&parts.headers)?;
-    let body = read_body(body, state.0.settings.max_body_bytes).await?;
+    let body::WithRoom { bytes, room } = body::read(&state, body).await?;
+    // Acquired once the body is complete, so that slow senders never hold a place.
+    let place = state.0.places.ingest.take(&state.0.http).await?;
+    let take = {
+        let (state, intake) = (state.clone(), intake.clone());
+        move || if is_records { take_records(&state, &intake, bytes) } else { Ok(take_lines(&intake, &bytes)) }
+    };
+    let Some(since) = since else {
+        return blocking(move || {
+            let (records, refused) = take()?;
+            let answer = append(&state, &intake, Taken { sent: records.len(), records, refused, ..Taken::default() });
+            drop((place, room));
+            answer.map(Json)
+        })
+        .await;
+    };
+    let (records, refused) = blocking(move || {
+        let taken = take();
+        drop(place);
+        taken
+    })
+    .await?;
+    let sent = records.len();
+    // An earlier attempt to send the same events may still be running after its client hung up; this one must see its result.
+    let alone = search::alone(&state, &intake).await?;
+    let (found, alone) = search::missing(&state, &intake, records, since, alone).await?;
+    let place = state.0.places.ingest.take(&state.0.http).await?;
     blocking(move || {
-        let taken = if is_records { take_records(&state, &intake, body) } else { Ok(take_lines(&intake, &body)) };
-        let answer = taken.and_then(|(records, refused)| append(&state, &intake, records, refused, since.as_ref()));
-        drop(permit);
+        let taken = Taken { sent, records: found.missing, refused, positions: found.positions, is_again: true };
+        let answer = append(&state, &intake, taken);
+        drop((place, room, alone));
         answer.map(Json)
     })
     .await
@@ -143,42 +158,6 @@ fn is_records(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
-/// The whole body. Of one that is too large the rest is read and dropped, so that who sends it gets to read the answer: a connection that is closed
-/// while they are still writing is an error to them, whatever was answered.
-async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
-    let mut chunks = body.into_data_stream();
-    let (mut kept, mut read) = (BytesMut::new(), 0);
-    let begun = tokio::time::Instant::now();
-    while read <= max_bytes.saturating_add(DROPPED_BYTES) {
-        let is_kept = read <= max_bytes;
-        let until = if is_kept { (begun + BODY_FOR).min(tokio::time::Instant::now() + NEXT_CHUNK_FOR) } else { begun + DROP_FOR };
-        let chunk = match tokio::time::timeout_at(until, chunks.next()).await {
-            Ok(Some(chunk)) => chunk.map_err(|error| Problem::body(format!("the body was not received whole: {error}")))?,
-            Err(_) if is_kept => return Err(too_slow(read)),
-            Ok(None) | Err(_) => break,
-        };
-        read += chunk.len();
-        match read <= max_bytes {
-            true => kept.extend_from_slice(&chunk),
-            false => kept = BytesMut::new(),
-        }
-    }
-    if read <= max_bytes {
-        return Ok(kept.freeze());
-    }
-    let detail = format!("the body has more than {max_bytes} bytes; send it in parts");
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail).with("max_body_bytes", max_bytes))
-}
-
-fn too_slow(read: usize) -> Problem {
-    let detail = format!(
-        "the body came too slowly: after {read} bytes nothing for {} s, or not all of it in {} s; send it in parts",
-        NEXT_CHUNK_FOR.as_secs(),
-        BODY_FOR.as_secs()
-    );
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly", detail)
-}
-
 fn take_lines(intake: &Intake, body: &[u8]) -> (Vec<NewRecord>, Vec<Refused>) {
     let (records, bad) = encode_ndjson(&intake.encoder, body);
     let refused = bad.into_iter().map(|bad| Refused { number: bad.line, reason: bad.reason.as_str(), detail: bad.detail }).collect();
@@ -199,11 +178,8 @@ fn take_records(state: &ApiState, intake: &Intake, body: Bytes) -> Result<(Vec<N
     }
     let end = Offset(records.len() as u64 + 1);
     let run = Records { partition: Partition(0), spans, payload: payload.into(), next: end, end };
-    let undecodable = |error: refold_processor::decode::DecodeError| {
-        if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) }
-    };
-    let mut decoder = Decoder::new(&intake.source, &[], state.0.ports.schemas.clone()).map_err(undecodable)?;
-    let decoded = decoder.decode(&run).map_err(undecodable)?;
+    let mut decoder = Decoder::new(&intake.source, &[], state.0.ports.schemas.clone())?;
+    let decoded = decoder.decode(&run)?;
     let refused: BTreeMap<u64, Refused> = decoded
         .rejected
         .into_iter()
@@ -215,35 +191,29 @@ fn take_records(state: &ApiState, intake: &Intake, body: Bytes) -> Result<(Vec<N
     Ok((good, refused.into_values().collect()))
 }
 
-fn append(
-    state: &ApiState,
-    intake: &Intake,
-    mut records: Vec<NewRecord>,
+/// The decoded events of a body, ready to be appended.
+#[derive(Default)]
+struct Taken {
+    /// Number of valid events in the body.
+    sent: usize,
+    /// Events that are not in the log yet.
+    records: Vec<NewRecord>,
     refused: Vec<Refused>,
-    since: Option<&Cut>,
-) -> Result<Value, Problem> {
+    /// Positions past the events that are in the log already.
+    positions: Cut,
+    /// Whether the log was searched for events that it has already.
+    is_again: bool,
+}
+
+fn append(state: &ApiState, intake: &Intake, taken: Taken) -> Result<Value, Problem> {
     let source = &intake.source;
-    let log = &state.0.ports.log;
-    let sent = records.len();
-    let mut positions = Cut::default();
-    // Of two attempts to send the same events, one that nobody waits for any more may still be under way: the later one must see what came of it.
-    let alone = since.map(|_| intake.retries.lock());
-    if let Some(since) = since {
-        let partitions = log.partitions(&source.topic)?;
-        if let Some((unknown, _)) = since.iter().find(|(partition, _)| !partitions.contains(partition)) {
-            return Err(Problem::parameter(format!("parameter since: topic {} has no partition {unknown}", source.topic)));
-        }
-        let found = find(log.as_ref(), &source.topic, records, since)?;
-        records = found.missing;
-        positions = found.positions;
-    }
+    let Taken { sent, records, refused, mut positions, is_again } = taken;
     let written = records.len();
     if !records.is_empty() {
-        for (partition, offset) in log.append(&source.topic, records)? {
+        for (partition, offset) in state.0.ports.log.append(&source.topic, records)? {
             positions.set(partition, positions.position(partition).max(offset.next()));
         }
     }
-    drop(alone);
     state.0.http.events(&source.name, written, refused.len());
     let line = |refused: &Refused| json!({ "line": refused.number, "reason": refused.reason, "detail": refused.detail });
     let shown: Vec<Value> = refused.iter().take(REFUSED_SHOWN).map(line).collect();
@@ -259,7 +229,7 @@ fn append(
         "refused_count": refused.len(),
         "refused": shown,
     });
-    if let (Some(_), Some(members)) = (since, answer.as_object_mut()) {
+    if let (true, Some(members)) = (is_again, answer.as_object_mut()) {
         members.insert("already_there".into(), (sent - written).into());
     }
     Ok(answer)

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
 
 use crate::problem::Problem;
 use crate::state::{Admin, ApiState};
@@ -13,7 +14,7 @@ use crate::state::{Admin, ApiState};
 pub async fn admin(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, Problem> {
     match &state.0.settings.admin {
         Admin::Token(token) => check_token(request.headers(), token)?,
-        Admin::Open => check_host(request.headers())?,
+        Admin::Open => check_host(request.headers(), state.0.settings.own_names.as_deref().unwrap_or_default())?,
         Admin::Closed => {
             let detail = "administration is closed: this address can be reached from other machines and no token is set; \
                           set one (REFOLD_TOKEN, or token in refold.toml), or listen on 127.0.0.1";
@@ -23,7 +24,17 @@ pub async fn admin(State(state): State<ApiState>, request: Request, next: Next) 
     Ok(next.run(request).await)
 }
 
-/// Refuses what a page of another site makes a browser send: it can reach a server that only this machine can.
+/// Checks the `Host` header on a listener that is for this machine only. Without this, a web page whose domain resolves to 127.0.0.1 (DNS rebinding) could read and post
+/// through a browser, which treats this server as the page's own origin.
+pub async fn own_name(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, Problem> {
+    if let Some(names) = &state.0.settings.own_names {
+        check_host(request.headers(), names)?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// Refuses cross-origin writes: a browser can reach a server that only this machine can. A page whose domain resolves to this server passes this check and is refused by
+/// [`own_name`].
 pub async fn same_origin(request: Request, next: Next) -> Result<Response, Problem> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let headers = request.headers();
@@ -60,22 +71,24 @@ fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "The token is missing or wrong", detail))
 }
 
-/// Without a token, only who names this machine itself is heard: a foreign name that was made to point here is not.
-fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
+/// Accepts `localhost`, addresses and the configured names.
+fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), Problem> {
     let host = text(headers, header::HOST).unwrap_or("localhost");
     let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    if name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok() {
+    let is_own = |own: &String| name.eq_ignore_ascii_case(own);
+    if name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok() || names.iter().any(is_own) {
         return Ok(());
     }
-    let detail = format!("without a token, administration answers to localhost and addresses only, not to {host}");
+    let detail = format!(
+        "this server is for this machine only: it accepts localhost, addresses and the names in the setting own_names as its host, not {host}; add the name there if it is yours"
+    );
     Err(Problem::new(StatusCode::FORBIDDEN, "host", "Refused", detail))
 }
 
 /// Compares without telling by its time where the first difference is.
 fn equal(left: &str, right: &str) -> bool {
-    let difference = left.bytes().zip(right.bytes()).fold(0, |difference, (left, right)| difference | (left ^ right));
-    left.len() == right.len() && difference == 0
+    left.as_bytes().ct_eq(right.as_bytes()).into()
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -104,13 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_a_foreign_name_is_not_heard() {
-        let is_heard = |host: &str| check_host(&headers(header::HOST, host)).is_ok();
-        for own in ["localhost:7070", "127.0.0.1:7070", "127.0.0.1", "[::1]:7070", "[::1]"] {
-            assert!(is_heard(own), "{own}");
+    fn a_foreign_name_that_was_made_to_point_here_is_not_answered() {
+        let names = ["Refold.internal".to_owned()];
+        let is_answered = |host: &str| check_host(&headers(header::HOST, host), &names).is_ok();
+        for own in ["localhost:7070", "127.0.0.1:7070", "127.0.0.1", "[::1]:7070", "[::1]", "refold.internal:7070", "LOCALHOST"] {
+            assert!(is_answered(own), "{own}");
         }
-        for foreign in ["evil.example:7070", "evil.example", "127.0.0.1.evil.example"] {
-            assert!(!is_heard(foreign), "{foreign}");
+        for foreign in ["evil.example:7070", "evil.example", "127.0.0.1.evil.example", "refold.internal.evil.example"] {
+            assert!(!is_answered(foreign), "{foreign}");
         }
     }
 }

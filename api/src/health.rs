@@ -1,12 +1,14 @@
 //! `/healthz` and `/readyz`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use refold_processor::engine::status::RunStatus;
-use refold_processor::store::catalogue::VersionState;
 use serde_json::{Value, json};
 
+use crate::gate::health;
 use crate::problem::Problem;
 use crate::state::{ApiState, blocking};
 
@@ -15,10 +17,16 @@ pub async fn alive() -> Json<Value> {
     Json(json!({ "alive": true }))
 }
 
+/// Timeout for the catalogue.
+const READY_FOR: Duration = Duration::from_secs(5);
+
 /// `GET /readyz`: whether every view can be read, and if not, why.
 pub async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Value>) {
-    let reasons = blocking(move || reasons(&state)).await;
-    let reasons = reasons.unwrap_or_else(|problem| vec![problem.detail().to_owned()]);
+    let reasons = tokio::time::timeout(READY_FOR, blocking(move || reasons(&state))).await;
+    let reasons = match reasons {
+        Ok(reasons) => reasons.unwrap_or_else(|problem| vec![problem.detail().to_owned()]),
+        Err(_) => vec![format!("the catalogue has not answered for {} s", READY_FOR.as_secs())],
+    };
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
 }
@@ -42,15 +50,16 @@ fn reasons(state: &ApiState) -> Result<Vec<String>, Problem> {
             reasons.extend(unable.map(|(version, error)| format!("view {view}: version {version} cannot be run here: {error}")));
             continue;
         };
-        if let Some(VersionState::Failed { error }) = catalogue.version(&view, active.version)?.map(|record| record.state) {
-            reasons.push(format!("view {view}: version {} failed: {error}", active.version));
-        }
+        let versions = catalogue.versions(&view)?;
         let run = running.iter().find(|run| run.view == view && run.version == Some(active.version));
-        if let Some(RunStatus { unable: Some(error), .. }) = run {
-            reasons.push(format!("view {view}: version {} cannot be run here: {error}", active.version));
+        if let Some(record) = versions.iter().find(|record| record.version == active.version) {
+            reasons.extend(health(state, record, &versions, run)?);
         }
         if let Some(RunStatus { store_error: Some(error), .. }) = run {
             reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
+        }
+        if let Some(RunStatus { stalled_s: Some(seconds), source_error: None, lag, .. }) = run {
+            reasons.push(format!("view {view}: version {} has folded nothing for {seconds} s although {lag} events wait", active.version));
         }
         // Where nothing is folded, rows are as good to read as ever.
         if let Some(RunStatus { source_error: Some(error), .. }) = run

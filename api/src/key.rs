@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
@@ -26,7 +26,7 @@ pub fn parse(text: &str, data_type: &DataType) -> Result<ScalarValue, String> {
             _ => return Err("is not true or false".into()),
         },
         DataType::Timestamp(unit, zone) => {
-            let time = time(text, *unit)?;
+            let time = time(text, *unit, zone.is_some())?;
             match unit {
                 TimeUnit::Second => ScalarValue::TimestampSecond(Some(time), zone.clone()),
                 TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(time), zone.clone()),
@@ -63,14 +63,15 @@ fn cast(text: &str, data_type: &DataType) -> Result<ScalarValue, String> {
     ScalarValue::try_from_array(&array, 0).map_err(|_| refused())
 }
 
-/// RFC 3339 with any zone, or a date (its first moment in UTC).
-fn time(text: &str, unit: TimeUnit) -> Result<i64, String> {
+/// RFC 3339 with any zone, or a date (its first moment in UTC). A column of no zone is named without one, as it is shown.
+fn time(text: &str, unit: TimeUnit, has_zone: bool) -> Result<i64, String> {
     let parsed = DateTime::parse_from_rfc3339(text).ok().or_else(|| {
         // An unescaped plus of a zone arrives as a space.
         let (before, zone) = text.rsplit_once(' ')?;
         DateTime::parse_from_rfc3339(&format!("{before}+{zone}")).ok()
     });
-    let instant = parsed.map(|time| time.to_utc()).or_else(|| {
+    let local = || text.parse::<NaiveDateTime>().ok().filter(|_| !has_zone).map(|time| time.and_utc());
+    let instant = parsed.map(|time| time.to_utc()).or_else(local).or_else(|| {
         let date: NaiveDate = text.parse().ok()?;
         Some(date.and_hms_opt(0, 0, 0)?.and_utc())
     });
@@ -109,6 +110,14 @@ mod tests {
             assert_eq!(parse(text, &column), Ok(expected.clone()), "{text}");
         }
         assert_eq!(parse("1970-01-02", &column), Ok(ScalarValue::TimestampMillisecond(Some(86_400_000), Some("+00:00".into()))));
+    }
+
+    #[test]
+    fn a_time_of_no_zone_is_named_as_it_is_shown() {
+        let expected = Ok(ScalarValue::TimestampMillisecond(Some(5_400_500), None));
+        assert_eq!(parse("1970-01-01T01:30:00.500", &DataType::Timestamp(TimeUnit::Millisecond, None)), expected);
+        let utc = DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
+        assert!(parse("1970-01-01T01:30:00.500", &utc).is_err(), "which clock?");
     }
 
     #[test]

@@ -5,9 +5,11 @@
 mod admin;
 mod elsewhere;
 mod events;
+mod gate;
 mod guard;
 mod health;
 mod key;
+mod limits;
 mod live;
 mod metrics;
 mod page;
@@ -16,6 +18,7 @@ mod quarantine;
 mod rates;
 pub mod records;
 mod rows;
+mod serving;
 mod sources;
 mod state;
 #[cfg(test)]
@@ -35,7 +38,10 @@ use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use limits::Class;
+
 pub use elsewhere::Elsewhere;
+pub use limits::Limits;
 pub use problem::{PROBLEM_JSON, Problem};
 pub use state::{Admin, ApiError, ApiSettings, ApiState, Collected, Definitions, Ports, Running};
 
@@ -51,22 +57,27 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/admin/history", get(admin::history))
         .route("/v1/admin/views/{view}/replay", post(admin::replay))
         .route("/v1/admin/views/{view}/switch", post(admin::switch))
+        .route("/v1/admin/views/{view}/versions/{version}/resume", post(admin::resume))
         .route("/v1/views/{view}/quarantine", get(quarantine::list))
-        .route("/v1/views/{view}/quarantine/{partition}/{offset}", get(quarantine::one))
-        .route_layer(middleware::from_fn_with_state(state.clone(), guard::admin));
-    Router::new()
+        .route("/v1/views/{view}/quarantine/{partition}/{offset}", get(quarantine::one));
+    // Unauthorized requests are refused before they take a place.
+    let admin = of_class(admin, &state, Class::Admin).route_layer(middleware::from_fn_with_state(state.clone(), guard::admin));
+    let reads = Router::new()
         .route("/", get(page::show))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::scrape))
-        .route("/openapi.json", get(openapi))
         .route("/v1/views", get(views::list))
         .route("/v1/views/{view}", get(views::one))
-        .route("/v1/views/{view}/rows", get(rows::read))
+        .route("/v1/views/{view}/rows", get(rows::read));
+    let sources = Router::new().route("/v1/sources", get(sources::list)).route("/v1/sources/{source}", get(sources::one));
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/openapi.json", get(openapi))
+        // These acquire places in their handlers: streams when they read rows, posts when the body is complete.
         .route("/v1/views/{view}/live", get(live::follow))
-        .route("/v1/sources", get(sources::list))
-        .route("/v1/sources/{source}", get(sources::one))
         .route("/v1/sources/{source}/events", post(events::post))
+        .merge(of_class(Router::new().route("/readyz", get(health::ready)), &state, Class::Health))
+        .merge(of_class(Router::new().route("/metrics", get(metrics::scrape)), &state, Class::Metrics))
+        .merge(of_class(reads, &state, Class::Reads))
+        .merge(of_class(sources, &state, Class::Sources))
         .merge(admin)
         .method_not_allowed_fallback(no_such_method)
         .route_layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
@@ -74,16 +85,22 @@ pub fn router(state: ApiState) -> Router {
         .layer(middleware::map_response(problem::of_every_refusal))
         .layer(middleware::from_fn(guard::text_query))
         .layer(middleware::from_fn(guard::same_origin))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::own_name))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request was not finished: a defect; the server's log has more").into_response()
         }))
         .with_state(state)
 }
 
+/// Routes that share the limit of a class.
+fn of_class(routes: Router<ApiState>, state: &ApiState, class: Class) -> Router<ApiState> {
+    routes.route_layer(middleware::from_fn_with_state((state.clone(), class), limits::admit))
+}
+
 /// Serves the API until `shutdown` is there; requests that are being answered then are finished.
 ///
 /// # Errors
-/// When the listener fails.
+/// None at present: errors of the listener are retried.
 pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     // A status may wait for a lock that a starting version holds, and the log may be away: neither waits for the other.
     let rates = tokio::spawn(again_and_again(state.clone(), |state| drop(state.running())));
@@ -94,10 +111,11 @@ pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future
         // Streams have no end of their own that could be waited for.
         closing.close_streams();
     };
-    let served = axum::serve(listener, router(state)).with_graceful_shutdown(shutdown).await;
+    let limits = state.0.settings.limits.clone();
+    serving::serve(listener, router(state), &limits, shutdown).await;
     rates.abort();
     ends.abort();
-    served
+    Ok(())
 }
 
 /// Does something that may take long every second.

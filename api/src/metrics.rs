@@ -20,6 +20,7 @@ use refold_processor::log::Bounds;
 use refold_processor::position::{Offset, Partition};
 use refold_processor::source::Source;
 
+use crate::limits::Class;
 use crate::problem::Problem;
 use crate::state::{ApiState, Collected, blocking};
 use versions::Catalogued;
@@ -37,6 +38,7 @@ pub struct HttpMetrics {
     taken: Option<IntCounterVec>,
     refused: Option<IntCounterVec>,
     streams: Option<IntGauge>,
+    shed: Option<IntCounterVec>,
 }
 
 impl HttpMetrics {
@@ -50,7 +52,20 @@ impl HttpMetrics {
         let taken = counter("refold_http_events_taken_total", "Events posted and appended to the log.");
         let refused = counter("refold_http_events_refused_total", "Posted lines that were no events.");
         let streams = added(&registry, IntGauge::new("refold_http_live_streams", "Streams of changes that are open."));
-        HttpMetrics { registry, requests, taken, refused, streams }
+        let shed = Opts::new("refold_http_shed_total", "Requests shed with 503 because the concurrency limit of their class was reached.");
+        let shed = added(&registry, IntCounterVec::new(shed, &["class"]));
+        // Initialized to 0, so that the first shed request shows as an increase.
+        if let Some(shed) = &shed {
+            Class::ALL.iter().for_each(|class| shed.with_label_values(&[class.name()]).reset());
+        }
+        HttpMetrics { registry, requests, taken, refused, streams, shed }
+    }
+
+    /// Counts a shed request.
+    pub fn shed(&self, class: Class) {
+        if let Some(shed) = &self.shed {
+            shed.with_label_values(&[class.name()]).inc();
+        }
     }
 
     /// Counts one more stream, or one fewer.
@@ -136,7 +151,12 @@ const LOOK_FOR: Duration = Duration::from_secs(2);
 pub struct Look<T> {
     last: T,
     is_away: bool,
+    /// Whether a request for it is running.
+    is_asked: bool,
 }
+
+/// Partitions of one topic whose ends are requested per second; larger topics are polled less often than once a second.
+const PARTITIONS_A_SECOND: usize = 64;
 
 /// What was last seen.
 #[derive(Default)]
@@ -146,6 +166,8 @@ pub struct Seen {
     ends: Arc<Mutex<Look<Vec<End>>>>,
     /// Whoever asks for them holds this.
     asking: Mutex<()>,
+    /// When each topic was polled last.
+    asked: Mutex<BTreeMap<String, Instant>>,
     /// Topics that had trouble when they were asked last.
     trouble: Mutex<BTreeMap<String, Trouble>>,
 }
@@ -161,6 +183,17 @@ impl Seen {
     /// Asks the log where it ends. May take long when it is away.
     pub fn look_at_ends(&self, state: &ApiState) {
         note(&self.ends, Ok(ends(state)));
+    }
+
+    /// Whether a topic with this number of partitions is due to be polled.
+    fn is_due(&self, topic: &str, partitions: usize) -> bool {
+        let mut asked = self.asked.lock();
+        let pace = Duration::from_secs((partitions / PARTITIONS_A_SECOND) as u64);
+        if asked.get(topic).is_some_and(|at| at.elapsed() < pace) {
+            return false;
+        }
+        asked.insert(topic.to_owned(), Instant::now());
+        true
     }
 
     /// Where a topic was last seen to end.
@@ -198,12 +231,27 @@ async fn look<T: Clone + Send + 'static>(
     state: &ApiState,
     find: impl Fn(&ApiState) -> Result<T, Problem> + Send + 'static,
 ) -> Look<T> {
-    let (state, noted) = (state.clone(), seen.clone());
+    // One request at a time, regardless of the number of concurrent scrapes.
+    if std::mem::replace(&mut seen.lock().is_asked, true) {
+        return seen.lock().clone();
+    }
+    let (state, asking) = (state.clone(), Asking(seen.clone()));
     // It goes on when it takes too long, and notes what it finds for the next scrape.
-    let looking = blocking(move || Ok(note(&noted, find(&state))));
-    match tokio::time::timeout(LOOK_FOR, looking).await {
-        Ok(Ok(look)) => look,
-        _ => Look { is_away: true, ..seen.lock().clone() },
+    let looking = blocking(move || Ok(note(&asking.0, find(&state))));
+    if let Ok(Ok(look)) = tokio::time::timeout(LOOK_FOR, looking).await {
+        return look;
+    }
+    let mut noted = seen.lock();
+    noted.is_away = true;
+    noted.clone()
+}
+
+/// Marks the request as running until it is dropped.
+struct Asking<T>(Arc<Mutex<Look<T>>>);
+
+impl<T> Drop for Asking<T> {
+    fn drop(&mut self) {
+        self.0.lock().is_asked = false;
     }
 }
 
@@ -290,6 +338,20 @@ fn ends(state: &ApiState) -> Vec<End> {
 fn ask_for_ends(state: &ApiState, source: &Source, ends: &mut Vec<End>) -> Result<(), Trouble> {
     let (log, topic) = (&state.0.ports.log, &source.topic);
     let before: Vec<End> = state.0.seen.ends.lock().last.iter().filter(|end| end.source == source.name).cloned().collect();
+    let is_well = !state.0.seen.trouble.lock().contains_key(topic);
+    if is_well && !state.0.seen.is_due(topic, before.len()) {
+        ends.extend(before);
+        return Ok(());
+    }
+    let end = |partition, bounds| End { source: source.name.clone(), topic: topic.clone(), partition, bounds };
+    let error = match log.topic_bounds(topic) {
+        Ok(bounds) => {
+            ends.extend(bounds.into_iter().map(|(partition, bounds)| end(partition, bounds)));
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    // Finds out whether one partition or the whole topic is unavailable.
     let partitions = match log.partitions(topic) {
         Ok(partitions) => partitions,
         Err(error) => {
@@ -297,17 +359,13 @@ fn ask_for_ends(state: &ApiState, source: &Source, ends: &mut Vec<End>) -> Resul
             return Err(Trouble { is_away: error.is_retryable(), why: error.into() });
         }
     };
-    let mut answer = Ok(());
     for partition in partitions {
         match log.bounds(topic, partition) {
-            Ok(bounds) => ends.push(End { source: source.name.clone(), topic: topic.clone(), partition, bounds }),
-            Err(error) => {
-                ends.extend(before.iter().filter(|end| end.partition == partition).cloned());
-                answer = Err(Trouble { is_away: false, why: error.into() });
-            }
+            Ok(bounds) => ends.push(end(partition, bounds)),
+            Err(_) => ends.extend(before.iter().filter(|end| end.partition == partition).cloned()),
         }
     }
-    answer
+    Err(Trouble { is_away: false, why: error.into() })
 }
 
 fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {

@@ -3,6 +3,7 @@
 use axum::body::to_bytes;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use refold_processor::decode::DecodeError;
 use refold_processor::log::LogError;
 use refold_processor::store::StoreError;
 use refold_processor::store::catalogue::CatalogueError;
@@ -48,6 +49,11 @@ impl Problem {
     /// A thing that does not exist.
     pub fn not_found(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+    }
+
+    /// A version that does not match the declared sources and schemas: one of the two has to be changed.
+    pub fn definition(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, "definition", "The version does not match the declarations", detail)
     }
 
     /// Something of Refold's own is wrong.
@@ -131,7 +137,13 @@ pub async fn of_every_refusal(response: Response) -> Response {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) }
+        match error {
+            StoreError::OtherShape { .. } => Problem::definition(format!(
+                "{error}: a declared schema has changed since the table was created; restore the schema, or build a new version with refold replay"
+            )),
+            error if error.is_retryable() => Problem::away(error.to_string()),
+            error => Problem::internal(error.to_string()),
+        }
     }
 }
 
@@ -139,8 +151,22 @@ impl From<LogError> for Problem {
     fn from(error: LogError) -> Problem {
         let detail = error.to_string();
         match error {
+            // The topic was removed; it is available again once it is recreated.
+            LogError::UnknownTopic(_) => Problem::away(detail),
             LogError::PastEnd { .. } => Problem::new(StatusCode::CONFLICT, "past-end", "The log does not reach so far", detail),
             error if error.is_retryable() => Problem::away(detail),
+            _ => Problem::internal(detail),
+        }
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            error if error.is_retryable() => Problem::away(detail),
+            // A mistake in a declared schema or in the declaration of schema ids.
+            DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Lookup(_) => Problem::definition(detail),
             _ => Problem::internal(detail),
         }
     }

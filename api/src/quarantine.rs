@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use refold_processor::decode::{DecodeError, Decoder, arrow_schema};
+use refold_processor::decode::{Decoder, arrow_schema};
 use refold_processor::engine::quarantined::{Page, Quarantined, Wanted};
 use refold_processor::json;
 use refold_processor::log::{RecordSpan, Records};
@@ -213,10 +213,9 @@ fn documents(state: &ApiState, record: &VersionRecord, events: &[Quarantined], s
 
 /// The events of those that decode, in their order; of none while their schemas cannot be asked for.
 fn decoded(state: &ApiState, intake: &Intake, events: &[&Quarantined]) -> Result<Vec<Option<Value>>, Problem> {
-    let undecodable = |error: DecodeError| Problem::internal(error.to_string());
-    let schema = arrow_schema(&intake.source.schema_json).map_err(undecodable)?;
+    let schema = arrow_schema(&intake.source.schema_json)?;
     let columns: Vec<usize> = (0..schema.fields().len()).collect();
-    let mut decoder = Decoder::new(&intake.source, &columns, state.0.ports.schemas.clone()).map_err(undecodable)?;
+    let mut decoder = Decoder::new(&intake.source, &columns, state.0.ports.schemas.clone())?;
     let (mut spans, mut payload) = (Vec::with_capacity(events.len()), Vec::new());
     for (index, event) in events.iter().enumerate() {
         // They are of many partitions: their places here stand for their offsets.
@@ -231,7 +230,7 @@ fn decoded(state: &ApiState, intake: &Intake, events: &[&Quarantined]) -> Result
         Ok(decoded) => decoded,
         // What is refused can be looked at while schemas are away: as it came.
         Err(error) if error.is_retryable() => return Ok(values),
-        Err(error) => return Err(undecodable(error)),
+        Err(error) => return Err(error.into()),
     };
     for (origin, row) in decoded.origins.iter().zip(json::rows(&decoded.events)) {
         if let Some(value) = values.get_mut(origin.offset.0 as usize) {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -38,8 +38,9 @@ pub async fn read(
     State(state): State<ApiState>,
     Path(view): Path<String>,
     Query(parameters): Query<Vec<(String, String)>>,
-) -> Result<Json<Value>, Problem> {
-    blocking(move || answer(&state, &view, &parameters).map(Json)).await
+) -> Result<impl IntoResponse, Problem> {
+    let text = blocking(move || answer(&state, &view, &parameters)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text))
 }
 
 /// The name of the parameter for a column of the partition key.
@@ -107,7 +108,7 @@ fn asked(parameters: &[(String, String)]) -> Result<Asked<'_>, Problem> {
     }
 }
 
-fn answer(state: &ApiState, view: &str, parameters: &[(String, String)]) -> Result<Value, Problem> {
+fn answer(state: &ApiState, view: &str, parameters: &[(String, String)]) -> Result<String, Problem> {
     page(state, &target(state, view, parameters)?)
 }
 
@@ -139,8 +140,8 @@ pub(crate) fn target(state: &ApiState, view: &str, parameters: &[(String, String
     Ok(Target { record: record.clone(), planned, table, read })
 }
 
-/// A page of rows, with how far they are.
-pub(crate) fn page(state: &ApiState, target: &Target) -> Result<Value, Problem> {
+/// A page of rows with its positions, as JSON text. Rows are serialized one by one, because JSON values take several times the memory of their text.
+pub(crate) fn page(state: &ApiState, target: &Target) -> Result<String, Problem> {
     let Target { record, planned, table, .. } = target;
     let mut read = target.read.clone();
     let rows = state.0.ports.rows.as_ref();
@@ -155,14 +156,25 @@ pub(crate) fn page(state: &ApiState, target: &Target) -> Result<Value, Problem> 
         _ => page.rows,
     };
     let next = page.next.map(|at| Cursor { version: record.version, at }.text());
-    Ok(json!({
+    let head = json!({
         "view": record.view,
         "version": record.version.0,
         "positions": json::cut(&progress.visible),
         "watermark": json::micros(progress.watermark_us),
-        "rows": json::rows(&batch),
-        "next_cursor": next,
-    }))
+    })
+    .to_string();
+    let mut text = head.strip_suffix('}').unwrap_or_default().to_owned();
+    text.push_str(",\"rows\":[");
+    for row in 0..batch.num_rows() {
+        if row > 0 {
+            text.push(',');
+        }
+        text.push_str(&json::object(&batch, row).to_string());
+    }
+    text.push_str("],\"next_cursor\":");
+    text.push_str(&json!(next).to_string());
+    text.push('}');
+    Ok(text)
 }
 
 /// The version that is read: the one asked for, or the active one as the pointer is at this moment.

@@ -10,6 +10,7 @@ use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
 use refold_processor::engine::error::EngineError;
 use refold_processor::engine::quarantined::{Page, Wanted};
+use refold_processor::engine::stalled::Stalls;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::Worker;
 use refold_processor::log::Log;
@@ -20,7 +21,9 @@ use refold_processor::table::Version;
 use refold_processor::view::View;
 use tokio::sync::{Semaphore, watch};
 
-use crate::live::Pointers;
+use crate::gate::Behind;
+use crate::limits::{self, AllPlaces, Limits};
+use crate::live::{Hubs, Pointers};
 use crate::metrics::{HttpMetrics, Seen};
 use crate::problem::Problem;
 use crate::rates::Rates;
@@ -190,7 +193,7 @@ pub struct ApiSettings {
     pub admin: Admin,
     /// The largest body of events, bytes.
     pub max_body_bytes: usize,
-    /// How many bodies of events may be in memory at once; further ones wait on their connection.
+    /// How many bodies of events are processed concurrently; memory for as many bodies of the maximum size is available. Further ones wait on their connection.
     pub ingest_requests: usize,
     /// How many streams of changes may be open at once.
     pub live_streams: usize,
@@ -198,6 +201,12 @@ pub struct ApiSettings {
     pub rows_default: usize,
     /// The greatest limit a reader may name.
     pub rows_max: usize,
+    /// Maximum lag of a version that may be switched to, in events behind the active version; an active version with a lasting greater lag is not ready.
+    pub caught_up_lag_events: u64,
+    /// Accepted names in the `Host` header besides addresses and `localhost`; `None`: all, for a listener that other machines reach.
+    pub own_names: Option<Vec<String>>,
+    /// Concurrency limits and timeouts.
+    pub limits: Limits,
 }
 
 impl Default for ApiSettings {
@@ -209,6 +218,9 @@ impl Default for ApiSettings {
             live_streams: 1_000,
             rows_default: 100,
             rows_max: 10_000,
+            caught_up_lag_events: 1_000,
+            own_names: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -235,20 +247,24 @@ pub(crate) struct Intake {
     pub source: Source,
     pub encoder: Encoder,
     /// Held while events are appended that may be in the log already.
-    pub retries: Mutex<()>,
+    pub retries: Arc<tokio::sync::Mutex<()>>,
 }
 
 pub(crate) struct Inner {
     pub ports: Ports,
     pub settings: ApiSettings,
     pub intakes: BTreeMap<String, Arc<Intake>>,
-    pub ingest: Arc<Semaphore>,
+    pub places: AllPlaces,
     /// One for each stream of changes that may be open.
     pub streams: Arc<Semaphore>,
     pub http: HttpMetrics,
     pub seen: Seen,
     pub rates: Rates,
+    pub behind: Behind,
+    /// Which versions do not move although there are events to fold.
+    pub stalls: Stalls,
     pub pointers: Pointers,
+    pub hubs: Hubs,
     pub closing: watch::Sender<bool>,
     planner: Planner,
     planned: RwLock<HashMap<String, Arc<View>>>,
@@ -268,20 +284,23 @@ impl ApiState {
         let mut intakes = BTreeMap::new();
         for (name, source) in &ports.sources {
             let encoder = Encoder::new(source, ports.schema_ids.get(name).copied())?;
-            intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder, retries: Mutex::default() }));
+            intakes.insert(name.clone(), Arc::new(Intake { source: source.clone(), encoder, retries: Arc::default() }));
         }
-        let ingest = Arc::new(Semaphore::new(settings.ingest_requests.max(1)));
+        let places = AllPlaces::new(&settings.limits, settings.ingest_requests, settings.max_body_bytes);
         let streams = Arc::new(Semaphore::new(settings.live_streams));
         Ok(ApiState(Arc::new(Inner {
             ports,
             settings,
             intakes,
-            ingest,
+            places,
             streams,
             http: HttpMetrics::new(),
             seen: Seen::default(),
             rates: Rates::default(),
+            behind: Behind::default(),
+            stalls: Stalls::default(),
             pointers: Pointers::default(),
+            hubs: Hubs::default(),
             closing: watch::Sender::new(false),
             planner,
             planned: RwLock::default(),
@@ -295,7 +314,11 @@ impl ApiState {
         }
         let label = format!("{} {}", record.view, record.version);
         let view = self.0.planner.plan(&record.sql, &label).map_err(|error| {
-            Problem::internal(format!("the definition in the catalogue does not plan with the sources declared now: {error}"))
+            Problem::definition(format!(
+                "version {} of view {} does not match the declared sources: {error}; restore the declaration, or build a version of the new \
+                 definition with refold replay {}",
+                record.version, record.view, record.view
+            ))
         })?;
         let view = Arc::new(view);
         self.0.planned.write().insert(record.digest.clone(), view.clone());
@@ -351,13 +374,23 @@ impl ApiState {
                 status.set_ends(ends);
             }
         }
-        self.0.rates.apply(self.0.ports.clock.now_ms(), &mut statuses);
+        let now_ms = self.0.ports.clock.now_ms();
+        self.0.rates.apply(now_ms, &mut statuses);
+        self.0.behind.note(now_ms, &statuses, self.0.settings.caught_up_lag_events);
+        self.0.stalls.apply(now_ms, &mut statuses);
         statuses
     }
 }
 
 /// Runs something that waits for a disk or a database where it holds up no other request.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let place = limits::held();
+    let work = move || {
+        let done = work();
+        // Held until here, because the thread is occupied even if the client has hung up.
+        drop(place);
+        done
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Problem::internal(format!("the request was not finished: {error}"))),

@@ -3,7 +3,13 @@
 //! The routes over a log and a view store in memory.
 
 mod admin;
+mod definitions;
+mod ends;
 mod events;
+mod gate;
+mod limits;
+mod search;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +53,7 @@ WITH (partition_key = 'username', clustering = 'slot DESC', accept_late = '1 min
 SELECT username, tumble(timestamp, INTERVAL '5 minutes') AS slot, count(*) AS posts FROM tweets GROUP BY username, slot";
 
 const MINUTE_MS: i64 = 60_000;
+const LEASE_MS: i64 = 10_000;
 
 #[derive(Default)]
 struct Told {
@@ -83,11 +90,13 @@ struct World {
     catalogue: Catalogue,
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
+    clock: Arc<ManualClock>,
     told: Arc<Told>,
     changes: Arc<LocalFeed>,
     collected: Arc<Collected>,
     state: ApiState,
     planner: Planner,
+    clock: Arc<ManualClock>,
 }
 
 fn tweets() -> Source {
@@ -111,6 +120,11 @@ fn tweets() -> Source {
 }
 
 fn world(settings: ApiSettings) -> World {
+    world_with(settings, |_| {})
+}
+
+/// The same over other ports.
+fn world_with(settings: ApiSettings, change: impl FnOnce(&mut Ports)) -> World {
     let clock = Arc::new(ManualClock::at(0));
     let store = Arc::new(MemoryStore::new());
     let log = Arc::new(MemoryLog::new(clock.clone()));
@@ -124,7 +138,7 @@ fn world(settings: ApiSettings) -> World {
     let planner = Planner::new(&sources).unwrap();
     let collected = Arc::new(Collected::new("generate:1", "tweets"));
     collected.note_end();
-    let ports = Ports {
+    let mut ports = Ports {
         catalogue: catalogue.clone(),
         rows: store.clone(),
         changes: changes.clone(),
@@ -135,10 +149,11 @@ fn world(settings: ApiSettings) -> World {
         running: told.clone(),
         collected: Some(collected.clone()),
         definitions: Arc::new(Declared),
-        clock,
+        clock: clock.clone(),
     };
+    change(&mut ports);
     let state = ApiState::new(ports, settings).unwrap();
-    World { router: router(state.clone()), catalogue, store, log, told, changes, collected, state, planner }
+    World { router: router(state.clone()), catalogue, store, log, clock, told, changes, collected, state, planner }
 }
 
 fn open() -> ApiSettings {
@@ -164,6 +179,7 @@ impl World {
         let batch = RowBatch { written_at: vec![1; posts.len()], deleted: vec![false; posts.len()], rows };
         self.store.write(&table, &batch).unwrap();
         self.store.tell(&table, Epoch(1), progress).unwrap();
+        self.catalogue.take("counts", record.version, "worker", LEASE_MS).unwrap();
         record.version
     }
 
@@ -336,6 +352,27 @@ async fn the_lag_is_up_to_where_the_log_ends_now() {
 }
 
 #[tokio::test]
+async fn a_version_that_folds_nothing_although_events_wait_is_stalled_for_all_who_ask() {
+    let world = world(open());
+    let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
+    world.serve(version);
+    let run = RunStatus { view: "counts".into(), version: Some(version), lag: 4, ..RunStatus::default() };
+    world.told.statuses.lock().push(run);
+    let asked = async || {
+        let (_, view) = world.get("/v1/views/counts").await;
+        let (_, metrics) = world.get("/metrics").await;
+        let metric = metrics.as_str().unwrap().lines().find(|line| line.starts_with("refold_stalled{")).unwrap().to_owned();
+        (view["versions"][0]["stalled_s"].clone(), metric.ends_with(" 1"), world.get("/readyz").await)
+    };
+    let (seconds, metric, (status, _)) = asked().await;
+    assert_eq!((seconds, metric, status), (Value::Null, false, StatusCode::OK), "there was no time yet");
+    world.clock.advance_ms(45_000);
+    let (seconds, metric, (status, ready)) = asked().await;
+    assert_eq!((seconds, metric, status), (json!(45), true, StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(ready["reasons"], json!(["view counts: version v1 has folded nothing for 45 s although 4 events wait"]));
+}
+
+#[tokio::test]
 async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
     let world = world(open());
     let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
@@ -393,7 +430,7 @@ async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
         let (key, value) = Quarantined::encode(Partition(partition), &rejected, Some(60_000), Some(&value), 20_000).unwrap();
         batch.put(Space::Quarantine, &key, &value);
     }
-    world.told.quarantine.commit(&batch, true).unwrap();
+    world.told.quarantine.commit(&batch).unwrap();
 
     let (status, first) = world.get("/v1/views/counts/quarantine?limit=2").await;
     let expected = json!({
@@ -530,7 +567,12 @@ async fn every_documented_route_is_there() {
     let (_, document) = world.get("/openapi.json").await;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
-            let path = path.replace("{view}", "counts").replace("{source}", "tweets").replace("{partition}", "0").replace("{offset}", "0");
+            let path = path
+                .replace("{view}", "counts")
+                .replace("{source}", "tweets")
+                .replace("{partition}", "0")
+                .replace("{offset}", "0")
+                .replace("{version}", "1");
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let (_, _, answer) = world.answer(Request::builder().method(method.clone()).uri(&path).body(Body::empty()).unwrap()).await;
             let kind = answer["type"].as_str().unwrap_or("");

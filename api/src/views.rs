@@ -5,12 +5,13 @@ use axum::extract::{Path, State};
 use datafusion::arrow::datatypes::Field;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::json::{cut, micros, millis};
-use refold_processor::store::Progress;
 use refold_processor::store::catalogue::{ActivePointer, VersionRecord, VersionState};
+use refold_processor::store::{Progress, StoreError};
 use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{View, WindowSpec};
 use serde_json::{Map, Value, json};
 
+use crate::gate::ways_on;
 use crate::problem::Problem;
 use crate::state::{ApiState, blocking};
 
@@ -76,7 +77,13 @@ fn document(state: &ApiState, view: &str, running: &[RunStatus]) -> Result<Value
         if active.as_ref().is_some_and(|active| active.version == record.version) {
             active_watermark_us = progress.as_ref().and_then(|progress| progress.watermark_us);
         }
-        version_documents.push(version_document(record, run, progress.as_ref(), state.waits_for(record, run)));
+        let mut version_document = version_document(record, run, progress.as_ref(), state.waits_for(record, run));
+        if let (VersionState::Failed { .. }, Some(members)) = (&record.state, version_document.as_object_mut()) {
+            let is_active = active.as_ref().is_some_and(|active| active.version == record.version);
+            let others = if is_active { versions.as_slice() } else { Default::default() };
+            members.insert("way_on".into(), ways_on(record, others).into());
+        }
+        version_documents.push(version_document);
     }
     if let Some(record) = shown {
         match state.planned(record) {
@@ -107,8 +114,8 @@ pub(crate) fn progress_of(state: &ApiState, record: &VersionRecord) -> Result<Op
     let table = Table { view: record.view.clone(), version: record.version, shape: planned.shape.clone() };
     match state.0.ports.rows.progress(&table) {
         Ok(progress) => Ok(progress),
-        // Created by the worker that takes the version, perhaps in a moment.
-        Err(refold_processor::store::StoreError::UnknownTable(_)) => Ok(None),
+        // Not created yet by the worker that takes the version, or created for a schema that has changed since, which reads of its rows report.
+        Err(StoreError::UnknownTable(_) | StoreError::OtherShape { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -191,6 +198,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("eta_s", eta_s(run).into());
             put("queued_rows", run.queued_rows.into());
             put("rows_written", run.rows_written.into());
+            put("stalled_s", run.stalled_s.into());
             put("source_error", run.source_error.clone().into());
             put("store_error", run.store_error.clone().into());
             put("feed_error", run.feed_error.clone().into());

@@ -1,9 +1,12 @@
 //! JSON lines from a file or standard input, plain or compressed with gzip or zstd.
 //!
-//! The last line of a file may lack its line end; it is read as a line all the same.
+//! The last line of a file may lack its line end; it is read as a line all the same, unless it is only the beginning of one.
+//!
+//! A file is known again by all the text that was read of it: what has only the same name, or the same beginning, is another file.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -11,12 +14,15 @@ use std::time::{Duration, Instant};
 
 use refold_processor::clock::{Clock, SystemClock};
 use refold_processor::log::NewRecord;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::encode::{Encoder, parse};
-use crate::event_source::{BadLine, EventSource, Pull, Refused};
-use crate::lines::Lines;
+use crate::event_source::{BadLine, BadReason, EventSource, Pull, Refused};
+use crate::input;
+use crate::lines::{Lines, Place};
 use crate::stream_pace::{Brought, StreamPace};
 use crate::{CollectError, Mapping};
 
@@ -26,8 +32,6 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
 /// A pull ends when its records have this many bytes, so that long lines do not make a batch without bounds.
 const PULL_BYTES: usize = 4 << 20;
-/// The part at the beginning of a file by which it is known again.
-const HEAD_BYTES: u64 = 4096;
 
 /// How lines become events.
 #[derive(Clone, Debug)]
@@ -60,7 +64,6 @@ pub struct JsonLines {
     format: LineFormat,
     lines: Lines,
     input: Input,
-    head: Head,
     failed: Option<std::io::Error>,
     ended: bool,
     /// Nothing more came of a file.
@@ -82,20 +85,28 @@ struct Pipe {
     pulled: Option<Instant>,
 }
 
-/// The beginning of a file, as it is on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
-    bytes: u64,
-    digest: String,
-}
-
 /// Where a file was.
 #[derive(Debug, Serialize, Deserialize)]
 struct Point {
-    head: Head,
     /// Of the uncompressed text.
     offset: u64,
     lines: u64,
+    /// Whether the last line that was read had no line end.
+    #[serde(default)]
+    continues: bool,
+    /// The digest of all text before `offset`.
+    #[serde(default)]
+    text: Option<String>,
+    /// Instead of it, in the points of earlier releases: the beginning of the file as it is on disk.
+    #[serde(default, skip_serializing)]
+    head: Option<Head>,
+}
+
+/// The beginning of a file.
+#[derive(Debug, Deserialize)]
+struct Head {
+    bytes: u64,
+    digest: String,
 }
 
 impl JsonLines {
@@ -112,10 +123,9 @@ impl JsonLines {
             return Ok(JsonLines { name, ..JsonLines::opened_stream(move || Ok(Box::new(File::open(path)?)), format) });
         }
         let path = path.canonicalize().map_err(read_error)?;
-        let head = Head::read(&path, HEAD_BYTES).map_err(read_error)?;
-        let input = File::open(&path).and_then(|file| decompressed(Box::new(file))).map_err(read_error)?;
+        let input = File::open(&path).and_then(|file| input::text(Box::new(file))).map_err(read_error)?;
         let name = format!("jsonl:{} into {}", path.display(), format.encoder.source());
-        Ok(JsonLines::new(name, Some(path), format, Input::File(input), head))
+        Ok(JsonLines::new(name, Some(path), format, Input::File(input)))
     }
 
     /// Reads a stream that cannot be read again, such as standard input.
@@ -127,7 +137,7 @@ impl JsonLines {
         let (send, chunks) = sync_channel(2);
         std::thread::spawn(move || {
             // Opened here: a pipe waits for who writes to it.
-            let mut input = match open().and_then(decompressed) {
+            let mut input = match open().and_then(input::text) {
                 Ok(input) => input,
                 Err(error) => return drop(send.send(Err(error))),
             };
@@ -146,12 +156,13 @@ impl JsonLines {
         });
         let name = format!("jsonl:- into {}", format.encoder.source());
         let pipe = Pipe { chunks, pace: StreamPace::default(), waited: Duration::ZERO, pulled: None };
-        JsonLines::new(name, None, format, Input::Pipe(pipe), Head::default())
+        JsonLines::new(name, None, format, Input::Pipe(pipe))
     }
 
-    fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input, head: Head) -> JsonLines {
-        let lines = Lines::new(format.max_line_bytes);
-        JsonLines { name, path, format, lines, input, head, failed: None, ended: false, has_yielded_all: false }
+    fn new(name: String, path: Option<PathBuf>, format: LineFormat, input: Input) -> JsonLines {
+        let digest = path.is_some().then(Xxh3::new);
+        let lines = Lines::at(format.max_line_bytes, &Place::default(), digest);
+        JsonLines { name, path, format, lines, input, failed: None, ended: false, has_yielded_all: false }
     }
 
     /// Moves the bytes that are there now, at most one chunk, into `lines`. `false`: none came within `wait`.
@@ -184,6 +195,9 @@ impl JsonLines {
             Ok(chunk) => self.lines.push(&chunk),
             Err(error) => {
                 self.ended = true;
+                if input::is_behind_parts(&error) {
+                    self.lines.finish();
+                }
                 self.failed = Some(error);
             }
         }
@@ -200,24 +214,32 @@ impl JsonLines {
         pipe.pulled = Some(Instant::now());
     }
 
-    /// Goes to an offset of the uncompressed text.
-    fn skip_to(&mut self, path: &Path, offset: u64) -> std::io::Result<()> {
+    /// Opens the file again, at an offset of its text; answers with the digest of the text up to there, or `None` where the file does not begin
+    /// with what an earlier release kept as its `head`.
+    fn skip_to(&mut self, path: &Path, head: Option<&Head>, offset: u64) -> std::io::Result<Option<Xxh3>> {
         let mut file = File::open(path)?;
-        if compression(&mut file)?.is_none() {
-            if file.metadata()?.len() < offset {
+        if let Some(head) = head {
+            let mut begins = Vec::new();
+            file.by_ref().take(head.bytes).read_to_end(&mut begins)?;
+            if written(xxhash_rust::xxh3::xxh3_64(&begins)) != head.digest {
+                return Ok(None);
+            }
+            file.rewind()?;
+        }
+        let mut input = input::text(Box::new(file))?;
+        let mut digest = Xxh3::new();
+        let (mut left, mut chunk) = (offset, vec![0; CHUNK_BYTES]);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+            let read = read_some(&mut input, chunk.get_mut(..most).unwrap_or_default())?;
+            if read == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            file.seek(SeekFrom::Start(offset))?;
-            self.input = Input::File(Box::new(file));
-            return Ok(());
-        }
-        file.rewind()?;
-        let mut input = decompressed(Box::new(file))?;
-        if std::io::copy(&mut input.by_ref().take(offset), &mut std::io::sink())? < offset {
-            return Err(ErrorKind::UnexpectedEof.into());
+            digest.update(chunk.get(..read).unwrap_or_default());
+            left -= read as u64;
         }
         self.input = Input::File(input);
-        Ok(())
+        Ok(Some(digest))
     }
 }
 
@@ -236,19 +258,16 @@ impl EventSource for JsonLines {
         let point: Point =
             serde_json::from_str(point).map_err(|error| CollectError::Resume { name: name.clone(), reason: error.to_string() })?;
         let replaced = |reason: &str| CollectError::Replaced { name: name.clone(), reason: reason.to_string() };
-        let read_error = |error| CollectError::Read { name: name.clone(), error };
-        let head = Head::read(&path, point.head.bytes).map_err(read_error)?;
-        if head.bytes < point.head.bytes {
-            return Err(replaced("it is shorter than it was"));
-        }
-        if head != point.head {
-            return Err(replaced("it begins with other text than it did"));
-        }
-        match self.skip_to(&path, point.offset) {
+        let digest = match self.skip_to(&path, point.head.as_ref().filter(|_| point.text.is_none()), point.offset) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(replaced("it is shorter than it was")),
-            skipped => skipped.map_err(read_error)?,
-        }
-        self.lines = Lines::at(self.format.max_line_bytes, point.offset, point.lines);
+            skipped => skipped.map_err(|error| CollectError::Read { name: name.clone(), error })?,
+        };
+        let is_same = |digest: &Xxh3| point.text.as_ref().is_none_or(|text| *text == written(digest.digest()));
+        let Some(digest) = digest.filter(is_same) else {
+            return Err(replaced("it is another file, or was changed: it does not begin with the text that was read of it"));
+        };
+        let place = Place { offset: point.offset, lines: point.lines, continues: point.continues, digest: None };
+        self.lines = Lines::at(self.format.max_line_bytes, &place, Some(digest));
         Ok(())
     }
 
@@ -259,7 +278,7 @@ impl EventSource for JsonLines {
         let (mut bytes, mut of_now) = (0, 0);
         let before = self.lines.position();
         // A file that is still being written may end within a line: a later run reads that line again, whole.
-        let mut whole_to = None;
+        let mut is_left = false;
         while records.len() + bad.len() < max && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
                 // A stream is not waited for when it has brought something; what is there is read on, of a file too, until the batch is full.
@@ -269,34 +288,42 @@ impl EventSource for JsonLines {
                 }
                 continue;
             };
-            if !line.is_ended && self.path.is_some() {
-                whole_to = Some(line.begin);
-            }
-            match line.content {
-                Ok(text) if text.trim_ascii().is_empty() => {}
-                Ok(text) => match self.format.record(text, line.number) {
-                    Ok((record, object)) => {
-                        whole_to = None;
-                        of_now += usize::from(self.path.is_none() && self.format.encoder.is_of_now(&object, now_ms));
-                        bytes += record.value.len();
-                        records.push(record);
-                    }
-                    Err(refused) => bad.push(BadLine::new(line.number, refused, text)),
-                },
-                Err((refused, begins)) => bad.push(BadLine::new(line.number, refused, &begins)),
+            let may_grow = !line.is_ended && self.path.is_some();
+            let (record, content) = match line.content {
+                Ok(text) if text.trim_ascii().is_empty() => {
+                    is_left |= may_grow;
+                    continue;
+                }
+                Ok(text) if line.continues => (Err(went_on()), Cow::Borrowed(text)),
+                Ok(text) => (self.format.record(text, line.number), Cow::Borrowed(text)),
+                Err((refused, begins)) => (Err(refused), Cow::Owned(begins)),
+            };
+            match record {
+                Ok((record, object)) => {
+                    of_now += usize::from(self.path.is_none() && self.format.encoder.is_of_now(&object, now_ms));
+                    bytes += record.value.len();
+                    records.push(record);
+                }
+                Err(refused) if may_grow && is_half(&refused, &content) => {
+                    let (name, line) = (&self.name, line.number);
+                    tracing::warn!(source = %name, line, "the last line is only the beginning of one: it is read when the file has its end");
+                    is_left = true;
+                }
+                Err(refused) => bad.push(BadLine::new(line.number, refused, &content)),
             }
         }
-        let (offset, lines) = self.lines.position();
+        let (offset, _) = self.lines.position();
         self.note(records.len() + bad.len(), offset - before.0, began, of_now);
-        if (offset, lines) == before {
+        if self.lines.position() == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),
                 None if self.ended => Ok(Pull::End),
                 None => Ok(Pull::Idle),
             };
         }
-        let (offset, lines) = whole_to.map_or((offset, lines), |begin| (begin, lines - 1));
-        let point = Point { head: self.head.clone(), offset, lines };
+        let place = if is_left { self.lines.place_before_last() } else { self.lines.place() };
+        let Place { offset, lines, continues, digest } = place;
+        let point = Point { offset, lines, continues, text: digest.map(written), head: None };
         let resume =
             serde_json::to_string(&point).map_err(|error| CollectError::Resume { name: self.name.clone(), reason: error.to_string() })?;
         Ok(Pull::Events { records, bad, resume })
@@ -310,48 +337,20 @@ impl EventSource for JsonLines {
     }
 }
 
-impl Head {
-    fn read(path: &Path, bytes: u64) -> std::io::Result<Head> {
-        let mut head = Vec::new();
-        File::open(path)?.take(bytes).read_to_end(&mut head)?;
-        Ok(Head { bytes: head.len() as u64, digest: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&head)) })
+fn written(digest: u64) -> String {
+    format!("{digest:016x}")
+}
+
+/// Whether a line is refused because its end is not there yet.
+fn is_half(refused: &Refused, begins: &[u8]) -> bool {
+    match refused.reason {
+        BadReason::NotJson => serde_json::from_slice::<IgnoredAny>(begins).is_err_and(|error| error.is_eof()),
+        reason => reason == BadReason::LineTooLong,
     }
 }
 
-#[derive(Clone, Copy)]
-enum Compression {
-    Gzip,
-    Zstd,
-}
-
-fn compression_of(magic: &[u8]) -> Option<Compression> {
-    match magic {
-        [0x1F, 0x8B, ..] => Some(Compression::Gzip),
-        [0x28, 0xB5, 0x2F, 0xFD] => Some(Compression::Zstd),
-        _ => None,
-    }
-}
-
-fn magic(input: &mut dyn Read) -> std::io::Result<Vec<u8>> {
-    let mut magic = Vec::with_capacity(4);
-    input.take(4).read_to_end(&mut magic)?;
-    Ok(magic)
-}
-
-fn compression(file: &mut File) -> std::io::Result<Option<Compression>> {
-    magic(file).map(|magic| compression_of(&magic))
-}
-
-fn decompressed(mut input: Box<dyn Read + Send>) -> std::io::Result<Box<dyn Read + Send>> {
-    let magic = magic(&mut input)?;
-    let compression = compression_of(&magic);
-    let whole = Cursor::new(magic).chain(input);
-    Ok(match compression {
-        // Both may be several compressed files in a row.
-        Some(Compression::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-        Some(Compression::Zstd) => Box::new(zstd::stream::read::Decoder::new(whole)?),
-        None => Box::new(whole),
-    })
+fn went_on() -> Refused {
+    Refused::new(BadReason::NotJson, "the line was read when it had no line end yet, and went on since")
 }
 
 /// Reads what is there, at least one byte; 0 only at the end.

@@ -12,6 +12,7 @@ pub mod encode;
 mod error;
 pub mod event_source;
 pub mod generate;
+mod input;
 pub mod jsonl;
 mod lines;
 pub mod mapping;

@@ -1,26 +1,42 @@
 //! Bytes → lines of a bounded length, each with its number and the offset after it.
 
 use memchr::memchr;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::event_source::{BadReason, Refused};
+
+/// The byte-order mark, in UTF-8. Windows tools begin files with it, and files that were put together have it within.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line<'b> {
     /// From 1.
     pub number: u64,
-    /// The offset of its first byte.
-    pub begin: u64,
     /// The offset of the byte after it, its line end included.
     pub end: u64,
     /// Whether it has a line end: only the last one may have none.
     pub is_ended: bool,
-    /// Without its line end; a line that is too long is refused with how it begins.
+    /// Whether its beginning was read as a line when nothing more was there.
+    pub continues: bool,
+    /// Without its line end and a byte-order mark; a line that is too long is refused with how it begins.
     pub content: Result<&'b [u8], (Refused, Vec<u8>)>,
 }
 
+/// A place between two lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Of the text before it, in bytes.
+    pub offset: u64,
+    /// How many lines are before it.
+    pub lines: u64,
+    /// Whether the last one of these had no line end yet.
+    pub continues: bool,
+    /// The digest of the text before it, where one is kept.
+    pub digest: Option<u64>,
+}
+
 /// Splits what is pushed into lines. Holds no more than one line of the longest length and what was last pushed.
-#[derive(Debug)]
 pub(crate) struct Lines {
     max_line_bytes: usize,
     buffer: Vec<u8>,
@@ -32,30 +48,60 @@ pub(crate) struct Lines {
     offset: u64,
     /// Lines before `start`.
     lines: u64,
+    /// Whether the last of these had no line end.
+    continues: bool,
+    /// The digest of the text before `offset`.
+    digest: Option<Box<Xxh3>>,
+    /// Where the line began that had no line end.
+    before_last: Place,
     /// The part of an overlong line that is no longer held.
     skipping: Option<Skipped>,
     finished: bool,
 }
 
-#[derive(Debug)]
 struct Skipped {
     begins: Vec<u8>,
     bytes: u64,
+    /// The digest of the text with it.
+    digest: Option<Box<Xxh3>>,
 }
 
 impl Lines {
     pub fn new(max_line_bytes: usize) -> Self {
-        Lines::at(max_line_bytes, 0, 0)
+        Lines::at(max_line_bytes, &Place::default(), None)
     }
 
-    /// Goes on after `lines` lines, at `offset`.
-    pub fn at(max_line_bytes: usize, offset: u64, lines: u64) -> Self {
-        Lines { max_line_bytes, buffer: Vec::new(), start: 0, scanned: 0, offset, lines, skipping: None, finished: false }
+    /// Goes on at a place, with the digest of the text before it, where one is kept.
+    pub fn at(max_line_bytes: usize, place: &Place, digest: Option<Xxh3>) -> Self {
+        Lines {
+            max_line_bytes,
+            buffer: Vec::new(),
+            start: 0,
+            scanned: 0,
+            offset: place.offset,
+            lines: place.lines,
+            continues: place.continues,
+            digest: digest.map(Box::new),
+            before_last: Place::default(),
+            skipping: None,
+            finished: false,
+        }
     }
 
     /// The offset of the next line, and the number of lines before it.
     pub fn position(&self) -> (u64, u64) {
         (self.offset, self.lines)
+    }
+
+    /// The place before the next line.
+    pub fn place(&self) -> Place {
+        let digest = self.digest.as_ref().map(|digest| digest.digest());
+        Place { offset: self.offset, lines: self.lines, continues: self.continues, digest }
+    }
+
+    /// The place before the last line, which had no line end.
+    pub fn place_before_last(&self) -> Place {
+        self.before_last.clone()
     }
 
     /// Takes more bytes.
@@ -85,26 +131,46 @@ impl Lines {
                 return None;
             }
         };
+        if found.is_none() {
+            self.before_last = self.place();
+        }
         let (from, skipped) = (self.start, self.skipping.take());
         self.start = next;
         self.scanned = next;
-        let begin = self.offset;
-        self.offset += (next - from) as u64 + skipped.as_ref().map_or(0, |skipped| skipped.bytes);
-        self.lines += 1;
+        let with_end = self.buffer.get(from..next)?;
+        let (begins, skipped_bytes) = match skipped {
+            Some(Skipped { begins, bytes, digest }) => {
+                self.digest = digest;
+                (Some(begins), bytes)
+            }
+            None => (None, 0),
+        };
+        if let Some(digest) = &mut self.digest {
+            digest.update(with_end);
+        }
+        self.offset += with_end.len() as u64 + skipped_bytes;
+        let continues = std::mem::replace(&mut self.continues, found.is_none());
+        // What goes on is of the line before.
+        self.lines += u64::from(!continues);
         let bytes = self.buffer.get(from..line_end)?;
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        let content = match skipped {
+        let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
+        let content = match begins {
             None if bytes.len() <= self.max_line_bytes => Ok(bytes),
             None => Err((self.too_long(), beginning(bytes).to_vec())),
-            Some(skipped) => Err((self.too_long(), skipped.begins)),
+            Some(begins) => Err((self.too_long(), begins)),
         };
-        Some(Line { number: self.lines, begin, end: self.offset, is_ended: found.is_some(), content })
+        Some(Line { number: self.lines, end: self.offset, is_ended: found.is_some(), continues, content })
     }
 
     fn skip_what_is_here(&mut self) {
         let here = self.buffer.get(self.start..).unwrap_or_default();
-        let skipped = self.skipping.get_or_insert_with(|| Skipped { begins: beginning(here).to_vec(), bytes: 0 });
+        let digest = &self.digest;
+        let skipped = self.skipping.get_or_insert_with(|| Skipped { begins: beginning(here).to_vec(), bytes: 0, digest: digest.clone() });
         skipped.bytes += here.len() as u64;
+        if let Some(digest) = &mut skipped.digest {
+            digest.update(here);
+        }
         self.buffer.clear();
         self.start = 0;
         self.scanned = 0;

@@ -6,8 +6,9 @@
 //! ignore_unknown = true                             # false, the default: a field that nothing reads is refused
 //!
 //! [mappings.plain_posts.fields]                     # the other fields are read under their own name
-//! timestamp = { from = "time_us", unit = "us" }     # a path, and the unit of the integer there
+//! timestamp = { from = "time_us", unit = "us" }     # a path, and the unit of the number there
 //! tweet     = { from = "payload.texts.0", default = "" }
+//! level     = { from = ["log.level"] }              # a path step by step: a key that has a dot in it
 //! username  = { value = "unknown" }
 //! tweetid   = { line = "number" }                   # or "hash"
 //! ```
@@ -17,7 +18,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::CollectError;
 use crate::encode::{Encoder, Unit};
@@ -32,7 +33,7 @@ pub struct Mapping {
 
 #[derive(Clone, Debug)]
 enum Rule {
-    Path { path: Vec<String>, units: Option<(Unit, Unit)>, default: Option<Value> },
+    Path { path: JsonPath, units: Option<(Unit, Unit)>, default: Option<Value> },
     Constant(Value),
     LineNumber,
     LineHash,
@@ -59,11 +60,25 @@ struct MappingEntry {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleEntry {
-    from: Option<String>,
+    from: Option<PathEntry>,
     unit: Option<Unit>,
     default: Option<Value>,
     value: Option<Value>,
     line: Option<LineEntry>,
+}
+
+/// Where in a line a value is.
+#[derive(Clone, Debug)]
+struct JsonPath {
+    /// For each step the keys that it may be: the shortest first, each next one takes another step with it.
+    keys: Vec<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "from is a path such as \"a.b\", or a list of keys such as [\"a\", \"b.c\"]")]
+enum PathEntry {
+    Dotted(String),
+    Steps(Vec<String>),
 }
 
 #[derive(Deserialize)]
@@ -84,6 +99,24 @@ impl Mapping {
         Mapping::from_toml(&text, name, encoder).map_err(|message| CollectError::Invalid(format!("{}: {message}", path.display())))
     }
 
+    /// Checks all mappings of `sources.toml` in `folder`, for the sources that these encoders encode.
+    ///
+    /// # Errors
+    /// As [`Mapping::load`], of the first one that is not valid.
+    pub fn check_all(folder: &Path, encoders: &[Encoder]) -> Result<(), CollectError> {
+        let path = folder.join("sources.toml");
+        let text = std::fs::read_to_string(&path).map_err(|error| CollectError::Read { name: path.display().to_string(), error })?;
+        let invalid = |message: String| CollectError::Invalid(format!("{}: {message}", path.display()));
+        let file: MappingsFile = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        for (name, entry) in &file.mappings {
+            let encoder = encoders.iter().find(|encoder| encoder.source() == entry.source);
+            let encoder =
+                encoder.ok_or_else(|| invalid(format!("mappings.{name} is for source {}, which is not declared", entry.source)))?;
+            Mapping::from_toml(&text, name, encoder).map_err(invalid)?;
+        }
+        Ok(())
+    }
+
     fn from_toml(text: &str, name: &str, encoder: &Encoder) -> Result<Mapping, String> {
         let mut file: MappingsFile = toml::from_str(text).map_err(|error| error.to_string())?;
         let Some(entry) = file.mappings.remove(name) else {
@@ -99,7 +132,7 @@ impl Mapping {
         for field in encoder.field_names() {
             let rule = match rules.remove(field) {
                 Some(entry) => entry.rule(field, encoder).map_err(|message| format!("mappings.{name}.fields.{field}: {message}"))?,
-                None => Rule::Path { path: vec![field.to_string()], units: None, default: None },
+                None => Rule::Path { path: JsonPath::of_steps(vec![field.to_string()]), units: None, default: None },
             };
             fields.push((field.to_string(), rule));
         }
@@ -130,7 +163,7 @@ impl Mapping {
                 Rule::LineNumber => Some(Value::from(number)),
                 // Ids are signed; the digest keeps to the positive ones.
                 Rule::LineHash => Some(Value::from(xxhash_rust::xxh3::xxh3_64(text) >> 1)),
-                Rule::Path { path, units, default } => match (walk(json, path), default) {
+                Rule::Path { path, units, default } => match (path.walk(json), default) {
                     (None, default) => default.clone(),
                     (Some(Value::Null), Some(default)) => Some(default.clone()),
                     (Some(value), _) => Some(convert(value, *units, field)?),
@@ -144,7 +177,7 @@ impl Mapping {
     }
 
     fn reads(&self, key: &str) -> bool {
-        self.fields.iter().any(|(_, rule)| matches!(rule, Rule::Path { path, .. } if path.first().is_some_and(|first| first == key)))
+        self.fields.iter().any(|(_, rule)| matches!(rule, Rule::Path { path, .. } if path.begins_with(key)))
     }
 }
 
@@ -160,7 +193,14 @@ impl RuleEntry {
                     (Some(unit), Some(target)) => Some((unit, target)),
                     (Some(_), None) => return Err("a unit is for a time, and the schema has none here".into()),
                 };
-                Ok(Rule::Path { path: from.split('.').map(str::to_string).collect(), units, default: self.default })
+                let path = match from {
+                    PathEntry::Dotted(text) => JsonPath::of_text(&text),
+                    PathEntry::Steps(steps) if steps.is_empty() => return Err("from names no key".into()),
+                    PathEntry::Steps(steps) => JsonPath::of_steps(steps),
+                };
+                // What stands in for a value is in its unit.
+                let default = self.default.map(|default| convert(&default, units, "default")).transpose();
+                Ok(Rule::Path { path, units, default: default.map_err(|refused| refused.detail)? })
             }
             (None, Some(value), None) => Ok(Rule::Constant(value)),
             (None, None, Some(LineEntry::Number)) => Ok(Rule::LineNumber),
@@ -170,24 +210,71 @@ impl RuleEntry {
     }
 }
 
-fn walk<'j>(json: &'j Value, path: &[String]) -> Option<&'j Value> {
-    path.iter().try_fold(json, |json, step| match json {
-        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-        _ => json.get(step),
-    })
+impl JsonPath {
+    /// A path as it is written in one text. Dots are between its steps, but a key may have some too: `log.level` is `level` in the object `log`, or
+    /// else the key `log.level`.
+    fn of_text(text: &str) -> JsonPath {
+        let steps: Vec<&str> = text.split('.').collect();
+        let keys = |from: usize| (from + 1..=steps.len()).filter_map(|to| steps.get(from..to)).map(|keys| keys.join(".")).collect();
+        JsonPath { keys: (0..steps.len()).map(keys).collect() }
+    }
+
+    /// A path whose steps are these keys, dots and all.
+    fn of_steps(steps: Vec<String>) -> JsonPath {
+        JsonPath { keys: steps.into_iter().map(|key| vec![key]).collect() }
+    }
+
+    fn walk<'j>(&self, json: &'j Value) -> Option<&'j Value> {
+        walk(json, &self.keys)
+    }
+
+    /// Whether it may lead through this key of a line.
+    fn begins_with(&self, key: &str) -> bool {
+        self.keys.first().is_some_and(|keys| keys.iter().any(|known| known == key))
+    }
 }
 
-/// Integers change their unit; text, which says its time in full, stays.
+fn walk<'j>(json: &'j Value, path: &[Vec<String>]) -> Option<&'j Value> {
+    let Some((keys, rest)) = path.split_first() else { return Some(json) };
+    match json {
+        Value::Array(items) => walk(items.get(keys.first()?.parse::<usize>().ok()?)?, rest),
+        Value::Object(members) => keys.iter().enumerate().find_map(|(more, key)| walk(members.get(key)?, rest.get(more..)?)),
+        _ => None,
+    }
+}
+
+/// A time's number, as a number or as text, changes its unit. Other text says its time in full, and NULL is none; nothing else is a time.
 fn convert(value: &Value, units: Option<(Unit, Unit)>, field: &str) -> Result<Value, Refused> {
     let Some((from, to)) = units else { return Ok(value.clone()) };
-    let integer = value.as_i64().or_else(|| value.as_str()?.parse().ok());
-    match integer {
+    let converted = match value {
+        Value::Number(number) if number.is_i64() => number.as_i64().map(|time| from.convert(time, to)),
+        Value::Number(number) => {
+            let digits = number.to_string();
+            if is_rounded(number, &digits, from.ratio(to)) {
+                let message = format!("at {field}: {digits} has more digits than a JSON number keeps; write it as text");
+                return Err(Refused::new(BadReason::OutOfRange, message));
+            }
+            Some(from.convert_text(&digits, to).flatten())
+        }
+        Value::String(text) => from.convert_text(text, to),
+        Value::Null => None,
+        _ => return Err(Refused::new(BadReason::WrongType, format!("at {field}: expected a time, as a number or as text, found {value}"))),
+    };
+    match converted {
         None => Ok(value.clone()),
-        Some(time) => from
-            .convert(time, to)
-            .map(Value::from)
-            .ok_or_else(|| Refused::new(BadReason::OutOfRange, format!("at {field}: {time} is too large for the schema's unit"))),
+        Some(Some(time)) => Ok(time.into()),
+        Some(None) => Err(Refused::new(BadReason::OutOfRange, format!("at {field}: {value} is too large for the schema's unit"))),
     }
+}
+
+/// Whether a JSON number may have been rounded, when it was read, by one of the unit that it is wanted in: it is a double of more digits than every double
+/// keeps, and its neighbours are further away than that.
+fn is_rounded(number: &Number, digits: &str, ratio: f64) -> bool {
+    const KEPT_DIGITS: usize = 15;
+    let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
+    let count = mantissa.trim_end_matches('0').bytes().filter(u8::is_ascii_digit).count();
+    let to_neighbour = number.as_f64().unwrap_or_default().abs() * f64::EPSILON;
+    number.is_f64() && count > KEPT_DIGITS && to_neighbour * ratio > 1.0
 }
 
 #[cfg(test)]

@@ -120,13 +120,28 @@ pub struct Found {
 /// # Errors
 /// When the log cannot be read; [`LogError::PastEnd`] when it does not reach to `since`.
 pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) -> Result<Found, LogError> {
+    // Without a limit it always completes.
+    Ok(find_while(log, topic, records, since, &mut |_| true)?.unwrap_or_default())
+}
+
+/// [`find`] with a limit: `goes_on` is called before each read with the bytes of record values read so far; `None` when it returned `false`.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_while(
+    log: &dyn Log,
+    topic: &str,
+    records: Vec<NewRecord>,
+    since: &Cut,
+    goes_on: &mut dyn FnMut(u64) -> bool,
+) -> Result<Option<Found>, LogError> {
     // How often each value is wanted, and how often it was found.
     let mut counts: HashMap<Bytes, (usize, usize)> = HashMap::new();
     for record in &records {
         counts.entry(record.value.clone()).or_default().0 += 1;
     }
     let mut found = Found::default();
-    let mut left = records.len();
+    let (mut left, mut read_bytes) = (records.len(), 0);
     let (mut from, mut until) = (Cut::default(), Cut::default());
     for (partition, bounds) in log.topic_bounds(topic)? {
         let position = since.position(partition);
@@ -144,6 +159,9 @@ pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) ->
         let mut reader = log.reader(topic, &from)?;
         // Mostly they are right at the beginning, and what others appended since need not be read.
         while left > 0 && !from.reaches(&until) {
+            if !goes_on(read_bytes) {
+                return Ok(None);
+            }
             let Some(read) = reader.read(READ_BYTES, Duration::ZERO)? else {
                 return Err(LogError::Away(format!("{topic} could not be searched to the end that it had")));
             };
@@ -155,6 +173,7 @@ pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) ->
                     found.positions.set(read.partition, span.offset.next());
                 }
             }
+            read_bytes += read.payload.len() as u64;
             from.set(read.partition, read.next);
         }
     }
@@ -166,5 +185,5 @@ pub fn find(log: &dyn Log, topic: &str, records: Vec<NewRecord>, since: &Cut) ->
         }
         _ => true,
     });
-    Ok(found)
+    Ok(Some(found))
 }

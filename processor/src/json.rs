@@ -6,6 +6,7 @@
 //! | floating point | number; `"NaN"`, `"Infinity"` and `"-Infinity"`, which JSON has no numbers for, as text |
 //! | decimal | text, so that no reader rounds it: `"12.50"` |
 //! | timestamp | RFC 3339 in UTC; the fraction only where it is not zero, with the digits of the column's unit |
+//! | timestamp of no zone (a local one) | the same without the offset that it does not have: `"2026-11-23T13:30:00"` |
 //! | date, time of day | `"2026-11-23"`, `"13:30:00.5"` |
 //! | binary | text, Base64 |
 //! | list, struct, map | array, object, object |
@@ -66,7 +67,8 @@ pub fn value(array: &dyn Array, row: usize) -> Value {
         DataType::LargeBinary => STANDARD.encode(array.as_binary::<i64>().value(row)).into(),
         DataType::BinaryView => STANDARD.encode(array.as_binary_view().value(row)).into(),
         DataType::FixedSizeBinary(_) => STANDARD.encode(array.as_fixed_size_binary().value(row)).into(),
-        DataType::Timestamp(unit, _) => timestamp(instant(array, unit, row), *unit),
+        DataType::Timestamp(unit, Some(_)) => timestamp(instant(array, unit, row), *unit),
+        DataType::Timestamp(unit, None) => local_timestamp(instant(array, unit, row), *unit),
         DataType::List(_) => list(array.as_list::<i32>().value(row).as_ref()),
         DataType::LargeList(_) => list(array.as_list::<i64>().value(row).as_ref()),
         DataType::FixedSizeList(..) => list(array.as_fixed_size_list().value(row).as_ref()),
@@ -128,6 +130,14 @@ pub fn timestamp(time: i64, unit: TimeUnit) -> Value {
         (_, TimeUnit::Nanosecond) => SecondsFormat::Nanos,
     };
     instant.to_rfc3339_opts(digits, true).into()
+}
+
+/// The same of a time of no zone: without an offset.
+fn local_timestamp(time: i64, unit: TimeUnit) -> Value {
+    match timestamp(time, unit) {
+        Value::String(text) => text.trim_end_matches('Z').into(),
+        number => number,
+    }
 }
 
 /// Microseconds since the Unix epoch as RFC 3339, with as many digits as it takes; `null` for none.
@@ -206,9 +216,16 @@ mod tests {
         let milliseconds = TimestampMillisecondArray::from(vec![Some(0), Some(1_500), Some(-1), None]).with_timezone("+00:00");
         let expected = [json!("1970-01-01T00:00:00Z"), json!("1970-01-01T00:00:01.500Z"), json!("1969-12-31T23:59:59.999Z"), Value::Null];
         assert_eq!(of(milliseconds), expected);
-        assert_eq!(of(TimestampMicrosecondArray::from(vec![1_500_000]))[0], json!("1970-01-01T00:00:01.500000Z"));
+        let microseconds = TimestampMicrosecondArray::from(vec![1_500_000]).with_timezone("+00:00");
+        assert_eq!(of(microseconds)[0], json!("1970-01-01T00:00:01.500000Z"));
         assert_eq!(of(TimestampMillisecondArray::from(vec![i64::MAX]))[0], json!(i64::MAX), "past every calendar");
         assert_eq!(of(Date32Array::from(vec![20_000]))[0], json!("2024-10-04"));
+    }
+
+    #[test]
+    fn a_time_of_no_zone_is_not_shown_as_one_of_utc() {
+        let milliseconds = TimestampMillisecondArray::from(vec![Some(0), Some(1_500), None]);
+        assert_eq!(of(milliseconds), [json!("1970-01-01T00:00:00"), json!("1970-01-01T00:00:01.500"), Value::Null]);
     }
 
     #[test]

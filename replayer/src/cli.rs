@@ -47,6 +47,9 @@ pub enum Command {
     /// Sends readers to another version of a view, in one step
     #[command(after_help = SWITCH_EXAMPLES)]
     Switch(Switch),
+    /// Resumes a failed version where it stopped, after the cause was fixed
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume(Resume),
     /// Shows the events that a version did not apply, and why
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -64,7 +67,7 @@ Examples:
   refold up                                     generated posts: some days of history, then in real time
   refold up --source none                       no source: post events to /v1/sources/<source>/events
   refold up --source jsonl:posts.jsonl.gz       events of a file
-  refold up --listen 0.0.0.0:7070 --token …     reachable from other machines
+  refold up --listen 0.0.0.0:7070 --token-file token   reachable from other machines
   refold up --kafka localhost:9092 --cassandra localhost:9042   the log in Kafka, rows in Cassandra";
 
 const PROCESS_EXAMPLES: &str = "\
@@ -74,7 +77,7 @@ Examples:
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
-  refold serve --kafka broker:9092 --cassandra node:9042 --listen 0.0.0.0:7070 --token …";
+  refold serve --kafka broker:9092 --cassandra node:9042 --listen 0.0.0.0:7070 --token-file /etc/refold/token";
 
 const COLLECT_EXAMPLES: &str = "\
 Examples:
@@ -104,7 +107,13 @@ Examples:
 const SWITCH_EXAMPLES: &str = "\
 Examples:
   refold switch hashtag_counts                  to the newest version that is caught up
-  refold switch hashtag_counts 1                to version 1";
+  refold switch hashtag_counts 1                to version 1
+  refold switch hashtag_counts 2 --force --reason \"v1 is wrong\"   even if version 2 is not running or is behind";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  refold resume hashtag_counts 1                version 1 continues; fix the cause of the failure first
+  refold status hashtag_counts                  shows which version has failed, and why";
 
 const QUARANTINE_EXAMPLES: &str = "\
 Examples:
@@ -256,12 +265,31 @@ pub struct Switch {
     /// The version, such as 2 [default: the newest that is caught up]
     #[arg(value_name = "VERSION", value_parser = version)]
     pub version: Option<u32>,
-    /// The version that must be in service now; the switch is refused when another is. Asked again after it was done, it is done
+    /// The version that must be in service now; the switch is refused when another is. Idempotent: repeating a switch that succeeded succeeds
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub expected: Option<u32>,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Switches even if no worker runs the version or it is behind
+    #[arg(long, requires = "reason")]
+    pub force: bool,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold resume`
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: u32,
     /// Prints the answer as JSON
     #[arg(long)]
     pub json: bool,

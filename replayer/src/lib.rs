@@ -53,6 +53,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Switch(arguments) => switch::run(&arguments, output),
+        Command::Resume(arguments) => resume::run(&arguments, output),
         Command::Quarantine(arguments) => quarantine::run(&arguments, output),
         Command::History(arguments) => history::run(&arguments, output),
         Command::Settings => verbs::settings::run(output),

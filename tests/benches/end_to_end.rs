@@ -150,12 +150,12 @@ fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path) -> 
         fold.merge(mapped, 0).unwrap();
         lap("4 merge with state");
         if uncommitted >= 500_000 {
-            fold.commit(&[], false, 0).unwrap();
+            fold.commit(&[], 0).unwrap();
             uncommitted = 0;
             lap("5 commit");
         }
     }
-    fold.commit(&[], false, 0).unwrap();
+    fold.commit(&[], 0).unwrap();
     lap("5 commit");
     let total = started.elapsed();
     let rate = events as f64 / total.as_secs_f64();
@@ -220,6 +220,7 @@ impl Site {
         };
         let settings = WorkerSettings {
             owner: "bench".into(),
+            incarnation: Default::default(),
             pool: Pool::All,
             state_dir: folder.join("state"),
             memory_bytes: 512 << 20,

@@ -59,6 +59,11 @@ impl Deployment {
         &self.keyspace
     }
 
+    /// Processes that are started from now on reach Cassandra by this port.
+    pub fn reach_cassandra_by(&mut self, port: u16) {
+        self.nodes = format!("127.0.0.1:{port}");
+    }
+
     /// The folder of its declarations.
     pub fn schemas(&self) -> PathBuf {
         self.folder.path().join("schemas")

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use refold_processor::engine::run::RunSettings;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::engine::worker::{Pool, Ports, Worker, WorkerSettings};
+use refold_processor::store::catalogue::Incarnation;
 
 /// A worker that runs until this value is dropped.
 pub struct RunningWorker {
@@ -18,9 +19,15 @@ pub struct RunningWorker {
 impl RunningWorker {
     /// Starts one that keeps its state in `folder` and looks around often.
     pub fn start(ports: Ports, folder: &Path) -> RunningWorker {
+        RunningWorker::start_as(ports, folder, Incarnation::default())
+    }
+
+    /// The same, as another run of the worker.
+    pub fn start_as(ports: Ports, folder: &Path, incarnation: Incarnation) -> RunningWorker {
         let settings = WorkerSettings {
             pool: Pool::All,
             owner: "test".into(),
+            incarnation,
             state_dir: folder.join("state"),
             memory_bytes: 64 << 20,
             feed_threads: 1,
@@ -38,6 +45,11 @@ impl RunningWorker {
         let running = worker.clone();
         let thread = Some(std::thread::spawn(move || running.run()));
         RunningWorker { worker, thread }
+    }
+
+    /// Asks it to end; dropping this value waits for that.
+    pub fn stop(&self) {
+        self.worker.stop();
     }
 
     /// Waits until `found` finds something.

@@ -32,6 +32,8 @@ async fn a_replay_makes_a_version_once_and_a_switch_moves_readers_to_it() {
     let (status, mistaken) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"expected\":7}").await;
     assert_eq!((status, &mistaken["type"], &mistaken["active"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:conflict"), &json!(1)));
 
+    // A worker has taken it.
+    assert_eq!(world.version(KEPT, "ann", &[10], &at([1, 1])), Version(2));
     world.catalogue.set_state("counts", Version(2), &[VersionState::Building], VersionState::CaughtUp, "test").unwrap();
     let (status, other) = world.post("/v1/admin/views/counts/switch", "application/json", "{\"to\":2,\"expected\":7}").await;
     assert_eq!((status, &other["type"], &other["active"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:conflict"), &json!(1)));

@@ -3,8 +3,15 @@
 /// The most digits that an `i128` always holds.
 pub(crate) const MAX_PRECISION: usize = 38;
 
-/// The unscaled integer of a decimal number's text at `scale`; `Err` says why it cannot be held exactly.
-pub(crate) fn parse(text: &str, precision: usize, scale: usize) -> Result<i128, &'static str> {
+/// A decimal number: its digits, times ten to this power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    pub digits: i128,
+    pub power: i64,
+}
+
+/// A decimal number's text; `Err` says why it is none, or cannot be held exactly.
+pub(crate) fn split(text: &str) -> Result<Decimal, &'static str> {
     const NOT_A_NUMBER: &str = "is not a decimal number";
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| NOT_A_NUMBER)?),
@@ -26,21 +33,29 @@ pub(crate) fn parse(text: &str, precision: usize, scale: usize) -> Result<i128, 
     for byte in all_digits().take(kept) {
         unscaled = unscaled.checked_mul(10).and_then(|n| n.checked_add(i128::from(byte - b'0'))).ok_or("has too many digits")?;
     }
-    if unscaled == 0 {
+    let power = i64::from(exponent) - fraction.len() as i64 + trailing_zeros as i64;
+    Ok(Decimal { digits: if negative { -unscaled } else { unscaled }, power })
+}
+
+/// The unscaled integer of a decimal number's text at `scale`; `Err` says why it cannot be held exactly.
+pub(crate) fn parse(text: &str, precision: usize, scale: usize) -> Result<i128, &'static str> {
+    let Decimal { digits, power } = split(text)?;
+    if digits == 0 {
         return Ok(0);
     }
-    let power = scale as i64 + i64::from(exponent) - fraction.len() as i64 + trailing_zeros as i64;
+    let power = power + scale as i64;
     if power < 0 {
         return Err("has more decimal places than its scale");
     }
+    let mut unscaled = digits;
     for _ in 0..power {
         unscaled = unscaled.checked_mul(10).ok_or("has too many digits")?;
     }
     let limit = 10_i128.checked_pow(precision as u32).unwrap_or(i128::MAX);
-    if unscaled >= limit {
+    if unscaled.abs() >= limit {
         return Err("has more digits than its precision");
     }
-    Ok(if negative { -unscaled } else { unscaled })
+    Ok(unscaled)
 }
 
 /// Where the fewest bytes that hold the number begin in its sixteen.

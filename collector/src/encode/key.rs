@@ -17,7 +17,7 @@ impl Key {
     /// `None` when the type has no text that two writers would agree on.
     pub fn new(node: &Node) -> Option<Key> {
         match node {
-            Node::Int | Node::Long | Node::Date | Node::TimeOfDay(_) | Node::Timestamp(_) => Some(Key::Integer),
+            Node::Int | Node::Long | Node::Date | Node::TimeOfDay(_) | Node::Timestamp(_) | Node::LocalTimestamp(_) => Some(Key::Integer),
             Node::String | Node::UuidText => Some(Key::Text),
             Node::Boolean => Some(Key::Boolean),
             Node::Enum(symbols) => Some(Key::Symbol(symbols.clone())),

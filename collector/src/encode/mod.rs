@@ -1,6 +1,6 @@
 //! JSON objects → record bytes, by the schema of a declared source.
 //!
-//! An object names the record's own fields. Times are integers in the schema's unit or RFC 3339 text; 64-bit integers are numbers or
+//! An object names the record's own fields. Times are integers in the schema's unit or RFC 3339 text, local ones without an offset; 64-bit integers are numbers or
 //! text; bytes are base64; decimals are numbers or text; enums are their symbols. A field that is nullable, or that has a default, may be left out. A
 //! field that the schema does not have is refused, because it is more often a misspelling than a surplus.
 //!
@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::CollectError;
 use crate::event_source::{BadLine, BadReason, Refused};
+use crate::input;
 use crate::lines::{Line, Lines};
 use key::Key;
 use plan::{Node, Plan};
@@ -195,6 +196,9 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, Refused> {
 /// Encodes a body of JSON lines. Blank lines are nothing; a bad line is told by its number, from 1, and the others are kept.
 pub fn encode_ndjson(encoder: &Encoder, body: &[u8]) -> (Vec<NewRecord>, Vec<BadLine>) {
     let (mut records, mut bad) = (Vec::new(), Vec::new());
+    if let Some(why) = input::refused(body) {
+        return (records, vec![BadLine::new(1, Refused::new(BadReason::NotJson, why), body)]);
+    }
     // The body is in memory already, and its size was judged by who took it.
     let mut lines = Lines::new(usize::MAX);
     lines.push(body);

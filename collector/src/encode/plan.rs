@@ -1,9 +1,10 @@
 //! An Avro schema, compiled to what the encoder walks.
+//!
+//! It is parsed, and its defaults are encoded, by what decodes its records: what can be read can be written, and the other way round.
 
 use std::collections::HashMap;
 
-use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, UuidSchema};
+use refold_processor::decode::avro::{Body, Logical, NamedId, Schema, Type};
 
 use super::time::Unit;
 use super::value;
@@ -40,6 +41,8 @@ pub(crate) enum Node {
     Date,
     TimeOfDay(Unit),
     Timestamp(Unit),
+    /// A time of a clock of no zone.
+    LocalTimestamp(Unit),
 }
 
 /// One field of a record.
@@ -66,12 +69,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// Compiles a schema; `Err` says what in it cannot be written.
     pub fn new(schema_json: &str) -> Result<Plan, String> {
-        let schema = Schema::parse_str(schema_json).map_err(|error| error.to_string())?;
-        let Schema::Record(_) = &schema else { return Err("an event's schema must be a record".into()) };
-        let mut compiler = Compiler { records: Vec::new(), named: HashMap::new() };
-        compiler.node(&schema, "")?;
-        compiler.defaults(&schema)?;
-        Ok(Plan { records: compiler.records })
+        let schema = Schema::parse(schema_json).map_err(|error| error.to_string())?;
+        let mut compiler = Compiler { schema: &schema, records: Vec::new(), known: HashMap::new() };
+        match compiler.node(&schema.root)? {
+            Node::Record(_) => Ok(Plan { records: compiler.records }),
+            _ => Err("an event's schema must be a record".into()),
+        }
     }
 
     /// The fields of the event.
@@ -83,7 +86,7 @@ impl Plan {
     pub fn time_unit(&self, field: &str) -> Option<Unit> {
         fn unit(node: &Node) -> Option<Unit> {
             match node {
-                Node::Timestamp(unit) | Node::TimeOfDay(unit) => Some(*unit),
+                Node::Timestamp(unit) | Node::LocalTimestamp(unit) | Node::TimeOfDay(unit) => Some(*unit),
                 Node::Union(branches) => branches.iter().find_map(unit),
                 _ => None,
             }
@@ -92,106 +95,88 @@ impl Plan {
     }
 }
 
-struct Compiler {
+struct Compiler<'s> {
+    schema: &'s Schema,
     records: Vec<Record>,
-    named: HashMap<String, Node>,
+    /// The record types that are compiled, or are being compiled: one may contain itself.
+    known: HashMap<NamedId, usize>,
 }
 
-impl Compiler {
-    fn node(&mut self, schema: &Schema, namespace: &str) -> Result<Node, String> {
-        let node = match schema {
-            Schema::Null => Node::Null,
-            Schema::Boolean => Node::Boolean,
-            Schema::Int => Node::Int,
-            Schema::Long => Node::Long,
-            Schema::Float => Node::Float,
-            Schema::Double => Node::Double,
-            Schema::Bytes => Node::Bytes,
-            Schema::String => Node::String,
-            Schema::Date => Node::Date,
-            Schema::TimeMillis => Node::TimeOfDay(Unit::Ms),
-            Schema::TimeMicros => Node::TimeOfDay(Unit::Us),
-            Schema::TimestampMillis | Schema::LocalTimestampMillis => Node::Timestamp(Unit::Ms),
-            Schema::TimestampMicros | Schema::LocalTimestampMicros => Node::Timestamp(Unit::Us),
-            Schema::TimestampNanos | Schema::LocalTimestampNanos => Node::Timestamp(Unit::Ns),
-            Schema::Uuid(UuidSchema::String) => Node::UuidText,
-            Schema::Uuid(UuidSchema::Bytes) => Node::UuidBytes { with_length: true },
-            Schema::Uuid(UuidSchema::Fixed(fixed)) => {
-                self.name(fixed.name.fullname(Some(namespace)), Node::UuidBytes { with_length: false })
-            }
-            Schema::Fixed(fixed) => self.name(fixed.name.fullname(Some(namespace)), Node::Fixed(fixed.size)),
-            Schema::Enum(symbols) => self.name(symbols.name.fullname(Some(namespace)), Node::Enum(symbols.symbols.clone())),
-            Schema::Decimal(decimal) => {
-                let (precision, scale) = (decimal.precision, decimal.scale);
-                if precision > super::decimal::MAX_PRECISION {
-                    return Err(format!("decimals of more than {} digits are not supported", super::decimal::MAX_PRECISION));
-                }
-                match &decimal.inner {
-                    InnerDecimalSchema::Bytes => Node::Decimal { precision, scale, fixed: None },
-                    InnerDecimalSchema::Fixed(fixed) => {
-                        let node = Node::Decimal { precision, scale, fixed: Some(fixed.size) };
-                        self.name(fixed.name.fullname(Some(namespace)), node)
-                    }
-                }
-            }
-            Schema::Array(array) => Node::Array(Box::new(self.node(&array.items, namespace)?)),
-            Schema::Map(map) => Node::Map(Box::new(self.node(&map.types, namespace)?)),
-            Schema::Union(union) => {
-                Node::Union(union.variants().iter().map(|branch| self.node(branch, namespace)).collect::<Result<_, _>>()?)
-            }
-            Schema::Record(record) => {
+impl Compiler<'_> {
+    fn node(&mut self, of: &Type) -> Result<Node, String> {
+        Ok(match of {
+            Type::Null => Node::Null,
+            Type::Boolean => Node::Boolean,
+            Type::Int(logical) => time(*logical).unwrap_or(Node::Int),
+            Type::Long(logical) => time(*logical).unwrap_or(Node::Long),
+            Type::Float => Node::Float,
+            Type::Double => Node::Double,
+            Type::Bytes(logical) => bytes(*logical, None)?,
+            Type::String(Some(Logical::Uuid)) => Node::UuidText,
+            Type::String(_) => Node::String,
+            Type::Array(items) => Node::Array(Box::new(self.node(items)?)),
+            Type::Map(values) => Node::Map(Box::new(self.node(values)?)),
+            Type::Union(branches) => Node::Union(branches.iter().map(|branch| self.node(branch)).collect::<Result<_, _>>()?),
+            Type::Named(id) => self.named(*id)?,
+        })
+    }
+
+    fn named(&mut self, id: NamedId) -> Result<Node, String> {
+        if let Some(index) = self.known.get(&id) {
+            return Ok(Node::Record(*index));
+        }
+        let schema = self.schema;
+        let named = schema.named(id).ok_or("a type that is not defined")?;
+        match &named.body {
+            Body::Enum { symbols, .. } => Ok(Node::Enum(symbols.clone())),
+            Body::Fixed { size, logical } => bytes(*logical, Some(*size)),
+            Body::Record(declared) => {
                 let index = self.records.len();
                 self.records.push(Record::default());
-                let full_name = record.name.fullname(Some(namespace));
-                let inner_namespace = full_name.rsplit_once('.').map_or("", |(namespace, _)| namespace).to_string();
-                self.named.insert(full_name, Node::Record(index));
-                let mut fields = Vec::with_capacity(record.fields.len());
-                for field in &record.fields {
-                    let node = self.node(&field.schema, &inner_namespace).map_err(|message| format!("field {}: {message}", field.name))?;
-                    fields.push(Field { name: field.name.clone(), node, default: None });
+                self.known.insert(id, index);
+                let mut fields = Vec::with_capacity(declared.len());
+                for field in declared {
+                    let node = self.node(&field.of).map_err(|message| format!("field {}: {message}", field.name))?;
+                    let default = schema.encoded_default(field)?.or_else(|| null_branch(&node));
+                    fields.push(Field { name: field.name.clone(), node, default });
                 }
                 if let Some(slot) = self.records.get_mut(index) {
                     slot.fields = fields;
                 }
-                Node::Record(index)
-            }
-            Schema::Ref { name } => {
-                let full_name = name.fullname(Some(namespace));
-                self.named.get(&full_name).cloned().ok_or_else(|| format!("the type {full_name} is not declared before it is used"))?
-            }
-            Schema::BigDecimal => return Err("big-decimal is not supported; declare a decimal with precision and scale".into()),
-            Schema::Duration(_) => return Err("duration is not supported; declare an integer with its unit in its name".into()),
-        };
-        Ok(node)
-    }
-
-    fn name(&mut self, full_name: String, node: Node) -> Node {
-        self.named.insert(full_name, node.clone());
-        node
-    }
-
-    /// Encodes the defaults of all records. Those of inner records come first, because an outer default may rely on them.
-    fn defaults(&mut self, schema: &Schema) -> Result<(), String> {
-        let mut declared = Vec::new();
-        collect_defaults(schema, &mut declared);
-        for (index, defaults) in declared.into_iter().enumerate().rev() {
-            for (position, default) in defaults.into_iter().enumerate() {
-                let Some(field) = self.records.get(index).and_then(|record| record.fields.get(position)) else { continue };
-                let encoded = match default {
-                    Some(json) => {
-                        let mut bytes = Vec::new();
-                        value::write_default(&self.records, &field.node, &json, &mut bytes)
-                            .map_err(|refused| format!("the default of field {}: {refused}", field.name))?;
-                        Some(bytes)
-                    }
-                    None => null_branch(&field.node),
-                };
-                if let Some(field) = self.records.get_mut(index).and_then(|record| record.fields.get_mut(position)) {
-                    field.default = encoded;
-                }
+                Ok(Node::Record(index))
             }
         }
-        Ok(())
+    }
+}
+
+fn time(logical: Option<Logical>) -> Option<Node> {
+    Some(match logical? {
+        Logical::Date => Node::Date,
+        Logical::TimeMillis => Node::TimeOfDay(Unit::Ms),
+        Logical::TimeMicros => Node::TimeOfDay(Unit::Us),
+        Logical::TimestampMillis => Node::Timestamp(Unit::Ms),
+        Logical::TimestampMicros => Node::Timestamp(Unit::Us),
+        Logical::TimestampNanos => Node::Timestamp(Unit::Ns),
+        Logical::LocalTimestampMillis => Node::LocalTimestamp(Unit::Ms),
+        Logical::LocalTimestampMicros => Node::LocalTimestamp(Unit::Us),
+        Logical::LocalTimestampNanos => Node::LocalTimestamp(Unit::Ns),
+        Logical::Decimal { .. } | Logical::Uuid => return None,
+    })
+}
+
+/// Bytes, `fixed` of them or any number.
+fn bytes(logical: Option<Logical>, fixed: Option<usize>) -> Result<Node, String> {
+    match (logical, fixed) {
+        (Some(Logical::Decimal { precision, scale }), fixed) => {
+            let (precision, scale) = (precision as usize, scale as usize);
+            if precision > super::decimal::MAX_PRECISION {
+                return Err(format!("decimals of more than {} digits are not supported", super::decimal::MAX_PRECISION));
+            }
+            Ok(Node::Decimal { precision, scale, fixed })
+        }
+        (Some(Logical::Uuid), fixed) => Ok(Node::UuidBytes { with_length: fixed.is_none() }),
+        (_, Some(size)) => Ok(Node::Fixed(size)),
+        (_, None) => Ok(Node::Bytes),
     }
 }
 
@@ -206,21 +191,5 @@ fn null_branch(node: &Node) -> Option<Vec<u8>> {
             Some(bytes)
         }
         _ => None,
-    }
-}
-
-/// The defaults of every record's fields, in depth-first order of declaration.
-fn collect_defaults(schema: &Schema, into: &mut Vec<Vec<Option<serde_json::Value>>>) {
-    match schema {
-        Schema::Record(record) => {
-            into.push(record.fields.iter().map(|field| field.default.clone()).collect());
-            for field in &record.fields {
-                collect_defaults(&field.schema, into);
-            }
-        }
-        Schema::Array(array) => collect_defaults(&array.items, into),
-        Schema::Map(map) => collect_defaults(&map.types, into),
-        Schema::Union(union) => union.variants().iter().for_each(|branch| collect_defaults(branch, into)),
-        _ => {}
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use super::decimal;
 use super::plan::{Field, Node, Record};
-use super::time::{Unit, parse_date, parse_time_of_day, parse_timestamp};
+use super::time::{Unit, parse_date, parse_local_timestamp, parse_time_of_day, parse_timestamp};
 use crate::event_source::{BadReason, Refused};
 
 /// Values nest no deeper, so that no input can exhaust the stack.
@@ -33,32 +33,6 @@ pub(crate) fn write_long(value: i64, out: &mut Vec<u8>) {
 pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     write_long(bytes.len() as i64, out);
     out.extend_from_slice(bytes);
-}
-
-/// Encodes a default as the schema writes it: a union's belongs to its first branch, and bytes are text of U+0000 to U+00FF.
-pub(crate) fn write_default(records: &[Record], node: &Node, json: &Value, out: &mut Vec<u8>) -> Result<(), Refused> {
-    match (node, json) {
-        (Node::Union(branches), _) => {
-            write_long(0, out);
-            let first = branches.first().ok_or_else(|| wrong("no branch", json))?;
-            write_default(records, first, json, out)
-        }
-        (Node::Bytes | Node::Decimal { fixed: None, .. }, Value::String(text)) => {
-            write_bytes(&latin_bytes(text)?, out);
-            Ok(())
-        }
-        (Node::Fixed(_) | Node::Decimal { fixed: Some(_), .. }, Value::String(text)) => {
-            out.extend_from_slice(&latin_bytes(text)?);
-            Ok(())
-        }
-        _ => Writer { records, ignore_unknown: false }.write(node, json, 0, out),
-    }
-}
-
-fn latin_bytes(text: &str) -> Result<Vec<u8>, Refused> {
-    text.chars()
-        .map(|c| u8::try_from(u32::from(c)).map_err(|_| Refused::new(BadReason::OutOfRange, "bytes are written as U+0000 to U+00FF")))
-        .collect()
 }
 
 impl Writer<'_> {
@@ -138,6 +112,11 @@ impl Writer<'_> {
             }
             Node::Timestamp(unit) => {
                 write_long(timestamp(json, *unit)?, out);
+                Ok(())
+            }
+            Node::LocalTimestamp(unit) => {
+                let expected = "a local time without an offset such as \"2026-11-23T12:00:00\", or an integer in the schema's unit";
+                write_long(time(json, expected, |text| parse_local_timestamp(text, *unit))?, out);
                 Ok(())
             }
             Node::Array(items) => {

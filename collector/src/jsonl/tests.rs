@@ -39,6 +39,10 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn zstd(text: &[u8]) -> Vec<u8> {
+    zstd::encode_all(text, 1).unwrap()
+}
+
 fn write(folder: &tempfile::TempDir, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join("numbers");
     std::fs::write(&path, bytes).unwrap();
@@ -114,8 +118,156 @@ fn a_file_that_grew_goes_on_and_one_that_was_replaced_is_refused() {
     };
     assert_eq!(reopened(b"{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n").unwrap(), numbers(2..3));
     let other = reopened(b"{\"n\":5}\n{\"n\":1}\n{\"n\":2}\n").unwrap_err().to_string();
-    assert!(other.contains("begins with other text") && other.contains("--restart"), "{other}");
+    assert!(other.contains("does not begin with the text that was read") && other.contains("--restart"), "{other}");
     assert!(reopened(b"{\"n\":0}\n").unwrap_err().to_string().contains("shorter"));
+}
+
+/// The case that was seen: the dump of a day took the place of the one before, with the same first 4 KiB, and was gone on with in the midst of a line.
+#[test]
+fn a_file_that_only_begins_like_the_one_before_is_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = |middle: &str| format!("{}{}{}", "{\"n\":0}\n".repeat(1_000), middle, "{\"n\":0}\n".repeat(20_000));
+    let (old, new) = (dump("{\"n\":1}\n"), dump("{\"n\":2}\n"));
+    assert_eq!((&old[..4_096], &old[old.len() - 65_536..]), (&new[..4_096], &new[new.len() - 65_536..]), "they differ only between");
+    let longer = |dump: &str| format!("{dump}{{\"n\":3}}\n").into_bytes();
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    for pack in [<[u8]>::to_vec as Pack, gzip, zstd] {
+        let path = write(&folder, &pack(old.as_bytes()));
+        let (values, _, points) = drain(&mut JsonLines::file(&path, format()).unwrap(), 100_000);
+        assert_eq!(values.len(), 21_001);
+        let point = &points.last().unwrap().2;
+        // Written over, and put in its place: neither makes it the file that it was.
+        write(&folder, &pack(&longer(&new)));
+        let refused = JsonLines::file(&path, format()).unwrap().resume(point, 0).unwrap_err();
+        assert!(matches!(refused, CollectError::Replaced { .. }), "{refused}");
+        assert!(refused.to_string().contains("--restart"), "{refused}");
+        // The same text is the same file, wherever it comes from.
+        std::fs::remove_file(&path).unwrap();
+        write(&folder, &longer(&old));
+        let mut source = JsonLines::file(&path, format()).unwrap();
+        source.resume(point, 0).unwrap();
+        assert_eq!(drain(&mut source, 10).0, numbers(3..4));
+    }
+}
+
+#[test]
+fn a_point_of_an_earlier_release_is_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, b"{\"n\":0}\n{\"n\":1}\n");
+    let digest = written(xxhash_rust::xxh3::xxh3_64(b"{\"n\":0}\n"));
+    let point = format!(r#"{{"head":{{"bytes":8,"digest":"{digest}"}},"offset":8,"lines":1}}"#);
+    let mut source = JsonLines::file(&path, format()).unwrap();
+    source.resume(&point, 0).unwrap();
+    let (values, _, points) = drain(&mut source, 10);
+    assert_eq!(values, numbers(1..2));
+    write(&folder, b"{\"n\":7}\n{\"n\":1}\n");
+    assert!(matches!(JsonLines::file(&path, format()).unwrap().resume(&point, 0), Err(CollectError::Replaced { .. })));
+    write(&folder, b"{\"n\":0}\n{\"n\":1}\n");
+    let mut again = JsonLines::file(&path, format()).unwrap();
+    again.resume(&points.last().unwrap().2, 0).unwrap();
+    assert_eq!(drain(&mut again, 10).0.len(), 0, "and from now on it is known by all its text");
+}
+
+#[test]
+fn a_byte_order_mark_costs_no_event() {
+    let folder = tempfile::tempdir().unwrap();
+    // Also within, as files that are put together have it.
+    let text = b"\xEF\xBB\xBF{\"n\":0}\r\n\xEF\xBB\xBF{\"n\":1}\r\n{\"n\":2}\r\n";
+    for bytes in [text.to_vec(), gzip(text), zstd(text)] {
+        let path = write(&folder, &bytes);
+        let (values, bad, points) = drain(&mut JsonLines::file(&path, format()).unwrap(), 1);
+        assert_eq!((values, bad), (numbers(0..3), Vec::new()));
+        let mut source = JsonLines::file(&path, format()).unwrap();
+        source.resume(&points[0].2, 0).unwrap();
+        assert_eq!(drain(&mut source, 10).0, numbers(1..3));
+    }
+}
+
+/// The case that was seen: every line of such a file was bad, without a hint.
+#[test]
+fn what_is_no_json_lines_is_refused_once_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let utf_16 = |unit: fn(u16) -> [u8; 2]| text().encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    let (little, big) = (utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes));
+    let cases = [
+        ([&[0xFF, 0xFE], little.as_slice()].concat(), "iconv -f UTF-16 "),
+        ([&[0xFE, 0xFF], big.as_slice()].concat(), "iconv -f UTF-16 "),
+        (little.clone(), "iconv -f UTF-16LE "),
+        (big, "iconv -f UTF-16BE "),
+        (gzip(&little), "iconv -f UTF-16LE "),
+        (b"BZh91AY&SY".to_vec(), "bzcat "),
+        (b"PK\x03\x04\x14\0".to_vec(), "unzip -p "),
+        (b"\xFD7zXZ\0".to_vec(), "xzcat "),
+        (gzip(&gzip(text().as_bytes())), "compressed twice"),
+    ];
+    for (bytes, way_out) in cases {
+        let path = write(&folder, &bytes);
+        let refused = JsonLines::file(&path, format()).err().unwrap().to_string();
+        assert!(refused.starts_with("cannot read ") && refused.contains(way_out), "{way_out}: {refused}");
+        // A stream says it too, once.
+        let mut stream = JsonLines::stream(std::io::Cursor::new(bytes), format());
+        let refused = stream.next(10, Duration::from_secs(600)).unwrap_err().to_string();
+        assert!(refused.contains(way_out), "{refused}");
+        assert_eq!(stream.next(10, Duration::from_secs(600)).unwrap(), Pull::End);
+    }
+}
+
+#[test]
+fn what_follows_the_last_compressed_part_costs_no_line_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = b"{\"n\":0}\n{\"n\":1}";
+    for packed in [gzip(text), zstd(text)] {
+        let path = write(&folder, &[packed.as_slice(), &[0; 1_000]].concat());
+        assert_eq!(drain(&mut JsonLines::file(&path, format()).unwrap(), 10).0, numbers(0..2), "zeros fill up what is left of a block");
+
+        let path = write(&folder, &[packed.as_slice(), b"rubbish"].concat());
+        let mut source = JsonLines::file(&path, format()).unwrap();
+        let Pull::Events { records, bad, resume } = source.next(10, Duration::ZERO).unwrap() else { panic!("no events") };
+        assert_eq!((records.len(), bad), (2, Vec::new()), "the last line is whole, also without its line end");
+        let error = source.next(10, Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("begins with 72 75 62 62"), "{error}");
+        assert_eq!(source.next(10, Duration::ZERO).unwrap(), Pull::End);
+        // Once it is cut off, reading goes on behind what was read.
+        write(&folder, &[packed.as_slice(), &gzip(b"\n{\"n\":2}\n")].concat());
+        let mut source = JsonLines::file(&path, format()).unwrap();
+        source.resume(&resume, 0).unwrap();
+        assert_eq!(drain(&mut source, 10).0, numbers(2..3));
+    }
+}
+
+#[test]
+fn a_last_line_that_is_half_written_is_neither_bad_nor_read_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = b"{\"n\":0}\n{\"n\":1";
+    let path = write(&folder, first);
+    let (values, bad, points) = drain(&mut JsonLines::file(&path, format()).unwrap(), 10);
+    assert_eq!((values, bad), (numbers(0..1), Vec::new()), "its end may come yet");
+    write(&folder, &[first.as_slice(), b"}\nbad\n"].concat());
+    let mut source = JsonLines::file(&path, format()).unwrap();
+    source.resume(&points.last().unwrap().2, 0).unwrap();
+    let (values, bad, _) = drain(&mut source, 10);
+    assert_eq!((values, bad.len(), bad[0].line), (numbers(1..2), 1, 3));
+}
+
+#[test]
+fn a_last_line_that_can_be_no_event_is_bad_once_and_what_is_added_to_it_is_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (last, added) in [("nonsense", ""), ("nonsense", "{\"n\":7}"), ("{\"n\":\"x\"}", ""), ("{\"n\":1}", "{\"n\":7}")] {
+        let path = write(&folder, format!("{{\"n\":0}}\n{last}").as_bytes());
+        let (mut values, mut bad, points) = drain(&mut JsonLines::file(&path, format()).unwrap(), 10);
+        write(&folder, format!("{{\"n\":0}}\n{last}{added}\n{{\"n\":2}}\nbad\n").as_bytes());
+        let mut source = JsonLines::file(&path, format()).unwrap();
+        source.resume(&points.last().unwrap().2, 0).unwrap();
+        let (more, more_bad, _) = drain(&mut source, 10);
+        values.extend(more);
+        bad.extend(more_bad);
+        let good = if last == "{\"n\":1}" { numbers(0..3) } else { [numbers(0..1), numbers(2..3)].concat() };
+        assert_eq!(values, good, "{last}{added}");
+        let mut lines = if last == "{\"n\":1}" { vec![] } else { vec![2] };
+        lines.extend((!added.is_empty()).then_some(2));
+        lines.push(4);
+        assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), lines, "{last}{added}");
+    }
 }
 
 #[test]

@@ -44,6 +44,94 @@ fn paths_step_into_objects_and_lists_and_fall_back_to_a_default() {
     assert_eq!(apply(&mapping, own(json!(5))).unwrap()["userid"], 1, "other fields are read under their own name");
 }
 
+/// What field `at` of a line becomes in `timestamp`, which is in milliseconds.
+fn time_in(unit: &str, text: &str) -> Result<Value, Refused> {
+    let mapping = mapping(&format!("timestamp = {{ from = \"at\", unit = \"{unit}\" }}")).unwrap();
+    let line: Value = serde_json::from_str(&format!("{{\"at\": {text}}}")).unwrap();
+    apply(&mapping, line).map(|event| event["timestamp"].clone())
+}
+
+/// The case that was seen: `1651591055.0` and `1.651591055e9` went on unconverted, and the event was one of 1970.
+#[test]
+fn a_number_with_a_fraction_or_an_exponent_is_a_time_in_the_unit_too() {
+    for text in
+        ["1651591055", "1651591055.0", "1.651591055e9", "\"1651591055\"", "\"1651591055.0\"", "\"1.651591055E9\"", "\"+1651591055\""]
+    {
+        assert_eq!(time_in("s", text).unwrap(), json!(1_651_591_055_000_i64), "{text}");
+    }
+    assert_eq!(time_in("s", "1651591054.5349035").unwrap(), json!(1_651_591_054_534_i64));
+    assert_eq!(time_in("s", "-0.0001").unwrap(), json!(-1), "towards the past");
+    assert_eq!(time_in("ns", "1.651591055123456789e18").unwrap(), json!(1_651_591_055_123_i64));
+    assert_eq!(time_in("us", "1651591055123456.5").unwrap(), json!(1_651_591_055_123_i64));
+}
+
+#[test]
+fn what_is_no_time_is_refused_and_never_passed_on_unconverted() {
+    for (text, reason) in [
+        ("18446744073709551615", BadReason::OutOfRange),
+        ("1e300", BadReason::OutOfRange),
+        ("\"99999999999999999999\"", BadReason::OutOfRange),
+        ("true", BadReason::WrongType),
+        ("[1651591055]", BadReason::WrongType),
+        ("{\"sec\": 1651591055}", BadReason::WrongType),
+    ] {
+        let refused = time_in("s", text).unwrap_err();
+        assert_eq!(refused.reason, reason, "{text}: {refused}");
+        assert!(refused.detail.starts_with("at timestamp: "), "{refused}");
+    }
+    // Text that is no number goes on as it is, and is a time in full or refused.
+    let passed = time_in("s", "\"1651591055 s\"").unwrap();
+    let event = json!({"userid": 1, "username": "u", "timestamp": passed, "tweetid": 1, "tweet": "t"});
+    assert_eq!(tweets().encode(&event).unwrap_err().reason, BadReason::WrongType);
+    assert_eq!(time_in("s", "null").unwrap(), Value::Null, "whether it may be NULL is for the schema to say");
+}
+
+#[test]
+fn more_digits_than_a_json_number_keeps_are_refused_where_they_would_be_seen() {
+    let is_rounded_in = |unit: Unit, text: &str| {
+        let number: Number = serde_json::from_str(text).unwrap();
+        is_rounded(&number, &number.to_string(), Unit::S.ratio(unit))
+    };
+    assert!(is_rounded_in(Unit::Ns, "1651591055.1234567"));
+    assert!(!is_rounded_in(Unit::Us, "1651591055.1234567"));
+    assert!(!is_rounded_in(Unit::Ns, "1651591055.5"));
+    assert!(!is_rounded_in(Unit::Ns, "1651591055"));
+}
+
+#[test]
+fn a_default_is_in_the_unit_of_what_it_stands_in_for() {
+    let mapping = mapping("timestamp = { from = \"at\", unit = \"s\", default = 2 }").unwrap();
+    assert_eq!(apply(&mapping, json!({})).unwrap()["timestamp"], 2000);
+    assert_eq!(apply(&mapping, json!({"at": null})).unwrap()["timestamp"], 2000);
+    assert!(super::tests::mapping("timestamp = { from = \"at\", unit = \"s\", default = true }").unwrap_err().contains("expected a time"));
+}
+
+/// The case that was seen: a key such as `log.level` could not be named, and was refused as one that nothing reads.
+#[test]
+fn a_key_with_a_dot_in_it_can_be_named() {
+    let own = |tweet: Value| {
+        let mut line = json!({"userid": 1, "username": "u", "timestamp": 2, "tweetid": 3});
+        line.as_object_mut().unwrap().extend(tweet.as_object().unwrap().clone());
+        line
+    };
+    let read = |from: &str, line: Value| {
+        apply(&mapping(&format!("tweet = {{ from = {from} }}")).unwrap(), own(line)).map(|event| event["tweet"].clone())
+    };
+    for line in [json!({"log.level": "WARN"}), json!({"log": {"level": "WARN"}})] {
+        assert_eq!(read("\"log.level\"", line.clone()).unwrap(), "WARN", "{line}");
+    }
+    let both = json!({"log.level": "key", "log": {"level": "nested"}});
+    assert_eq!(read("\"log.level\"", both.clone()).unwrap(), "nested", "as it was read before");
+    assert_eq!(read("[\"log.level\"]", json!({"log.level": "key"})).unwrap(), "key");
+    assert_eq!(read("[\"a.b\", \"0\", \"c\"]", json!({"a.b": [{"c": "deep"}]})).unwrap(), "deep");
+    assert_eq!(read("\"a.b.c.d\"", json!({"a": {"b.c": {"d": "deep"}}})).unwrap(), "deep");
+    assert_eq!(read("[\"log.level\"]", json!({"log": {"level": "nested"}})).unwrap_err().reason, BadReason::UnknownField);
+    assert_eq!(read("\"log.level\"", json!({"log.levels": "x"})).unwrap_err().reason, BadReason::UnknownField);
+    for wrong in ["tweet = { from = [] }", "tweet = { from = 7 }"] {
+        assert!(mapping(wrong).unwrap_err().contains("from"), "{wrong}");
+    }
+}
+
 #[test]
 fn units_convert_integers_and_leave_text() {
     let mapping = mapping("timestamp = { from = \"at\", unit = \"s\" }").unwrap();

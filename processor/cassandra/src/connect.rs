@@ -82,7 +82,7 @@ async fn prepare_keyspace(client: &Client, settings: &CassandraSettings) -> Resu
         refreshed.map_err(|error| Failure::away(error.to_string()))?;
     }
     let there = names(client, "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", keyspace).await?;
-    for (table, definition) in [registers::TABLE, journal::TABLE, progress::TABLE] {
+    for (table, definition) in [registers::TABLE, registers::ISOLATED_TABLE, journal::TABLE, progress::TABLE] {
         if !there.iter().any(|name| name == table) {
             client.define(&format!("CREATE TABLE IF NOT EXISTS {}.{table} {definition}", quoted(keyspace))).await?;
         }

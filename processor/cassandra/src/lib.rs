@@ -4,7 +4,7 @@
 //! |---|---|
 //! | rows of a version | table `<view>__v<n>`, with the view's own columns and key; its shape is kept in the table's comment |
 //! | how far a version is, and who owns it | `progress`: a partition for each table, a row for each epoch |
-//! | the catalogue | `registers`, moved by lightweight transactions, and `journal`, which only grows |
+//! | the catalogue | `registers` and, for who runs what, `owners`, moved by lightweight transactions; and `journal`, which only grows |
 //!
 //! Rows are written with the timestamps that the engine gives them, so Cassandra's own rule (the greater timestamp stays, a deletion wins a
 //! tie) is the port's. No lightweight transaction, counter or server clock is on the way of a row.

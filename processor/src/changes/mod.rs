@@ -8,6 +8,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod interest;
 mod local;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use datafusion::arrow::array::RecordBatch;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+pub use self::interest::Interest;
 pub use self::local::LocalFeed;
 use crate::json;
 use crate::log::LogError;
@@ -53,8 +55,13 @@ pub struct Changes {
 impl Changes {
     /// The changes that these rows are, as they were written to `table`.
     pub fn of(table: &Table, rows: &[RowBatch], progress: &Progress) -> Changes {
+        Changes::where_wanted(table, rows, progress, |_| true)
+    }
+
+    /// Only the changes in partitions whose key values are `wanted`.
+    pub fn where_wanted(table: &Table, rows: &[RowBatch], progress: &Progress, wanted: impl Fn(&[Value]) -> bool) -> Changes {
         Changes {
-            rows: rows.iter().flat_map(|batch| changed_rows(table, batch)).collect(),
+            rows: rows.iter().flat_map(|batch| changed_rows(table, batch, &wanted)).collect(),
             writing: progress.writing.clone(),
             visible: progress.visible.clone(),
             watermark_us: progress.watermark_us,
@@ -109,6 +116,15 @@ pub trait ChangeFeed: Send + Sync {
     /// When the feed is away, or there is none for this table.
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError>;
 
+    /// Follows some partitions of a table: like [`subscribe`](ChangeFeed::subscribe), but changes in partitions that are not in `interest` may be left out. Positions are
+    /// always published. Partitions that are added to `interest` later take effect with the next publication.
+    ///
+    /// # Errors
+    /// As [`subscribe`](ChangeFeed::subscribe).
+    fn subscribe_to(&self, table: &Table, _interest: &Arc<Interest>) -> Result<Subscription, LogError> {
+        self.subscribe(table)
+    }
+
     /// Removes the feed of a table that is no more; its followers are told that it has ended.
     ///
     /// # Errors
@@ -119,16 +135,21 @@ pub trait ChangeFeed: Send + Sync {
 /// Publications that may wait for a follower before it is told that it has missed some.
 pub const WAITING: usize = 32;
 
-fn changed_rows<'a>(table: &'a Table, batch: &'a RowBatch) -> impl Iterator<Item = ChangedRow> + 'a {
+fn changed_rows<'a>(table: &'a Table, batch: &'a RowBatch, wanted: &'a impl Fn(&[Value]) -> bool) -> impl Iterator<Item = ChangedRow> + 'a {
+    let partition_columns = table.shape.partition_key.len();
     let marks = batch.written_at.iter().zip(&batch.deleted).enumerate();
-    marks.map(|(row, (written_at, deleted))| ChangedRow {
-        key: key(table, &batch.rows, row),
-        row: (!deleted).then(|| json::object(&batch.rows, row)),
-        written_at: *written_at,
+    marks.filter_map(move |(row, (written_at, deleted))| {
+        let mut key: Vec<Value> = key(table, &batch.rows, row).take(partition_columns).collect();
+        if !wanted(&key) {
+            return None;
+        }
+        key.extend(self::key(table, &batch.rows, row).skip(partition_columns));
+        Some(ChangedRow { key, row: (!deleted).then(|| json::object(&batch.rows, row)), written_at: *written_at })
     })
 }
 
-fn key(table: &Table, rows: &RecordBatch, row: usize) -> Vec<Value> {
+/// The values of the key columns of a row: of the partition key, then of the clustering columns.
+fn key<'a>(table: &'a Table, rows: &'a RecordBatch, row: usize) -> impl Iterator<Item = Value> + 'a {
     let columns = table.shape.key_columns().filter_map(|column| rows.columns().get(column));
-    columns.map(|column| json::value(column.as_ref(), row)).collect()
+    columns.map(move |column| json::value(column.as_ref(), row))
 }

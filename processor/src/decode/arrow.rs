@@ -17,13 +17,15 @@ const MAX_PRECISION: u32 = 38;
 /// |---|---|
 /// | `int` `long` `float` `double` `boolean` `null` | `Int32` `Int64` `Float32` `Float64` `Boolean` `Null` |
 /// | `string`, also with `uuid`; `enum` | `Utf8` |
-/// | `bytes`; `fixed`, also with `duration` | `Binary`; `FixedSizeBinary` |
+/// | `bytes`; `fixed`, also with `uuid` or `duration` | `Binary`; `FixedSizeBinary` |
 /// | `decimal` | `Decimal128` |
 /// | `date`; `time-millis`, `time-micros` | `Date32`; `Time32(ms)`, `Time64(µs)` |
 /// | `timestamp-millis`, `-micros`, `-nanos` | `Timestamp(ms, "+00:00")`, `(µs, …)`, `(ns, …)` |
 /// | `local-timestamp-millis`, `-micros`, `-nanos` | `Timestamp(ms)`, `(µs)`, `(ns)` |
 /// | `record`, `array`, `map` | `Struct`, `List`, `Map` with its entries in the order written |
 /// | a union of `null` and one type | that type, nullable |
+///
+/// A field of a record that may be NULL is nullable too, whatever its own type says: where the record is NULL, so are its fields.
 ///
 /// Logical types that are unknown, or do not fit their type, are ignored, as the Avro specification wants it.
 ///
@@ -39,7 +41,7 @@ pub fn arrow_schema(schema_json: &str) -> Result<SchemaRef, DecodeError> {
 pub(super) fn columns_of(schema: &Schema) -> Result<SchemaRef, DecodeError> {
     let mut shape = Shape { schema, within: Vec::new() };
     let root = match &schema.root {
-        Type::Named(id) => shape.named(*id, "").map_err(DecodeError::Schema)?,
+        Type::Named(id) => shape.named(*id, "", false).map_err(DecodeError::Schema)?,
         _ => DataType::Null,
     };
     match root {
@@ -55,17 +57,19 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    fn field(&mut self, name: &str, of: &Type, path: &str) -> Result<Field, String> {
+    /// A field; `below_null`: of a record that may be NULL.
+    fn field(&mut self, name: &str, of: &Type, path: &str, below_null: bool) -> Result<Field, String> {
         let (of, nullable) = match of {
             Type::Union(_) => nullable(of)
                 .ok_or_else(|| format!("field {path:?} is a union of several types, which has no column; write [\"null\", one type]"))?,
             Type::Null => (of, true),
             _ => (of, false),
         };
-        Ok(Field::new(name, self.data_type(of, path)?, nullable))
+        let nullable = nullable || below_null;
+        Ok(Field::new(name, self.data_type(of, path, nullable)?, nullable))
     }
 
-    fn data_type(&mut self, of: &Type, path: &str) -> Result<DataType, String> {
+    fn data_type(&mut self, of: &Type, path: &str, nullable: bool) -> Result<DataType, String> {
         Ok(match of {
             Type::Null => DataType::Null,
             Type::Boolean => DataType::Boolean,
@@ -73,27 +77,29 @@ impl Shape<'_> {
             Type::Long(logical) => logical.map_or(Ok(DataType::Int64), |logical| logical_type(logical, path))?,
             Type::Float => DataType::Float32,
             Type::Double => DataType::Float64,
-            Type::Bytes(logical) => logical.map_or(Ok(DataType::Binary), |logical| logical_type(logical, path))?,
-            Type::String => DataType::Utf8,
-            Type::Array(items) => DataType::List(Arc::new(self.field("item", items, path)?)),
+            Type::Bytes(None | Some(Logical::Uuid)) => DataType::Binary,
+            Type::Bytes(Some(logical)) => logical_type(*logical, path)?,
+            Type::String(_) => DataType::Utf8,
+            // A list or a map that is NULL has no items.
+            Type::Array(items) => DataType::List(Arc::new(self.field("item", items, path, false)?)),
             Type::Map(values) => {
-                let entries = vec![Field::new("keys", DataType::Utf8, false), self.field("values", values, path)?];
+                let entries = vec![Field::new("keys", DataType::Utf8, false), self.field("values", values, path, false)?];
                 DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
             }
-            Type::Named(id) => self.named(*id, path)?,
+            Type::Named(id) => self.named(*id, path, nullable)?,
             Type::Union(_) => return Err(format!("field {path:?}: a union may not contain a union")),
         })
     }
 
-    fn named(&mut self, id: NamedId, path: &str) -> Result<DataType, String> {
+    fn named(&mut self, id: NamedId, path: &str, nullable: bool) -> Result<DataType, String> {
         let schema = self.schema;
         let named = schema.named(id).ok_or_else(|| format!("field {path:?} has an undefined type"))?;
         match &named.body {
             Body::Enum { .. } => Ok(DataType::Utf8),
-            Body::Fixed { logical: Some(logical), .. } => logical_type(*logical, path),
-            Body::Fixed { size, .. } => {
+            Body::Fixed { size, logical: None | Some(Logical::Uuid) } => {
                 i32::try_from(*size).map(DataType::FixedSizeBinary).map_err(|error| format!("field {path:?}: {error}"))
             }
+            Body::Fixed { logical: Some(logical), .. } => logical_type(*logical, path),
             Body::Record(fields) => {
                 if self.within.contains(&id) {
                     return Err(format!("field {path:?}: the type {:?} contains itself, which has no column", named.name));
@@ -103,7 +109,7 @@ impl Shape<'_> {
                 for field in fields {
                     defaults::default_of(schema, field)?;
                     let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
-                    columns.push(self.field(&field.name, &field.of, &path)?);
+                    columns.push(self.field(&field.name, &field.of, &path, nullable)?);
                 }
                 self.within.pop();
                 Ok(DataType::Struct(Fields::from(columns)))
@@ -140,5 +146,7 @@ fn logical_type(logical: Logical, path: &str) -> Result<DataType, String> {
             (Ok(digits), Ok(scale)) if precision <= MAX_PRECISION => DataType::Decimal128(digits, scale),
             _ => return Err(format!("field {path:?} is a decimal of {precision} digits; a column holds up to {MAX_PRECISION}")),
         },
+        // Text and bytes, which come here for no other reason than their logical types.
+        Logical::Uuid => return Err(format!("field {path:?} is a UUID that is neither text nor bytes")),
     })
 }

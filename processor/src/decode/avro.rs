@@ -6,88 +6,142 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::defaults::{self, Constant};
+
+/// How many bytes a UUID has.
+const UUID_BYTES: usize = 16;
 /// The most fields, symbols and types that one schema may have in all; a schema is read from outside and must not exhaust memory.
 const MAX_PARTS: usize = 100_000;
 
 /// A parsed schema.
 #[derive(Clone, Debug)]
-pub(super) struct Schema {
+pub struct Schema {
     /// The type of a whole record.
-    pub(super) root: Type,
+    pub root: Type,
     named: Vec<Named>,
 }
 
 /// A type where it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+pub enum Type {
+    /// `null`.
     Null,
+    /// `boolean`.
     Boolean,
+    /// `int`.
     Int(Option<Logical>),
+    /// `long`.
     Long(Option<Logical>),
+    /// `float`.
     Float,
+    /// `double`.
     Double,
+    /// `bytes`.
     Bytes(Option<Logical>),
-    String,
+    /// `string`.
+    String(Option<Logical>),
+    /// `array`: the type of its items.
     Array(Box<Type>),
+    /// `map`: the type of its values.
     Map(Box<Type>),
+    /// A union of these types, in the order that their numbers have in a record.
     Union(Vec<Type>),
+    /// A record, enum or fixed: see [`Schema::named`].
     Named(NamedId),
 }
 
 /// A record, enum or fixed of a [`Schema`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct NamedId(usize);
+pub struct NamedId(usize);
 
-/// What a value means, beyond its encoding. Those that change nothing for a column (`uuid`, `duration`) are not kept.
+/// What a value means, beyond its encoding. One that changes nothing about any value (`duration`) is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Logical {
+pub enum Logical {
+    /// Days since the Unix epoch.
     Date,
+    /// Milliseconds since midnight.
     TimeMillis,
+    /// Microseconds since midnight.
     TimeMicros,
+    /// Milliseconds since the Unix epoch.
     TimestampMillis,
+    /// Microseconds since the Unix epoch.
     TimestampMicros,
+    /// Nanoseconds since the Unix epoch.
     TimestampNanos,
+    /// Milliseconds since 1970 began, by a clock of no zone.
     LocalTimestampMillis,
+    /// Microseconds since 1970 began, by a clock of no zone.
     LocalTimestampMicros,
+    /// Nanoseconds since 1970 began, by a clock of no zone.
     LocalTimestampNanos,
-    Decimal { precision: u32, scale: u32 },
+    /// A number of `precision` digits, `scale` of them behind the point.
+    Decimal {
+        /// The most digits.
+        precision: u32,
+        /// How many of them are behind the point.
+        scale: u32,
+    },
+    /// A UUID, as text or as sixteen bytes. It is decoded as the text or the bytes that it is.
+    Uuid,
 }
 
 /// A type that has a name.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
+pub struct Named {
     /// The full name, with its namespace.
-    pub(super) name: String,
+    pub name: String,
     /// Other names, as written.
-    pub(super) aliases: Vec<String>,
-    pub(super) body: Body,
+    pub aliases: Vec<String>,
+    /// What it is.
+    pub body: Body,
 }
 
 /// The content of a named type.
 #[derive(Clone, Debug)]
-pub(super) enum Body {
+pub enum Body {
+    /// A record of these fields.
     Record(Vec<Field>),
-    Enum { symbols: Vec<String>, default: Option<String> },
-    Fixed { size: usize, logical: Option<Logical> },
+    /// An enum.
+    Enum {
+        /// Its symbols, in order.
+        symbols: Vec<String>,
+        /// What a reader takes a symbol for that it does not have.
+        default: Option<String>,
+    },
+    /// Bytes of a fixed number.
+    Fixed {
+        /// How many.
+        size: usize,
+        /// What they mean.
+        logical: Option<Logical>,
+    },
 }
 
 /// A field of a record.
 #[derive(Clone, Debug)]
-pub(super) struct Field {
-    pub(super) name: String,
-    pub(super) aliases: Vec<String>,
-    pub(super) of: Type,
-    pub(super) default: Option<Value>,
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+    /// Its type.
+    pub of: Type,
+    /// Its default, as written.
+    pub default: Option<Value>,
 }
 
 /// What is wrong with a schema, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct BadSchema(pub(super) String);
+pub struct BadSchema(pub(super) String);
 
 impl Schema {
     /// Reads a schema from its JSON text.
-    pub(super) fn parse(json: &str) -> Result<Schema, BadSchema> {
+    ///
+    /// # Errors
+    /// The text is not JSON, or not an Avro schema.
+    pub fn parse(json: &str) -> Result<Schema, BadSchema> {
         let value: Value = serde_json::from_str(json).map_err(|error| BadSchema(format!("the schema is not JSON: {error}")))?;
         let mut parser = Parser::default();
         let root = parser.parse(&value, "")?;
@@ -96,8 +150,22 @@ impl Schema {
     }
 
     /// The named type of an id that this schema's types hold.
-    pub(super) fn named(&self, id: NamedId) -> Option<&Named> {
+    pub fn named(&self, id: NamedId) -> Option<&Named> {
         self.named.get(id.0)
+    }
+
+    /// The default of a field, encoded as a value of its type: `None` if it has none. What a reader takes for a field that is not written, and what a
+    /// writer writes for one that it is not given, are the same value so.
+    ///
+    /// # Errors
+    /// The default is not a value of the field's type.
+    pub fn encoded_default(&self, field: &Field) -> Result<Option<Vec<u8>>, String> {
+        let encoded = |constant: Constant| {
+            let mut bytes = Vec::new();
+            constant.encode(&mut bytes);
+            bytes
+        };
+        Ok(defaults::default_of(self, field)?.map(encoded))
     }
 }
 
@@ -127,6 +195,7 @@ impl Logical {
             Logical::LocalTimestampMicros => "local-timestamp-micros",
             Logical::LocalTimestampNanos => "local-timestamp-nanos",
             Logical::Decimal { .. } => "decimal",
+            Logical::Uuid => "uuid",
         }
     }
 }
@@ -288,7 +357,7 @@ fn primitive(name: &str, logical: Option<Logical>) -> Option<Type> {
         "float" => Type::Float,
         "double" => Type::Double,
         "bytes" => Type::Bytes(logical),
-        "string" => Type::String,
+        "string" => Type::String(logical),
         _ => return None,
     })
 }
@@ -306,6 +375,8 @@ fn logical(object: &Map<String, Value>, kind: &str, size: Option<usize>) -> Opti
         ("long", "local-timestamp-millis") => Logical::LocalTimestampMillis,
         ("long", "local-timestamp-micros") => Logical::LocalTimestampMicros,
         ("long", "local-timestamp-nanos") => Logical::LocalTimestampNanos,
+        ("string" | "bytes", "uuid") => Logical::Uuid,
+        ("fixed", "uuid") if size == Some(UUID_BYTES) => Logical::Uuid,
         ("bytes" | "fixed", "decimal") => {
             let number = |key: &str| object.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
             let precision = number("precision")?;

@@ -65,7 +65,7 @@ impl Form<'_> {
             Type::Float => self.quote("float"),
             Type::Double => self.quote("double"),
             Type::Bytes(logical) => self.logical("bytes", logical.as_ref()),
-            Type::String => self.quote("string"),
+            Type::String(_) => self.quote("string"),
             Type::Array(items) => self.container(r#"{"type":"array","items":"#, items),
             Type::Map(values) => self.container(r#"{"type":"map","values":"#, values),
             Type::Union(branches) => self.list(branches, |form, branch| form.write(branch)),
@@ -98,7 +98,7 @@ impl Form<'_> {
             }
             Body::Fixed { size, logical } => {
                 self.text.push_str(&format!(r#","type":"fixed","size":{size}"#));
-                if let Some(logical) = logical.as_ref().filter(|_| self.is_typed) {
+                if let Some(logical) = self.typed(logical.as_ref()) {
                     self.text.push_str(&format!(r#","logicalType":"{logical:?}""#));
                 }
             }
@@ -107,10 +107,15 @@ impl Form<'_> {
     }
 
     fn logical(&mut self, name: &str, logical: Option<&Logical>) {
-        match logical.filter(|_| self.is_typed) {
+        match self.typed(logical) {
             Some(logical) => self.text.push_str(&format!(r#"{{"type":"{name}","logicalType":"{logical:?}"}}"#)),
             None => self.quote(name),
         }
+    }
+
+    /// What is written of a logical type. A UUID is decoded as what it is without: ids that were derived before it was known stay as they are.
+    fn typed<'l>(&self, logical: Option<&'l Logical>) -> Option<&'l Logical> {
+        logical.filter(|logical| self.is_typed && **logical != Logical::Uuid)
     }
 
     fn container(&mut self, opening: &str, of: &Type) {

@@ -15,12 +15,24 @@ pub(super) enum Constant {
     Long(i64),
     Float(f32),
     Double(f64),
-    Decimal(i128),
+    Decimal {
+        value: i128,
+        /// As it is encoded.
+        bytes: Vec<u8>,
+        is_fixed: bool,
+    },
     Text(String),
+    Symbol {
+        index: usize,
+        symbol: String,
+    },
     Bytes(Vec<u8>),
+    Fixed(Vec<u8>),
     Record(Vec<Constant>),
     List(Vec<Constant>),
     Map(Vec<(String, Constant)>),
+    /// The value of a branch of a union, which has this number.
+    Branch(usize, Box<Constant>),
 }
 
 impl Constant {
@@ -33,9 +45,10 @@ impl Constant {
             Constant::Long(value) => sink.long(*value),
             Constant::Float(value) => sink.float(*value),
             Constant::Double(value) => sink.double(*value),
-            Constant::Decimal(value) => sink.decimal(*value),
-            Constant::Text(value) => return sink.text(value),
-            Constant::Bytes(value) => return sink.bytes(value),
+            Constant::Decimal { value, .. } => sink.decimal(*value),
+            Constant::Text(value) | Constant::Symbol { symbol: value, .. } => return sink.text(value),
+            Constant::Bytes(value) | Constant::Fixed(value) => return sink.bytes(value),
+            Constant::Branch(_, value) => return value.append(sink),
             Constant::Record(values) => {
                 sink.record();
                 for (index, value) in values.iter().enumerate() {
@@ -60,6 +73,60 @@ impl Constant {
         }
         Ok(())
     }
+
+    /// Appends the value as Avro encodes it.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Constant::Null => {}
+            Constant::Boolean(value) => out.push(u8::from(*value)),
+            Constant::Int(value) => write_long(i64::from(*value), out),
+            Constant::Long(value) => write_long(*value, out),
+            Constant::Float(value) => out.extend_from_slice(&value.to_le_bytes()),
+            Constant::Double(value) => out.extend_from_slice(&value.to_le_bytes()),
+            Constant::Text(value) => write_bytes(value.as_bytes(), out),
+            Constant::Symbol { index, .. } => write_long(*index as i64, out),
+            Constant::Bytes(bytes) | Constant::Decimal { bytes, is_fixed: false, .. } => write_bytes(bytes, out),
+            Constant::Fixed(bytes) | Constant::Decimal { bytes, is_fixed: true, .. } => out.extend_from_slice(bytes),
+            Constant::Record(values) => values.iter().for_each(|value| value.encode(out)),
+            Constant::List(values) => {
+                if !values.is_empty() {
+                    write_long(values.len() as i64, out);
+                }
+                values.iter().for_each(|value| value.encode(out));
+                out.push(0);
+            }
+            Constant::Map(entries) => {
+                if !entries.is_empty() {
+                    write_long(entries.len() as i64, out);
+                }
+                for (key, value) in entries {
+                    write_bytes(key.as_bytes(), out);
+                    value.encode(out);
+                }
+                out.push(0);
+            }
+            Constant::Branch(index, value) => {
+                write_long(*index as i64, out);
+                value.encode(out);
+            }
+        }
+    }
+}
+
+/// Appends a zigzag varint.
+fn write_long(value: i64, out: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push((rest as u8) | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// Appends bytes with their length before them.
+fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    write_long(bytes.len() as i64, out);
+    out.extend_from_slice(bytes);
 }
 
 fn append_part<'a, S: Sink<'a>>(value: &'a Constant, index: usize, sink: &mut S) -> Faulty<()> {
@@ -99,10 +166,10 @@ fn constant(schema: &Schema, of: &Type, json: &Value, levels: usize) -> Result<C
         Type::Long(_) => json.as_i64().map(Constant::Long).ok_or_else(|| wrong("a number of 64 bits")),
         Type::Float => number(json).map(|value| Constant::Float(value as f32)).ok_or_else(|| wrong("a number")),
         Type::Double => number(json).map(Constant::Double).ok_or_else(|| wrong("a number")),
-        Type::String => json.as_str().map(|value| Constant::Text(value.into())).ok_or_else(|| wrong("a string")),
+        Type::String(_) => json.as_str().map(|value| Constant::Text(value.into())).ok_or_else(|| wrong("a string")),
         Type::Bytes(logical) => {
             let bytes = latin_1(json).ok_or_else(|| wrong("a string of the characters U+0000 to U+00FF"))?;
-            bytes_or_decimal(bytes, *logical)
+            bytes_or_decimal(bytes, *logical, false)
         }
         Type::Array(items) => {
             let values = json.as_array().ok_or_else(|| wrong("a list"))?;
@@ -115,8 +182,9 @@ fn constant(schema: &Schema, of: &Type, json: &Value, levels: usize) -> Result<C
         }
         Type::Union(branches) => {
             // Since Avro 1.12 the default may be of any branch, not only of the first.
-            let mut values = branches.iter().map(|branch| constant(schema, branch, json, levels));
-            values.find_map(Result::ok).ok_or_else(|| wrong("a value of one of the union's types"))
+            let branch =
+                |(index, branch)| constant(schema, branch, json, levels).ok().map(|value| Constant::Branch(index, Box::new(value)));
+            branches.iter().enumerate().find_map(branch).ok_or_else(|| wrong("a value of one of the union's types"))
         }
         Type::Named(id) => match schema.named(*id).map(|named| &named.body) {
             Some(Body::Record(fields)) => {
@@ -131,12 +199,13 @@ fn constant(schema: &Schema, of: &Type, json: &Value, levels: usize) -> Result<C
                 fields.iter().map(value).collect::<Result<_, _>>().map(Constant::Record)
             }
             Some(Body::Enum { symbols, .. }) => {
-                let symbol = json.as_str().filter(|symbol| symbols.iter().any(|known| known == symbol));
-                symbol.map(|symbol| Constant::Text(symbol.into())).ok_or_else(|| wrong("a symbol of the enum"))
+                let index = json.as_str().and_then(|symbol| symbols.iter().position(|known| known == symbol));
+                let symbol = index.and_then(|index| Some(Constant::Symbol { index, symbol: symbols.get(index)?.clone() }));
+                symbol.ok_or_else(|| wrong("a symbol of the enum"))
             }
             Some(Body::Fixed { size, logical }) => {
                 let bytes = latin_1(json).filter(|bytes| bytes.len() == *size);
-                bytes_or_decimal(bytes.ok_or_else(|| wrong("a string of as many characters as there are bytes"))?, *logical)
+                bytes_or_decimal(bytes.ok_or_else(|| wrong("a string of as many characters as there are bytes"))?, *logical, true)
             }
             None => Err(wrong("a defined type")),
         },
@@ -157,9 +226,10 @@ fn latin_1(json: &Value) -> Option<Vec<u8>> {
     json.as_str()?.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
 }
 
-fn bytes_or_decimal(bytes: Vec<u8>, logical: Option<Logical>) -> Result<Constant, String> {
+fn bytes_or_decimal(bytes: Vec<u8>, logical: Option<Logical>, is_fixed: bool) -> Result<Constant, String> {
     match logical {
-        Some(Logical::Decimal { precision, .. }) => decimal(&bytes, precision).map(Constant::Decimal),
+        Some(Logical::Decimal { precision, .. }) => decimal(&bytes, precision).map(|value| Constant::Decimal { value, bytes, is_fixed }),
+        _ if is_fixed => Ok(Constant::Fixed(bytes)),
         _ => Ok(Constant::Bytes(bytes)),
     }
 }

@@ -6,7 +6,7 @@
 //! Each writer's schema is compiled once, with the reader's, into a [`program`] whose values go straight into [`columns`].
 
 mod arrow;
-mod avro;
+pub mod avro;
 mod canonical;
 mod columns;
 mod cursor;
@@ -26,7 +26,7 @@ use datafusion::arrow::error::ArrowError;
 
 pub use self::arrow::arrow_schema;
 pub use self::canonical::rabin_fingerprint;
-pub use self::schemas::{Fingerprints, SchemaError, SchemaFolder, SchemaLookup, StaticSchemas, derived_id};
+pub use self::schemas::{Fingerprints, SchemaError, SchemaFolder, SchemaLookup, StaticSchemas, derived_id, is_derived};
 
 use self::avro::Schema;
 use self::columns::Column;
@@ -105,7 +105,9 @@ impl DecodeError {
         match self {
             DecodeError::Lookup(SchemaError::Away(_)) => Recovery::Transient,
             // Schemas and declarations are files and registries that a person can put right.
-            DecodeError::Lookup(_) | DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Projection { .. } => Recovery::Operator,
+            DecodeError::Lookup(_) | DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Projection { .. } => {
+                Recovery::Operator
+            }
             DecodeError::RunTooLarge { .. } | DecodeError::Columns(_) => Recovery::Operator,
         }
     }

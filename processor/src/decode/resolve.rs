@@ -65,8 +65,8 @@ impl<'a> Resolver<'a> {
             (Type::Float, Type::Double) => Ok(Op::FloatToDouble),
             (Type::Double, Type::Double) => Ok(Op::Double),
             (Type::Boolean, Type::Boolean) => Ok(Op::Boolean),
-            (Type::String | Type::Bytes(None), Type::String) => Ok(Op::Text),
-            (Type::String, Type::Bytes(None)) => Ok(Op::TextToBytes),
+            (Type::String(_) | Type::Bytes(None | Some(Logical::Uuid)), Type::String(_)) => Ok(Op::Text),
+            (Type::String(_), Type::Bytes(None | Some(Logical::Uuid))) => Ok(Op::TextToBytes),
             (Type::Bytes(from), Type::Bytes(to)) => {
                 same_meaning(*from, *to)?;
                 Ok(if let Some(Logical::Decimal { precision, .. }) = to { Op::Decimal(*precision) } else { Op::Bytes })
@@ -194,7 +194,7 @@ impl<'a> Resolver<'a> {
             Type::Float => Op::Float,
             Type::Double => Op::Double,
             Type::Bytes(_) => Op::Bytes,
-            Type::String => Op::Text,
+            Type::String(_) => Op::Text,
             Type::Array(items) => Op::Array(Box::new(self.nested(|resolver| resolver.check(items))?)),
             Type::Map(values) => Op::Map(Box::new(self.nested(|resolver| resolver.check(values))?)),
             Type::Union(branches) => {
@@ -226,6 +226,8 @@ fn same_meaning(written: Option<Logical>, read: Option<Logical>) -> Result<(), S
         (Some(Logical::Decimal { scale: from, .. }), Some(Logical::Decimal { scale: to, .. })) if from != to => {
             Err(format!("is written with {from} decimal places, but declared with {to}"))
         }
+        // Every text and all bytes may be one: nothing is read differently for it.
+        (Some(Logical::Uuid), _) | (_, Some(Logical::Uuid)) => Ok(()),
         (Some(from), Some(to)) if from.name() != to.name() => Err(format!("is written as {}, but declared as {}", from.name(), to.name())),
         _ => Ok(()),
     }
@@ -240,7 +242,7 @@ fn describe(schema: &Schema, of: &Type) -> String {
         Type::Float => "float".into(),
         Type::Double => "double".into(),
         Type::Bytes(logical) => with_logical("bytes", *logical),
-        Type::String => "string".into(),
+        Type::String(_) => "string".into(),
         Type::Array(_) => "array".into(),
         Type::Map(_) => "map".into(),
         Type::Union(_) => "union".into(),

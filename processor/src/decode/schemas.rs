@@ -8,6 +8,11 @@ use super::canonical::{rabin_fingerprint, typed_fingerprint};
 /// Set in ids that are derived from a schema; a registry counts its ids from 1 and does not get there.
 const DERIVED: u32 = 1 << 31;
 
+/// Whether an id is derived from its schema. All others are numbers that somebody gave: a registry, or `ids.toml` in its place.
+pub fn is_derived(id: u32) -> bool {
+    id & DERIVED != 0
+}
+
 /// Why a schema could not be looked up.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -99,7 +104,7 @@ impl StaticSchemas {
         Ok(())
     }
 
-    /// Adds a schema under its fingerprint and both its ids, the derived and this one.
+    /// Adds a schema under its fingerprint and both its ids, the derived and this one, which is a writer's own.
     ///
     /// # Errors
     /// The text is not an Avro schema.
@@ -126,6 +131,8 @@ impl SchemaLookup for StaticSchemas {
 /// 1 = "tweet"       # records with the id 1 are written with tweet.avsc
 /// 7 = "tweet-v2"
 /// ```
+///
+/// Those are the ids of other writers. The derived ones are Refold's own, and cannot be declared.
 #[derive(Clone, Debug)]
 pub struct SchemaFolder {
     schemas: StaticSchemas,
@@ -156,7 +163,9 @@ impl SchemaFolder {
             let text = std::fs::read_to_string(&path).map_err(|error| invalid(&path, error))?;
             let ids: HashMap<String, String> = toml::from_str(&text).map_err(|error| invalid(&path, error))?;
             for (id, name) in ids {
-                let id = id.parse().map_err(|_| invalid(&path, format!("{id:?} is not a schema id, a number of up to 32 bits")))?;
+                let parsed = id.parse().ok().filter(|id| !is_derived(*id));
+                let id =
+                    parsed.ok_or_else(|| invalid(&path, format!("{id:?} is not an id that a writer can have, 0 to {}", DERIVED - 1)))?;
                 let json =
                     by_name.get(&name).ok_or_else(|| invalid(&path, format!("id {id} names {name}.avsc, which is not in the folder")))?;
                 schemas.add_with_id(id, json).map_err(|error| invalid(&path, error))?;

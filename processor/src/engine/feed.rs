@@ -1,33 +1,47 @@
 //! Reading the log for some versions of views at once: read, decode, and map each chunk for every one of them.
 //!
 //! One thread serves some of the partitions of a source. Per partition everything is in log order; between partitions there is none.
+//!
+//! Versions at about the same place share one feed, so that each record is read and decoded once. A version that is behind has a feed of its
+//! own until that has read the log to its end; then it joins the shared one. A version whose fold does not keep up leaves the shared feed, so
+//! that it holds up nobody else. [`Feeds`] knows all feeds of a worker.
+
+mod reading;
+mod registry;
+mod served;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
+use self::reading::{Read, Reading};
+pub use self::registry::{Feeds, FeedsSettings};
+use self::served::{Handed, Served};
 use super::error::EngineError;
-use super::map::{Before, Chunk, ChunkMapper, Mapped, Rules};
-use super::watermark::{LastRecord, PartitionTime};
-use crate::decode::{Decoder, SchemaLookup, arrow_schema};
-use crate::log::{Bounds, Log, LogError, LogReader, Records};
+use super::map::{Chunk, Mapped, Rules};
+use super::watermark::PartitionTime;
+use crate::backoff::Backoff;
+use crate::decode::{Decoder, arrow_schema};
+use crate::log::LogError;
 use crate::position::{Cut, Offset, Partition};
+use crate::recovery::Recovery;
 use crate::source::Source;
+use crate::stop::Stop;
 use crate::view::View;
 
-/// What a fold hears from the threads that read for it.
+/// What a fold receives from the threads that read for it.
 pub enum Message {
     /// A chunk was mapped.
     Mapped(Box<Mapped>),
     /// Where the logs of some partitions end now.
     Ends(Vec<(Partition, Offset)>),
-    /// Reading waits for something that is away, and why; `None`: no more.
-    Waiting(Option<String>),
-    /// Reading failed for good.
+    /// Reading is retried, and why it failed; until the next message of another kind.
+    Waiting(String),
+    /// Reading cannot go on.
     Failed(EngineError),
 }
 
@@ -64,97 +78,6 @@ impl Consumer {
     }
 }
 
-/// What a feed reads from, and how.
-#[derive(Clone)]
-pub struct FeedSettings {
-    /// The log.
-    pub log: Arc<dyn Log>,
-    /// The source.
-    pub source: Source,
-    /// Writer schemas.
-    pub schemas: Arc<dyn SchemaLookup>,
-    /// The partitions that this thread serves.
-    pub partitions: Vec<Partition>,
-    /// About how many bytes of records a chunk has.
-    pub chunk_bytes: usize,
-    /// Set when the feed is to end.
-    pub stop: Arc<AtomicBool>,
-}
-
-/// How long a read waits for new records before it looks around.
-const READ_WAIT: Duration = Duration::from_millis(100);
-
-struct Served {
-    consumer: Consumer,
-    mapper: ChunkMapper,
-    before: BTreeMap<Partition, Before>,
-}
-
-/// Serves `consumers` until told to stop, until none is left, or until the log fails for good.
-pub fn run(settings: &FeedSettings, consumers: Vec<Consumer>) {
-    let senders: Vec<Sender<Message>> = consumers.iter().map(|consumer| consumer.sender.clone()).collect();
-    let served = std::panic::catch_unwind(AssertUnwindSafe(|| serve(settings, consumers)));
-    let text = match served {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the thread that reads the log panicked".to_owned(),
-    };
-    tracing::error!(source = settings.source.name, error = text, "reading the log failed");
-    for sender in senders {
-        // A consumer that is gone needs no news.
-        let _ = sender.send(Message::Failed(EngineError::Unreadable(text.clone())));
-    }
-}
-
-fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), EngineError> {
-    let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
-    let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
-    let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
-    let mut reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
-    let mut backoff = Backoff::default();
-    let mut is_waiting = false;
-    while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {
-        match pass(settings, &mut decoder, &mut reading, &mut served) {
-            Ok(()) => {
-                backoff = Backoff::default();
-                if std::mem::take(&mut is_waiting) {
-                    tracing::info!(source = settings.source.name, "reading goes on");
-                    served.retain(|served| served.consumer.sender.send(Message::Waiting(None)).is_ok());
-                }
-            }
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(source = settings.source.name, %error, "reading waits; trying again");
-                is_waiting = true;
-                let why = error.to_string();
-                served.retain(|served| served.consumer.sender.send(Message::Waiting(Some(why.clone()))).is_ok());
-                backoff.wait(&settings.stop);
-            }
-            Err(EngineError::Log(LogError::Hole { topic, partition, position, log_start })) => {
-                // Those that are further can go on from where they are.
-                let hole = |position| EngineError::Log(LogError::Hole { topic: topic.clone(), partition, position, log_start });
-                served.retain(|served| {
-                    let at = served.before.get(&partition).map_or(position, |before| before.position);
-                    if at < log_start {
-                        let _ = served.consumer.sender.send(Message::Failed(hole(at)));
-                    }
-                    at >= log_start
-                });
-                reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// How far a feed is.
-struct Reading {
-    reader: Option<Box<dyn LogReader>>,
-    /// Read, but not decoded yet: their schema could not be looked up.
-    undecoded: Option<Records>,
-    positions: Cut,
-}
-
 /// The columns of a source that some views need: theirs, and the event time.
 pub fn columns<'a>(source: &Source, views: impl Iterator<Item = &'a View>) -> Result<Vec<usize>, EngineError> {
     let event_time = arrow_schema(&source.schema_json)?.index_of(&source.event_time)?;
@@ -165,145 +88,253 @@ pub fn columns<'a>(source: &Source, views: impl Iterator<Item = &'a View>) -> Re
     Ok(columns)
 }
 
-fn pass(settings: &FeedSettings, decoder: &mut Decoder, reading: &mut Reading, served: &mut Vec<Served>) -> Result<(), EngineError> {
-    let Some(records) = next_records(settings, reading, served)? else { return Ok(()) };
-    let partition = records.partition;
-    let from = reading.positions.position(partition);
-    let decoded = match decoder.decode(&records) {
-        Ok(decoded) => decoded,
-        Err(error) => {
-            // They were taken from the reader: they wait here for the next pass.
-            reading.undecoded = Some(records);
-            return Err(error.into());
+/// How long a read waits for new records before the feed looks at whatever else there is to do.
+const READ_WAIT: Duration = Duration::from_millis(100);
+
+/// Versions that are at most this many events apart in the log are read for together; those that are further get nothing until the feed has
+/// reached them, which takes far less than a second.
+pub(super) const NEAR_EVENTS: u64 = 20_000;
+
+/// A feed that others may join lets go of a version that takes nothing for this long.
+const PATIENCE_WHEN_SHARED: Duration = Duration::from_secs(1);
+/// While a log is read from far back every fold is the bottleneck now and then, and reading apart would decode everything again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One thread that reads some partitions of a source.
+struct Feed {
+    feeds: Arc<Feeds>,
+    source: Source,
+    partitions: Vec<Partition>,
+    stop: Stop,
+    served: Vec<Served>,
+    reading: Reading,
+    decoder: Decoder,
+    columns: Vec<usize>,
+    /// Versions that join; a feed without it is not shared.
+    joining: Option<Receiver<Served>>,
+}
+
+/// Serves `served` until it is stopped, until none is left, or until the log cannot be read on.
+fn run(feeds: Arc<Feeds>, source: Source, partitions: Vec<Partition>, served: Vec<Served>) {
+    let mut senders: Vec<Sender<Message>> = served.iter().map(|served| served.consumer.sender.clone()).collect();
+    let name = source.name.clone();
+    let ended = match Feed::new(feeds, source, partitions, served) {
+        Ok(mut feed) => {
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| feed.run()));
+            senders = feed.leave();
+            ended
         }
+        Err(error) => Ok(Err(error)),
     };
-    reading.positions.set(partition, records.next);
-    let chunk = Arc::new(Chunk { from, records, decoded });
-    let mut index = 0;
-    while let Some(consumer) = served.get_mut(index) {
-        match consumer.take(&chunk) {
-            Ok(true) => index += 1,
-            Ok(false) => drop(served.swap_remove(index)),
-            // What one view cannot do is no reason for the others to stop.
-            Err(error) => {
-                let failed = served.swap_remove(index);
-                tracing::error!(view = failed.consumer.view.name, %error, "a view cannot be mapped");
-                let _ = failed.consumer.sender.send(Message::Failed(error));
+    let (text, recovery) = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => (error.to_string(), error.recovery()),
+        Err(_) => ("the thread that reads the log panicked; see the log of this process".to_owned(), Recovery::Operator),
+    };
+    tracing::error!(source = name, error = text, "reading the log failed");
+    for sender in senders {
+        // A consumer that is gone needs no news.
+        let _ = sender.send(Message::Failed(EngineError::Unreadable { text: text.clone(), recovery }));
+    }
+}
+
+impl Feed {
+    fn new(feeds: Arc<Feeds>, source: Source, partitions: Vec<Partition>, served: Vec<Served>) -> Result<Feed, EngineError> {
+        let columns = columns(&source, served.iter().map(|served| served.consumer.view.as_ref()))?;
+        let decoder = Decoder::new(&source, &columns, feeds.settings.schemas.clone())?;
+        let reading = Reading::new(&served, &partitions);
+        let stop = feeds.settings.stop.clone();
+        Ok(Feed { feeds, source, partitions, stop, served, reading, decoder, columns, joining: None })
+    }
+
+    fn run(&mut self) -> Result<(), EngineError> {
+        let mut backoff = Backoff::default();
+        while !self.stop.is_stopped() && self.goes_on()? {
+            match self.pass() {
+                Ok(()) => {
+                    if backoff.failures() > 0 {
+                        tracing::info!(source = self.source.name, "reading goes on");
+                    }
+                    backoff.reset();
+                }
+                Err(EngineError::Log(LogError::Hole { topic, partition, position, log_start })) => {
+                    // Those that are further can go on from where they are.
+                    let hole = |position| EngineError::Log(LogError::Hole { topic: topic.clone(), partition, position, log_start });
+                    self.served.retain(|served| {
+                        let at = served.position(partition).unwrap_or(position);
+                        if at < log_start {
+                            let _ = served.consumer.sender.send(Message::Failed(hole(at)));
+                        }
+                        at >= log_start
+                    });
+                    self.reading = Reading::new(&self.served, &self.partitions);
+                }
+                Err(error) => {
+                    let recovery = error.recovery();
+                    let pause = match recovery {
+                        Recovery::Transient => backoff.pause(),
+                        Recovery::Operator => backoff.long_pause(),
+                        Recovery::Final => return Err(error),
+                    };
+                    tracing::warn!(source = self.source.name, %error, %recovery, "reading is retried");
+                    let why = error.to_string();
+                    self.served.retain(|served| served.offer(Message::Waiting(why.clone())));
+                    self.stop.wait(pause);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The records to decode next. `None`: there are none at the moment, and the consumers were told so.
-fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec<Served>) -> Result<Option<Records>, EngineError> {
-    if let Some(records) = reading.undecoded.take() {
-        return Ok(Some(records));
-    }
-    let Some(reader) = &mut reading.reader else {
-        let bounds = settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?)));
-        let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
-        tell_ends(served, bounds.iter().map(|(partition, bounds)| (*partition, bounds.end)).collect());
-        check_same_log(settings, served, &reading.positions, &bounds)?;
-        reading.reader = Some(settings.log.reader(&settings.source.topic, &reading.positions)?);
-        return Ok(None);
-    };
-    match reader.read(settings.chunk_bytes, READ_WAIT) {
-        Ok(Some(records)) => Ok(Some(records)),
-        Ok(None) => {
-            // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
-            tell_ends(served, settings.partitions.iter().map(|partition| (*partition, reading.positions.position(*partition))).collect());
-            Ok(None)
+    /// Takes in versions that join. `false`: nobody is served any more, nor joins.
+    fn goes_on(&mut self) -> Result<bool, EngineError> {
+        let Some(joining) = &self.joining else { return Ok(!self.served.is_empty()) };
+        let mut joined: Vec<Served> = joining.try_iter().collect();
+        if self.served.is_empty() && joined.is_empty() {
+            joined = self.feeds.end_shared(&self.source, &self.partitions, joining);
         }
-        Err(error) => {
-            reading.reader = None;
-            Err(error.into())
+        if self.served.is_empty() && joined.is_empty() {
+            return Ok(false);
         }
-    }
-}
-
-/// Whether the log is the one that was read before: the last record of each partition that was taken is still where it was, unless it is gone.
-/// A topic that was made anew, or a log that lost what it had acknowledged, would else be gone on with as if nothing had happened.
-fn check_same_log(settings: &FeedSettings, served: &[Served], positions: &Cut, bounds: &[(Partition, Bounds)]) -> Result<(), EngineError> {
-    let topic = &settings.source.topic;
-    let mut expected = BTreeMap::new();
-    for (partition, bounds) in bounds {
-        let position = positions.position(*partition);
-        let there = served.iter().filter_map(|served| served.before.get(partition)).find(|before| before.position == position);
-        let Some(last) = there.and_then(|before| before.time.last) else { continue };
-        if (bounds.start..bounds.end).contains(&last.offset) {
-            expected.insert(*partition, last);
-        }
-    }
-    let from: Cut = expected.iter().map(|(partition, last)| (*partition, last.offset)).collect();
-    let mut reader = if expected.is_empty() { return Ok(()) } else { settings.log.reader(topic, &from)? };
-    while !expected.is_empty() {
-        let Some(records) = reader.read(1, READ_WAIT)? else { return Ok(()) };
-        let Some(last) = expected.remove(&records.partition) else { continue };
-        let found = records.spans.first().map(|span| LastRecord::of(&records, span)).filter(|found| found.offset == last.offset);
-        if found.is_some_and(|found| found != last) {
-            return Err(LogError::Replaced { topic: topic.clone(), partition: records.partition, offset: last.offset }.into());
-        }
-    }
-    Ok(())
-}
-
-fn tell_ends(served: &mut Vec<Served>, ends: Vec<(Partition, Offset)>) {
-    served.retain(|served| served.consumer.sender.send(Message::Ends(ends.clone())).is_ok());
-}
-
-/// The positions of whoever is furthest behind, partition by partition.
-fn earliest_of(served: &[Served], partitions: &[Partition]) -> Cut {
-    let position = |served: &Served, partition| served.before.get(&partition).map_or(Offset(0), |before| before.position);
-    let earliest = |partition| served.iter().map(|served| position(served, partition)).min().unwrap_or_default();
-    partitions.iter().map(|partition| (*partition, earliest(*partition))).collect()
-}
-
-impl Served {
-    fn new(consumer: Consumer, partitions: &[Partition]) -> Result<Served, EngineError> {
-        let mapper = ChunkMapper::new(&consumer.view, consumer.rules.clone(), consumer.shards)?;
-        let before = partitions
-            .iter()
-            .map(|partition| {
-                let time = consumer.times.get(partition).copied().unwrap_or_default();
-                (*partition, Before { position: consumer.cut.position(*partition), time, dropped_to_us: None })
-            })
-            .collect();
-        Ok(Served { consumer, mapper, before })
-    }
-
-    /// Maps a chunk and hands it over. `false`: the consumer is gone.
-    fn take(&mut self, chunk: &Arc<Chunk>) -> Result<bool, EngineError> {
-        let partition = chunk.partition();
-        let before = self.before.entry(partition).or_default();
-        if chunk.records.next <= before.position {
+        if joined.is_empty() {
             return Ok(true);
         }
-        let dropped_to_us = self.consumer.dropped_to_us.load(Ordering::Relaxed);
-        before.dropped_to_us = (dropped_to_us != i64::MIN).then_some(dropped_to_us);
-        let mapped = self.mapper.map(chunk, *before)?;
-        before.time = mapped.time;
-        before.position = chunk.records.next;
-        Ok(self.consumer.sender.send(Message::Mapped(Box::new(mapped))).is_ok())
+        let (near, far): (Vec<Served>, Vec<Served>) =
+            joined.into_iter().partition(|served| self.served.is_empty() || self.reading.ahead_of(served) <= NEAR_EVENTS);
+        if !far.is_empty() {
+            self.feeds.start_private(&self.source, &self.partitions, far);
+        }
+        // A version that is a little behind would miss records that this feed has passed: they are read once more, and the others skip them.
+        let is_rewound = self.served.is_empty() || near.iter().any(|served| self.reading.ahead_of(served) > 0);
+        self.served.extend(near);
+        if is_rewound {
+            self.reading = Reading::new(&self.served, &self.partitions);
+        }
+        let columns = columns(&self.source, self.served.iter().map(|served| served.consumer.view.as_ref()))?;
+        if columns != self.columns {
+            self.decoder = Decoder::new(&self.source, &columns, self.feeds.settings.schemas.clone())?;
+            self.columns = columns;
+        }
+        Ok(true)
+    }
+
+    fn pass(&mut self) -> Result<(), EngineError> {
+        let settings = &self.feeds.settings;
+        let records = match self.reading.next(settings, &self.source, &self.partitions, &mut self.served)? {
+            Read::Records(records) => records,
+            Read::Opened => return Ok(()),
+            Read::AtEnd => {
+                self.share();
+                return Ok(());
+            }
+        };
+        let partition = records.partition;
+        let from = self.reading.position(partition);
+        let decoded = match self.decoder.decode(&records) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                // They were taken from the reader: they wait here for the next pass.
+                self.reading.put_back(records);
+                return Err(error.into());
+            }
+        };
+        self.reading.passed(partition, records.next);
+        let is_small = records.next >= records.end && records.spans.len() < SMALL_CHUNK;
+        let chunk = Arc::new(Chunk { from, records, decoded });
+        let mut mapping = Duration::ZERO;
+        let mut index = 0;
+        while let Some(served) = self.served.get_mut(index) {
+            match served.take(&chunk, &mut mapping) {
+                Ok(Handed::Taken) => index += 1,
+                Ok(Handed::Gone) => drop(self.served.swap_remove(index)),
+                Ok(Handed::Full(mapped)) => index += usize::from(self.wait_for(index, mapped)),
+                // What one view cannot do is no reason for the others to stop.
+                Err(error) => {
+                    let failed = self.served.swap_remove(index);
+                    tracing::error!(view = failed.consumer.view.name, %error, "a view cannot be mapped");
+                    let _ = failed.consumer.sender.send(Message::Failed(error));
+                }
+            }
+        }
+        if self.reading.is_at_end() {
+            self.share();
+        }
+        if is_small {
+            self.stop.wait(pause_after(mapping));
+        }
+        Ok(())
+    }
+
+    /// Hands a chunk to a fold that is busy. `false`: it is not served here any more, because it ended, or because it takes so long that it
+    /// goes on in a feed of its own.
+    fn wait_for(&mut self, index: usize, mapped: Box<Mapped>) -> bool {
+        let is_shared = self.joining.is_some();
+        let mut patience = if is_shared { PATIENCE_WHEN_SHARED } else { PATIENCE };
+        let mut mapped = mapped;
+        loop {
+            let Some(served) = self.served.get_mut(index) else { return false };
+            mapped = match served.hand_over(mapped, READ_WAIT) {
+                Handed::Taken => return true,
+                Handed::Gone => {
+                    drop(self.served.swap_remove(index));
+                    return false;
+                }
+                Handed::Full(mapped) => mapped,
+            };
+            patience = patience.saturating_sub(READ_WAIT);
+            if self.stop.is_stopped() {
+                return true;
+            }
+            if patience.is_zero() && (is_shared || self.served.len() > 1) {
+                let slow = self.served.swap_remove(index);
+                tracing::debug!(view = slow.consumer.view.name, "a version that does not keep up is read for apart");
+                self.feeds.start_private(&self.source, &self.partitions, vec![slow]);
+                return false;
+            }
+        }
+    }
+
+    /// Everything is read to the end of the log: from now on one feed is enough for all who are there.
+    fn share(&mut self) {
+        if self.joining.is_none() {
+            self.joining = self.feeds.share(&self.source, &self.partitions, &mut self.served);
+        }
+    }
+
+    /// Where those are reached who are served, or were about to be.
+    fn leave(&mut self) -> Vec<Sender<Message>> {
+        let mut left = std::mem::take(&mut self.served);
+        if let Some(joining) = &self.joining {
+            left.extend(self.feeds.end_shared(&self.source, &self.partitions, joining));
+        }
+        left.iter().map(|served| served.consumer.sender.clone()).collect()
     }
 }
 
-/// Waits that grow from 50 ms to 5 s.
-#[derive(Default)]
-pub struct Backoff {
-    failures: u32,
+/// The pause of a feed that has read a small chunk to the end of the log. Mapping one costs each version about the same whether it has one
+/// record or a hundred, so where many versions share a feed it waits until more has come: mapping then takes a quarter of a thread's time,
+/// however many they are.
+fn pause_after(mapping: Duration) -> Duration {
+    (mapping * PAUSE_PER_MAPPING).min(LONGEST_PAUSE)
 }
 
-impl Backoff {
-    /// Waits; not for long when `stop` is set.
-    pub fn wait(&mut self, stop: &AtomicBool) {
-        let steps = 1u32 << self.failures.min(7);
-        self.failures += 1;
-        for _ in 0..steps.min(100) {
-            std::thread::sleep(Duration::from_millis(50));
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-        }
+/// Records of a chunk that is small.
+const SMALL_CHUNK: usize = 256;
+
+/// In units of what mapping took.
+const PAUSE_PER_MAPPING: u32 = 3;
+
+/// Rows become visible this much later at the most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_chunks_take_a_quarter_of_a_feed_and_hold_no_row_up_for_long() {
+        let mapping = Duration::from_millis(30);
+        assert_eq!(mapping + pause_after(mapping), 4 * mapping);
+        assert_eq!(pause_after(Duration::from_secs(1)), LONGEST_PAUSE);
     }
 }

@@ -115,7 +115,9 @@ impl Fold {
         let wrote_less = !meta.complete && told.writing.sum() > 0;
         // And at these very positions it may have worked out windows that are still to be worked out here, with more events by then.
         let is_pending = !meta.pending.is_empty() && told.writing.sum() > 0;
-        if assembler.is_some() && (wrote_less || is_pending || !meta.cut.reaches(&told.writing)) {
+        // At these very positions, but later, it may have seen windows closed that are open in this state.
+        let saw_more_closed = told.writing_watermark_us > meta.watermark_us;
+        if assembler.is_some() && (wrote_less || is_pending || saw_more_closed || !meta.cut.reaches(&told.writing)) {
             next.doubt = Some(Doubt { until: told.writing.clone(), ..Doubt::default() });
         }
         Ok(Fold {
@@ -236,7 +238,7 @@ impl Fold {
 
     /// Commits everything merged so far in one batch: states, positions, quarantine, and the rows that changed. Rows
     /// that the view store has acknowledged leave the dirty set.
-    pub fn commit(&mut self, acknowledged: &[Acknowledged], durable: bool, now_ms: i64) -> Result<Committed, EngineError> {
+    pub fn commit(&mut self, acknowledged: &[Acknowledged], now_ms: i64) -> Result<Committed, EngineError> {
         let is_behind = !self.meta.cut.reaches(&self.unknown_until);
         let mut batch = Batch::default();
         dirty::clear(&mut batch, self.state.as_ref(), acknowledged)?;
@@ -269,7 +271,7 @@ impl Fold {
             dirty::put(&mut batch, &self.layout.rows, rows)?;
         }
         next.put(&mut batch)?;
-        self.state.commit(&batch, durable)?;
+        self.state.commit(&batch)?;
         self.meta = next.clone();
         self.next = next;
         if let Some(assembler) = &mut self.assembler {
@@ -285,6 +287,11 @@ impl Fold {
             None => None,
         };
         Ok(Committed { cut: self.meta.cut.clone(), rows })
+    }
+
+    /// Makes everything committed durable. Nothing waits for that but the end: whoever opens an older state goes on from there.
+    pub fn sync(&self) -> Result<(), EngineError> {
+        Ok(self.state.sync()?)
     }
 
     fn put_groups(&self, batch: &mut Batch, touched: &Touched, panes: &mut BTreeSet<i64>) -> Result<(), EngineError> {
@@ -451,6 +458,11 @@ impl Fold {
     /// Whether rows are written at every commit and readers have all of them, and that is committed.
     pub fn is_live(&self) -> bool {
         self.meta.complete
+    }
+
+    /// How long it is until a commit can be due although nothing is read, milliseconds. `None`: none can.
+    pub fn due_in_ms(&self, now_ms: i64) -> Option<i64> {
+        self.assembler.as_ref().and_then(|_| self.times.quiet_in_ms(self.settings.quiet, now_ms))
     }
 
     /// Whether a commit is due although nothing was merged: facts have changed, or time has passed a window's end.

@@ -216,6 +216,11 @@ impl Outbox {
         !self.acknowledged.is_empty() || !self.swept.is_empty()
     }
 
+    /// Whether there are finished sweeps to be committed.
+    pub fn has_swept(&self) -> bool {
+        !self.swept.is_empty()
+    }
+
     /// The rows that the store has, to be taken out of the dirty set.
     pub fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
         std::mem::take(&mut self.acknowledged)

@@ -340,7 +340,7 @@ mod tests {
             let (key, value) = Quarantined::encode(Partition(*partition), &verdict, Some(7), Some(b"record"), 100).unwrap();
             batch.put(Space::Quarantine, &key, &value);
         }
-        state.commit(&batch, true).unwrap();
+        state.commit(&batch).unwrap();
         state
     }
 

@@ -5,27 +5,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use parking_lot::Mutex;
 
 use super::error::EngineError;
 use super::faults::{Faults, Step};
-use super::feed::{Backoff, Message};
+use super::feed::Message;
 use super::fold::Fold;
 use super::meta::Meta;
 use super::outbox::Outbox;
-use super::shares::Shares;
+use super::shares::{CommitCost, Shares};
 use super::status::{RunStatus, timed};
 use super::timing::TimedStep;
+use super::wake::Wake;
 use super::writer::{Stepped, Writer};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::position::{Offset, Partition};
+use crate::recovery::Recovery;
+use crate::stop::Stop;
 use crate::store::Progress;
 
 /// When a running version commits and sweeps.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
-    /// A live version commits this long after the first event of a commit, milliseconds; later while its store does not keep up.
+    /// A live version commits this long after the first event of a commit, milliseconds; later while its store does not keep up, or where commits of many
+    /// versions would leave no time for anything else.
     pub commit_interval_ms: u64,
     /// A version that is being built commits this often, milliseconds, or when the groups it has touched take up their share of memory.
     pub building_commit_interval_ms: u64,
@@ -51,10 +56,12 @@ impl RunSettings {
 pub struct Shared {
     /// What is to be written.
     pub outbox: Arc<Mutex<Outbox>>,
+    /// Wakes the fold.
+    pub wake_fold: Wake,
     /// Wakes the writer.
-    pub wake: Arc<(Mutex<bool>, Condvar)>,
-    /// Set when the version is to stop.
-    pub stop: Arc<AtomicBool>,
+    pub wake_writer: Wake,
+    /// Given when this part of the version is to stop.
+    pub stop: Stop,
     /// Panes are dropped up to here.
     pub dropped_to_us: Arc<AtomicI64>,
     /// What `status` answers.
@@ -100,25 +107,35 @@ pub struct Runner {
     /// What is shared.
     pub shared: Shared,
     /// Where the logs end, as far as known.
-    pub ends: BTreeMap<Partition, Offset>,
+    ends: BTreeMap<Partition, Offset>,
+    /// Whether the feed retries to read the log.
+    is_waiting: bool,
+    cost: CommitCost,
 }
 
 impl Runner {
-    /// Runs until told to stop, or until something fails for good. What was merged is committed at the end.
-    #[allow(clippy::disallowed_methods, reason = "paces commits, and reaches no row")]
+    /// A loop around `fold` that has not begun.
+    pub fn new(fold: Fold, settings: RunSettings, messages: Receiver<Message>, shared: Shared) -> Runner {
+        Runner { fold, settings, messages, shared, ends: BTreeMap::new(), is_waiting: false, cost: CommitCost::default() }
+    }
+
+    /// Runs until told to stop, or until something fails for good. What was merged is committed at the end, and made durable.
     pub fn run(&mut self) -> Result<(), EngineError> {
+        let ended = self.run_on();
+        self.cost.end(&self.shared.shares);
+        ended
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "paces commits, and reaches no row")]
+    fn run_on(&mut self) -> Result<(), EngineError> {
         let mut pending_since: Option<std::time::Instant> = None;
-        // The store may catch up while a commit of a live version waits for it, which then is due earlier.
-        let look_around = IDLE_WAIT.min(Duration::from_millis(self.settings.commit_interval_ms));
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        let mut committed = std::time::Instant::now();
+        while !self.shared.stop.is_stopped() {
             let wait = match pending_since {
-                Some(since) => {
-                    let most = if self.fold.is_live() { look_around } else { IDLE_WAIT };
-                    self.commit_interval().saturating_sub(since.elapsed()).min(most)
-                }
-                None => IDLE_WAIT,
+                Some(since) => self.commit_interval().saturating_sub(since.elapsed()),
+                None => self.idle_wait(committed.elapsed()),
             };
-            match self.messages.recv_timeout(wait) {
+            match self.next(wait) {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -130,27 +147,56 @@ impl Runner {
             if is_due
                 || self.shared.outbox.lock().is_ahead_of_clearing()
                 || self.fold.size() > self.shared.shares.groups()
-                || (pending_since.is_none() && self.has_news())
+                || (pending_since.is_none() && self.has_news(committed.elapsed()))
             {
+                let begun = std::time::Instant::now();
                 self.commit()?;
+                committed = std::time::Instant::now();
+                if self.fold.is_live() {
+                    self.cost.note(&self.shared.shares, committed - begun);
+                }
                 pending_since = None;
             }
             self.advance()?;
         }
         self.commit()?;
-        match self.shared.stop.load(Ordering::Relaxed) {
+        self.fold.sync()?;
+        match self.shared.stop.is_stopped() {
             true => Ok(()),
-            false => Err(EngineError::Internal("what reads the log for it has ended".into())),
+            false => Err(EngineError::Internal("the feed that reads the log for this version has ended".into())),
         }
     }
 
     fn commit_interval(&self) -> Duration {
         let is_live = self.fold.is_live();
-        self.settings.commit_interval(is_live, is_live && self.shared.outbox.lock().is_behind())
+        let interval = self.settings.commit_interval(is_live, is_live && self.shared.outbox.lock().is_behind());
+        if is_live { interval.max(self.shared.shares.commit_pause()) } else { interval }
+    }
+
+    /// The next message, unless there is something else to do first, or there is none for so long.
+    fn next(&self, wait: Duration) -> Result<Message, RecvTimeoutError> {
+        select! {
+            recv(self.messages) -> message => message.map_err(|_| RecvTimeoutError::Disconnected),
+            recv(self.shared.wake_fold.woken()) -> _ => Err(RecvTimeoutError::Timeout),
+            default(wait) => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// How long nothing is due while nothing comes.
+    fn idle_wait(&self, since_commit: Duration) -> Duration {
+        if self.has_news(since_commit) {
+            return NEWS_WAIT;
+        }
+        let due_in_ms = self.fold.due_in_ms(self.shared.clock.now_ms()).and_then(|due_in_ms| u64::try_from(due_in_ms).ok());
+        let clear_in = self.shared.outbox.lock().has_acknowledged().then(|| CLEAR_AFTER.saturating_sub(since_commit));
+        IDLE_WAIT.min(due_in_ms.map_or(IDLE_WAIT, Duration::from_millis)).min(clear_in.unwrap_or(IDLE_WAIT))
     }
 
     fn take(&mut self, message: Message) -> Result<(), EngineError> {
         let now_ms = self.shared.clock.now_ms();
+        if !matches!(message, Message::Waiting(_)) && std::mem::take(&mut self.is_waiting) {
+            self.shared.status.lock().source_error = None;
+        }
         match message {
             Message::Mapped(mapped) => {
                 let records = &mapped.chunk.records;
@@ -168,16 +214,23 @@ impl Runner {
             }
             Message::Waiting(why) => {
                 let mut status = self.shared.status.lock();
-                status.read_retries += u64::from(why.is_some());
-                status.source_error = why;
+                status.read_retries += 1;
+                status.source_error = Some(why);
+                self.is_waiting = true;
                 Ok(())
             }
             Message::Failed(error) => Err(error),
         }
     }
 
-    fn has_news(&self) -> bool {
-        self.fold.has_news(self.shared.clock.now_ms()) || self.shared.outbox.lock().has_acknowledged()
+    /// Whether a commit is due although nothing was merged, this long after the last one.
+    fn has_news(&self, since_commit: Duration) -> bool {
+        if self.fold.has_news(self.shared.clock.now_ms()) {
+            return true;
+        }
+        let outbox = self.shared.outbox.lock();
+        // What a live version's rows are acknowledged for is cleared with the next events, or when none come.
+        outbox.has_swept() || (outbox.has_acknowledged() && (!self.fold.is_live() || since_commit >= CLEAR_AFTER))
     }
 
     fn commit(&mut self) -> Result<(), EngineError> {
@@ -192,9 +245,8 @@ impl Runner {
             self.shared.faults.reach(Step::Clear);
         }
         self.shared.faults.reach(Step::Commit);
-        let durable = self.fold.is_live();
         let now_ms = self.shared.clock.now_ms();
-        let committed = timed(&self.shared.status, TimedStep::Commit, || self.fold.commit(&acknowledged, durable, now_ms))?;
+        let committed = timed(&self.shared.status, TimedStep::Commit, || self.fold.commit(&acknowledged, now_ms))?;
         self.shared.faults.reach(Step::Offer);
         let meta = self.fold.meta();
         let progress = progress(meta, self.fold.view().options.keep_us);
@@ -237,25 +289,33 @@ impl Runner {
     }
 
     fn wake_writer(&self) {
-        let (flag, condition) = self.shared.wake.as_ref();
-        *flag.lock() = true;
-        condition.notify_one();
+        self.shared.wake_writer.wake();
     }
 }
 
-/// How often a version looks around.
-const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How often a version looks around although nobody woke it.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long something that no event brought waits for events that may come.
+const NEWS_WAIT: Duration = Duration::from_millis(50);
+
+/// How long after a commit another is made only to take acknowledged rows out of the dirty ones.
+const CLEAR_AFTER: Duration = Duration::from_secs(1);
+
+/// How often written rows are made durable, if there are few versions. Until then they are written again after a restart.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// Writes rows until told to stop; then what is left is written too, for at most `drain_for`.
 #[allow(clippy::disallowed_methods, reason = "bounds how long a stop takes, and reaches no row")]
 pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Result<(), EngineError> {
     let mut backoff = Backoff::default();
     let mut stopping: Option<std::time::Instant> = None;
+    let mut synced: Option<std::time::Instant> = None;
     loop {
         if shared.lost.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if shared.stop.load(Ordering::Relaxed) {
+        if shared.stop.is_stopped() {
             let since = *stopping.get_or_insert_with(std::time::Instant::now);
             if since.elapsed() > drain_for || (shared.outbox.lock().is_empty() && shared.outbox.lock().unsynced_rows() == 0) {
                 return Ok(());
@@ -264,42 +324,67 @@ pub fn write(writer: &mut Writer, shared: &Shared, drain_for: Duration) -> Resul
         // The fold takes what is acknowledged out of the dirty rows; once it has ended nobody does.
         if shared.outbox.lock().is_ahead_of_clearing() {
             if stopping.is_none() {
-                wait(shared);
+                shared.wake_fold.wake();
+                shared.wake_writer.wait(IDLE_WAIT);
                 continue;
             }
             // What is not cleared is written once more after a restart.
             drop(shared.outbox.lock().take_acknowledged());
         }
-        match writer.step() {
-            Ok(Stepped::Wrote(rows)) => {
+        let next_sync = synced.map_or(Duration::ZERO, |synced| shared.shares.sync_every(SYNC_EVERY).saturating_sub(synced.elapsed()));
+        writer.may_sync = stopping.is_some() || next_sync.is_zero();
+        let was_behind = shared.outbox.lock().is_behind();
+        let stepped = writer.step();
+        let is_heard = {
+            let outbox = shared.outbox.lock();
+            outbox.has_swept() || outbox.has_acknowledged() || (was_behind && !outbox.is_behind())
+        };
+        match stepped {
+            // The fold has ended: no more will come.
+            Ok(Stepped::Nothing) if stopping.is_some() => return Ok(()),
+            Ok(Stepped::Nothing) if shared.outbox.lock().unsynced_rows() > 0 => shared.wake_writer.wait(IDLE_WAIT.min(next_sync)),
+            Ok(Stepped::Nothing) => shared.wake_writer.wait(IDLE_WAIT),
+            Ok(stepped) => {
                 backoff = Backoff::default();
                 let mut status = shared.status.lock();
                 status.store_error = None;
-                status.rows_written += rows as u64;
+                match stepped {
+                    Stepped::Wrote(rows) => status.rows_written += rows as u64,
+                    _ => synced = Some(std::time::Instant::now()),
+                }
+                drop(status);
+                if is_heard {
+                    shared.wake_fold.wake();
+                }
             }
-            Ok(Stepped::Nothing) => wait(shared),
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(table = writer.table.name(), %error, "rows wait");
+            Err(EngineError::Lost) => return Ok(()),
+            Err(error) => {
+                let recovery = match &error {
+                    // Only the store can be asked again without opening the version anew.
+                    EngineError::Store(_) | EngineError::Log(_) => error.recovery(),
+                    _ => return Err(error),
+                };
+                let pause = match recovery {
+                    Recovery::Transient => backoff.pause(),
+                    Recovery::Operator => backoff.long_pause(),
+                    Recovery::Final => return Err(error),
+                };
+                tracing::warn!(table = writer.table.name(), %error, %recovery, "rows wait; writing them is retried");
                 let mut status = shared.status.lock();
                 status.store_error = Some(error.to_string());
                 status.write_retries += 1;
                 drop(status);
-                backoff.wait(&shared.stop);
+                match stopping {
+                    None => drop(shared.stop.wait(pause)),
+                    Some(_) => std::thread::sleep(pause.min(RETRY_WHILE_STOPPING)),
+                }
             }
-            Err(EngineError::Lost) => return Ok(()),
-            Err(error) => return Err(error),
         }
     }
 }
 
-fn wait(shared: &Shared) {
-    let (flag, condition) = shared.wake.as_ref();
-    let mut woken = flag.lock();
-    if !*woken {
-        condition.wait_for(&mut woken, IDLE_WAIT);
-    }
-    *woken = false;
-}
+/// A stop does not wait long for a store that is unavailable.
+const RETRY_WHILE_STOPPING: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -135,6 +135,8 @@ impl Shard {
     /// Takes all touched groups; the shard is empty after.
     pub fn take(&mut self) -> Result<Touched, EngineError> {
         self.table.clear();
+        // A share that has become smaller would otherwise be taken up by what is empty.
+        self.table.shrink_to(self.keys.len(), |_| 0);
         Ok(Touched { keys: std::mem::take(&mut self.keys), states: self.merger.take()? })
     }
 

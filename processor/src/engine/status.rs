@@ -68,6 +68,9 @@ pub struct RunStatus {
     /// How long its steps took here.
     #[serde(skip)]
     pub timings: Timings,
+    /// For how long the positions have not moved although there are events to fold, seconds, if that is long; filled in by whoever shows it, like `events_per_s`.
+    #[serde(default)]
+    pub stalled_s: Option<u64>,
     /// Why events are not being read at the moment: the log or the schemas are away.
     #[serde(default)]
     pub source_error: Option<String>,

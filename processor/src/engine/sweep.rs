@@ -260,7 +260,7 @@ mod tests {
         for key in keys {
             batch.put(Space::Groups, key.as_bytes(), format!("state of {key}").as_bytes());
         }
-        state.commit(&batch, true).unwrap();
+        state.commit(&batch).unwrap();
         state
     }
 

@@ -106,6 +106,13 @@ impl Times {
         }
     }
 
+    /// How long it is until the watermark can move although nothing is read: until the next partition is quiet for long enough, milliseconds. `None`: it cannot.
+    pub fn quiet_in_ms(&self, quiet: Quiet, now_ms: i64) -> Option<i64> {
+        let left_ms =
+            self.activity.values().filter(|activity| activity.at_end).map(|activity| activity.moved_ms + quiet.idle_after_ms - now_ms);
+        left_ms.filter(|left_ms| *left_ms > 0).min()
+    }
+
     /// The event time that every partition is past by `accept_late_us`: windows that end at or before it take no more events.
     pub fn drop_horizon_us(&self, accept_late_us: i64, quiet: Quiet, now_ms: i64) -> Option<i64> {
         let counts = |_: &PartitionTime, activity: &Activity| !activity.at_end || now_ms - activity.moved_ms < quiet.idle_drop_after_ms;
@@ -165,8 +172,10 @@ mod tests {
         times.moved(Partition(1), at(400), true, 20);
         assert_eq!(times.watermark_us(5, QUIET, 119), Some(395));
         times.moved(Partition(0), at(2_000), true, 119);
+        assert_eq!(times.quiet_in_ms(QUIET, 119), Some(1));
         assert_eq!(times.watermark_us(5, QUIET, 120), Some(1_995), "partition 1 is idle by now");
         assert_eq!(times.watermark_us(5, QUIET, 500), Some(1_995), "all idle: the farthest one decides");
+        assert_eq!(times.quiet_in_ms(QUIET, 500), None);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Writer {
     pub reclaimed_to_us: Option<i64>,
     /// The thread that gives space back.
     pub reclaiming: Option<JoinHandle<()>>,
+    /// Whether rows are made durable as soon as there is nothing else to do; otherwise only when they are many.
+    pub may_sync: bool,
     /// Set when another has taken the version.
     pub lost: Arc<AtomicBool>,
     /// How long its steps take.
@@ -79,8 +81,10 @@ const RECLAIMS_PER_KEEP: i64 = 16;
 pub enum Stepped {
     /// There was nothing to write.
     Nothing,
-    /// Rows were written, or made durable.
+    /// Rows were written, or readers were told of some.
     Wrote(usize),
+    /// Rows that were written are durable now.
+    Synced,
 }
 
 impl Writer {
@@ -105,6 +109,7 @@ impl Writer {
                 self.is_untold = false;
                 return Ok(Stepped::Wrote(0));
             }
+            Work::Nothing if !self.may_sync => return Ok(Stepped::Nothing),
             Work::Nothing => return self.sync(),
             Work::Rows(queued) => {
                 self.announce()?;
@@ -307,6 +312,6 @@ impl Writer {
         self.sync_store()?;
         // Only this thread writes: what is noted as written now was so before the sync.
         self.outbox.lock().synced();
-        Ok(Stepped::Wrote(0))
+        Ok(Stepped::Synced)
     }
 }

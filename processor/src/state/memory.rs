@@ -76,7 +76,7 @@ impl StateReader for MemoryState {
 }
 
 impl State for MemoryState {
-    fn commit(&self, batch: &Batch, _durable: bool) -> Result<(), StateError> {
+    fn commit(&self, batch: &Batch) -> Result<(), StateError> {
         let mut map = self.0.write();
         for change in batch.changes() {
             match change {
@@ -95,6 +95,10 @@ impl State for MemoryState {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StateError> {
         Ok(())
     }
 }

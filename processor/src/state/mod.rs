@@ -1,7 +1,7 @@
 //! Aggregate state, positions and dirty keys of one version: a small ordered key-value store with atomic batches.
 //!
 //! What the keys and values mean is the engine's affair. This port promises one thing: a [`Batch`] is kept wholly or not at all,
-//! and batches are kept in the order they were committed.
+//! and batches are kept in the order they were committed: after a power cut there are the first of them.
 
 pub mod memory;
 pub mod rocks;
@@ -186,7 +186,10 @@ pub trait StateReader: Lookup {
 
 /// The state of one version. One owner commits at a time.
 pub trait State: StateReader {
-    /// Commits a batch; on error nothing of it is kept. With `durable` it, and all before it, survives a power cut when this returns;
-    /// without, it survives the end of the process.
-    fn commit(&self, batch: &Batch, durable: bool) -> Result<(), StateError>;
+    /// Commits a batch; on error nothing of it is kept. It survives the end of the process. A power cut may undo the last commits, the newest first: whoever
+    /// opens the state then is as one who has an older state.
+    fn commit(&self, batch: &Batch) -> Result<(), StateError>;
+
+    /// Everything committed survives a power cut when this returns. State on disk is synced from time to time without it.
+    fn sync(&self) -> Result<(), StateError>;
 }

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use super::range::before;
 use super::rows::{RowCodec, StoredRows, is_live, wins};
 use super::shape::ShapeDescription;
-use super::{Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError};
+use super::{Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError, is_isolated};
 use crate::table::{Epoch, Table};
 
 /// A view store in memory. Deletions are remembered as long as their table.
@@ -231,7 +231,7 @@ impl Registers for MemoryStore {
     fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
         let catalogue = self.catalogue.read();
         let from = catalogue.registers.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        let listed = from.take_while(|(key, _)| key.starts_with(prefix));
+        let listed = from.take_while(|(key, _)| key.starts_with(prefix)).filter(|(key, _)| !is_isolated(key));
         Ok(listed.map(|(key, register)| (key.clone(), register.clone())).collect())
     }
 

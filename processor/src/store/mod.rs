@@ -98,6 +98,16 @@ pub struct Register {
     pub revision: u64,
 }
 
+/// Where the keys of isolated registers begin: the owners of versions and the leases of workers.
+pub(crate) const OWNER_PREFIX: &str = "catalogue/owner/";
+pub(crate) const WORKER_PREFIX: &str = "catalogue/worker/";
+
+/// Whether a register is isolated: set often, or by many at once, and only ever read by its key. It must not contend with others, so an adapter whose
+/// compare-and-set contends with that of neighbours keeps it apart from them, and no adapter lists it.
+pub fn is_isolated(key: &str) -> bool {
+    key.starts_with(OWNER_PREFIX) || key.starts_with(WORKER_PREFIX)
+}
+
 /// What became of a compare-and-set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -202,10 +212,15 @@ pub trait Registers: Send + Sync {
     /// The value of a register.
     fn get(&self, key: &str) -> Result<Option<Register>, StoreError>;
 
+    /// The values of registers, in the order of `keys`. An adapter with a network in between reads them at once, not one after the other.
+    fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Register>>, StoreError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
     /// Sets a register, or removes it (`None`), if it has the revision `expected` (`None`: if it does not exist).
     fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError>;
 
-    /// All registers whose key starts with `prefix`, by key.
+    /// All registers whose key starts with `prefix`, by key; [isolated](is_isolated) ones are not among them.
     fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError>;
 
     /// Adds an entry (JSON text) to the journal.

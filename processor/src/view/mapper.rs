@@ -14,7 +14,7 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 
 use super::events::{EventsExec, Slot};
 use super::plan::Compiled;
-use super::session::finish;
+use super::session::{finish, task};
 use super::{View, ViewError};
 
 /// Groups and their partial states, of one batch of events.
@@ -52,15 +52,7 @@ impl Mapper {
         })?;
         let needed = Arc::new(compiled.source_schema.project(&view.source_columns)?);
         let schema = plan.data.schema();
-        Ok(Mapper {
-            file: compiled.file.clone(),
-            plan: plan.data,
-            slot,
-            task: compiled.session.task_ctx(),
-            needed,
-            groups: view.groups.fields().len(),
-            schema,
-        })
+        Ok(Mapper { file: compiled.file.clone(), plan: plan.data, slot, task: task(), needed, groups: view.groups.fields().len(), schema })
     }
 
     /// The partial aggregates of a batch of events, whose columns are found by name. `None` if no event counts.

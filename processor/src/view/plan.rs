@@ -44,7 +44,6 @@ pub(super) struct Compiled {
     pub file: String,
     /// The partial aggregate over an [`EventsExec`].
     pub below: Arc<dyn ExecutionPlan>,
-    pub session: SessionState,
     pub functions: Vec<Arc<AggregateFunctionExpr>>,
     pub rows: RowPlan,
     pub query: Box<Query>,
@@ -143,7 +142,6 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
             failure_was_said: AtomicBool::new(false),
             file: file.to_owned(),
             below: below.plan,
-            session: state,
             functions,
             rows: row_plan,
             described: describe_above(&above),

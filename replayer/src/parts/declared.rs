@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
+use refold_collector::Encoder;
+use refold_processor::decode::{SchemaFolder, derived_id};
 use refold_processor::source::{Source, Sources, load_sources};
 
 use crate::failure::Failure;
@@ -14,6 +16,27 @@ pub fn declared(schemas: &Path) -> Result<Sources> {
         true => anyhow!(error),
         false => anyhow!("there are no declarations in {}: {error}; name the folder of sources.toml with --schemas", schemas.display()),
     })
+}
+
+/// Everything about events that the schemas folder declares.
+pub struct Declared {
+    /// The sources: events of all of them can be read and written.
+    pub sources: Sources,
+    /// The schemas of `events/`, with the ids that other writers use.
+    pub folder: SchemaFolder,
+    /// An encoder of each source, as one without a registry has it.
+    pub encoders: Vec<Encoder>,
+}
+
+/// Reads and checks what is declared, for whatever runs with it and for `refold check` alike: so what the one accepts the other does not refuse.
+pub fn declared_all(schemas: &Path) -> Result<Declared> {
+    let sources = declared(schemas)?;
+    let folder = SchemaFolder::open(&schemas.join("events"))?;
+    let mut encoders = Vec::with_capacity(sources.len());
+    for source in sources.values() {
+        encoders.push(Encoder::new(source, Some(derived_id(&source.schema_json)?))?);
+    }
+    Ok(Declared { sources, folder, encoders })
 }
 
 /// The declared source of this name, or the only one.

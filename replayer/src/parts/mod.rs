@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use refold_collector::Encoder;
 use refold_processor::changes::{ChangeFeed, LocalFeed};
 use refold_processor::clock::{Clock, SystemClock};
-use refold_processor::decode::{SchemaFolder, SchemaLookup, derived_id};
+use refold_processor::decode::{SchemaLookup, derived_id};
 use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::source::{Source, Sources};
@@ -18,7 +18,7 @@ use refold_processor::store::Store;
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
 
-pub use self::declared::{choose, collector_folder, declared};
+pub use self::declared::{Declared, choose, collector_folder, declared, declared_all};
 use crate::schemas::KnownSchemas;
 use crate::settings::Settings;
 
@@ -59,21 +59,17 @@ pub struct Parts {
 impl Parts {
     /// Opens, or creates, the parts, and registers what the schemas folder declares.
     pub fn open(settings: &Settings) -> Result<Parts> {
-        let sources = declared(&settings.schemas)?;
-        let folder = SchemaFolder::open(&settings.schemas.join("events"))?;
+        let Declared { sources, folder, .. } = declared_all(&settings.schemas)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (log, changes, embedded_log) = open_log(settings, &clock)?;
         let store = open_store(settings)?;
         let catalogue = Catalogue::new(store.clone(), clock.clone());
         create_topics(log.as_ref(), embedded_log.as_deref(), &sources)?;
-        let mut catalogued = BTreeMap::new();
         for source in sources.values() {
-            catalogued.insert(source.name.clone(), catalogue.register_schema(&source.schema_json, SELF)?);
+            catalogue.register_schema(derived_id(&source.schema_json)?, &source.schema_json, SELF)?;
         }
-        let known: Arc<dyn SchemaLookup> = Arc::new(KnownSchemas::new(catalogue.clone(), folder));
-        let (schemas, registered) = asked_schemas(settings, &sources, known)?;
-        // The catalogue's numbers are this embedded log's own; in Kafka others may use the same ones for other schemas.
-        let schema_ids = if embedded_log.is_some() { catalogued } else { registered };
+        let known: Arc<dyn SchemaLookup> = Arc::new(KnownSchemas::new(catalogue.clone(), folder, embedded_log.is_some())?);
+        let (schemas, schema_ids) = asked_schemas(settings, &sources, known)?;
         Ok(Parts { intake: Intake { log, changes, embedded_log, sources, schema_ids }, store, catalogue, schemas, clock })
     }
 }
@@ -85,12 +81,11 @@ impl Intake {
             // The embedded log's schemas are in the embedded store's catalogue.
             return Ok(Parts::open(settings)?.intake);
         }
-        let sources = declared(&settings.schemas)?;
+        let Declared { sources, folder, .. } = declared_all(&settings.schemas)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (log, changes, embedded_log) = open_log(settings, &clock)?;
         create_topics(log.as_ref(), embedded_log.as_deref(), &sources)?;
-        let folder: Arc<dyn SchemaLookup> = Arc::new(SchemaFolder::open(&settings.schemas.join("events"))?);
-        let (_, schema_ids) = asked_schemas(settings, &sources, folder)?;
+        let (_, schema_ids) = asked_schemas(settings, &sources, Arc::new(folder))?;
         Ok(Intake { log, changes, embedded_log, sources, schema_ids })
     }
 

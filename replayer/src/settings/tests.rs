@@ -53,6 +53,26 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn a_secret_is_read_from_a_file_and_not_visible_in_a_list_of_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, empty) = (folder.path().join("token"), folder.path().join("empty"));
+    std::fs::write(&path, "ann:s3cret\n").unwrap();
+    std::fs::write(&empty, "\n").unwrap();
+    let (path, empty) = (path.to_str().unwrap(), empty.to_str().unwrap());
+    assert_eq!(settings(&[("token-file", path)], &[], "").unwrap().token.as_deref(), Some("ann:s3cret"));
+    let auth = settings(&[], &[("REFOLD_REGISTRY_AUTH_FILE", path)], "").unwrap().registry_auth;
+    assert_eq!(auth, Some(("ann".to_owned(), "s3cret".to_owned())));
+    let twice = settings(&[("token-file", path)], &[("REFOLD_TOKEN", "other")], "").unwrap_err();
+    assert_eq!(twice, "REFOLD_TOKEN and --token-file set the same value; remove one of the two");
+    assert!(settings(&[("token-file", empty)], &[], "").unwrap_err().ends_with("is empty"));
+    assert!(settings(&[("token-file", "/nowhere/token")], &[], "").unwrap_err().starts_with("--token-file: cannot read /nowhere/token"));
+    for flag in ["token", "registry-auth"] {
+        let meaning = SETTINGS.iter().find(|setting| setting.flag == flag).unwrap().meaning;
+        assert!(meaning.contains("visible in ps"), "{flag}: {meaning}");
+    }
+}
+
+#[test]
 fn over_kafka_nothing_is_generated_unless_it_is_asked_for() {
     assert!(settings(&[], &[], "").unwrap().source.starts_with("generate:"));
     assert_eq!(settings(&[("kafka", "broker:9092")], &[], "").unwrap().source, "none");

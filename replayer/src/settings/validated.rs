@@ -40,6 +40,8 @@ pub struct Settings {
     pub into: Option<String>,
     pub server: String,
     pub token: Option<String>,
+    /// Accepted host names on a loopback listener.
+    pub own_names: Vec<String>,
     /// How many streams of changes may be open at once.
     pub live_streams: usize,
     /// Memory for state, caches, buffers and groups that are not committed yet.
@@ -92,7 +94,7 @@ impl Settings {
             kafka_group_offsets: reader.switch("kafka-group-offsets")?,
             change_feed: reader.switch("change-feed")?,
             registry: reader.optional("registry")?,
-            registry_auth: reader.pair("registry-auth")?,
+            registry_auth: reader.pair("registry-auth", "registry-auth-file")?,
             cassandra: reader.list("cassandra")?,
             cassandra_keyspace: reader.text("cassandra-keyspace")?,
             cassandra_config: reader.optional("cassandra-config")?.map(PathBuf::from),
@@ -104,7 +106,8 @@ impl Settings {
             source_was_said: said.get("source").is_some(),
             into: reader.optional("into")?,
             server: reader.url("server")?,
-            token: reader.optional("token")?,
+            token: reader.secret("token", "token-file")?.map(|(token, _)| token),
+            own_names: reader.list("own-names")?,
             memory_bytes: reader.size("memory-mb", 1 << 20)?.saturating_sub(PROGRAM_BYTES),
             threads: or_processors(reader.number("threads")? as usize),
             log: reader.text("log")?,
@@ -176,11 +179,27 @@ impl Reader<'_> {
         Ok(text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect())
     }
 
-    /// Two texts with a colon between them. The text itself may be secret.
-    fn pair(&self, flag: &'static str) -> Result<Option<(String, String)>, String> {
-        let (text, place, _) = self.value(flag)?;
+    /// A secret given directly or in a file, and the place where it was given.
+    fn secret(&self, flag: &'static str, file_flag: &'static str) -> Result<Option<(String, String)>, String> {
+        let ((text, place, _), (path, file_place, _)) = (self.value(flag)?, self.value(file_flag)?);
+        match (text.is_empty(), path.is_empty()) {
+            (true, true) => Ok(None),
+            (false, true) => Ok(Some((text, place))),
+            (false, false) => Err(format!("{place} and {file_place} set the same value; remove one of the two")),
+            (true, false) => {
+                let secret = std::fs::read_to_string(&path).map_err(|error| format!("{file_place}: cannot read {path}: {error}"))?;
+                match secret.trim() {
+                    "" => Err(format!("{file_place}: {path} is empty")),
+                    secret => Ok(Some((secret.to_owned(), format!("{path}, {file_place}")))),
+                }
+            }
+        }
+    }
+
+    /// A secret of two parts separated by a colon.
+    fn pair(&self, flag: &'static str, file_flag: &'static str) -> Result<Option<(String, String)>, String> {
+        let Some((text, place)) = self.secret(flag, file_flag)? else { return Ok(None) };
         match text.split_once(':') {
-            _ if text.is_empty() => Ok(None),
             Some((first, second)) => Ok(Some((first.to_owned(), second.to_owned()))),
             None => Err(format!("{place}: write USER:PASSWORD")),
         }

@@ -1,23 +1,26 @@
-//! `refold check`: view files, parsed, planned and explained.
+//! `refold check`: what the schemas folder declares, and view files, parsed, planned and explained.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use refold_api::versions::Planner;
+use refold_collector::Mapping;
 use refold_processor::view::{View, ViewError};
 use serde_json::json;
 
 use crate::cli::Check;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
-use crate::parts::declared;
+use crate::parts::declared_all;
 use crate::settings;
 use crate::views;
 
 /// Checks the files named, or all declared ones.
 pub fn run(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
-    let planner = Planner::new(&declared(&settings.schemas)?)?;
+    let declared = declared_all(&settings.schemas)?;
+    Mapping::check_all(&settings.schemas, &declared.encoders)?;
+    let planner = Planner::new(&declared.sources)?;
     let files = match arguments.files.is_empty() {
         true => views::files(&settings.schemas)?,
         false => arguments.files.iter().map(|path| views::named(path)).collect::<Result<Vec<_>, _>>()?.concat(),

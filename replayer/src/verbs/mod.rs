@@ -7,6 +7,7 @@ pub mod completions;
 pub mod history;
 pub mod quarantine;
 pub mod replay;
+pub mod resume;
 pub mod settings;
 pub mod status;
 pub mod switch;

@@ -90,12 +90,16 @@ fn row(version: &Value) -> Vec<String> {
         ("rows wait", text("store_error")),
         ("changes are not published", text("feed_error")),
     ];
-    let waiting: Vec<String> =
+    let mut waiting: Vec<String> =
         waiting.iter().filter(|(_, error)| !error.is_empty()).map(|(what, error)| format!("{what}: {error}")).collect();
+    if let Some(seconds) = version.get("stalled_s").and_then(Value::as_u64) {
+        waiting.push(format!("stalled: nothing folded for {}", humantime::format_duration(Duration::from_secs(seconds))));
+    }
     // Where the log ends is not known before it was looked at.
     let has_read_all = text("lag") == "0" && version.get("ends").and_then(Value::as_object).is_some_and(|ends| !ends.is_empty());
     let note = match text("error") {
-        error if !error.is_empty() => error,
+        error if !error.is_empty() && text("way_on").is_empty() => error,
+        error if !error.is_empty() => format!("{error}; {}", text("way_on")),
         _ if !waiting.is_empty() => waiting.join("; "),
         _ if !text("waits_for").is_empty() => format!("waits: {}", text("waits_for")),
         _ if is_stopped && text("state") == "building" => "waits for a worker".to_owned(),
@@ -161,6 +165,8 @@ mod tests {
             row(&json!({ "state": "building", "running": false, "waits_for": "generate:1 is still writing" }))[9],
             "waits: generate:1 is still writing"
         );
+        let failed = json!({ "state": "failed", "running": false, "error": "it broke", "way_on": "refold resume a 1 lets it go on" });
+        assert_eq!(row(&failed)[9], "it broke; refold resume a 1 lets it go on");
         let building = |lag: u64, ends: Value| row(&json!({ "state": "building", "running": true, "lag": lag, "ends": ends }))[9].clone();
         assert_eq!([building(0, json!({})), building(0, json!({ "0": 7 })), building(1, json!({ "0": 7 }))], ["", "writes its rows", ""]);
         assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);

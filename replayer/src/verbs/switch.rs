@@ -15,6 +15,7 @@ pub fn run(arguments: &Switch, output: &mut Output) -> Result<(), Failure> {
         ("to", arguments.version.map(Value::from)),
         ("expected", arguments.expected.map(Value::from)),
         ("reason", arguments.reason.clone().map(Value::from)),
+        ("force", arguments.force.then(|| true.into())),
         ("by", Some(operator().into())),
     ];
     let body: serde_json::Map<String, Value> = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();

@@ -53,6 +53,7 @@ fn settings(state: &TempDir) -> WorkerSettings {
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     WorkerSettings {
         owner: "bench".into(),
+        incarnation: Default::default(),
         pool: Pool::All,
         state_dir: state.path().to_path_buf(),
         memory_bytes: memory(),

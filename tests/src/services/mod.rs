@@ -1,6 +1,7 @@
 //! Real services for tests: each a process of its own on free ports, over a folder of its own, ended with the tests that started it.
 
 pub mod cassandra;
+pub mod delay;
 pub mod kafka;
 pub mod kcat;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! The whole protocol from one seed: log, disk, view store, clock and scheduling are simulated, the engine's steps are the real ones.
 //!
-//! A run appends random events, lets owners take random steps, ends them between any two, refuses writes, takes the store away, hands the version
-//! to a second owner with an older state, freezes the first and thaws it. In the end the rows must be those of the same SQL as a batch.
+//! A run appends random events, lets owners take random steps, ends them between any two, refuses writes, takes the store away, undoes what was committed since
+//! the last sync, hands the version to a second owner with an older state, freezes the first and thaws it. In the end the rows must be those of the same SQL as a batch.
 
 pub mod events;
 pub mod followers;
@@ -27,6 +27,7 @@ use refold_processor::engine::watermark::Quiet;
 use refold_processor::log::Log;
 use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::recovery::Recovery;
+use refold_processor::state::State;
 use refold_processor::state::memory::MemoryState;
 use refold_processor::table::Epoch;
 
@@ -130,7 +131,9 @@ impl Simulation {
             28..30 => self.crash_at_a_commit(),
             30..32 => self.checkpoint = Some(self.disk.kept.checkpoint()),
             32..34 => self.take_over(),
-            34..35 => self.scene.store.arrive(&self.scene.table),
+            34 => self.scene.store.arrive(&self.scene.table),
+            35 => self.disk.sync().map_err(|error| error.to_string())?,
+            36 => self.lose_unsynced(),
             _ => self.drive()?,
         }
         self.read()
@@ -163,7 +166,7 @@ impl Simulation {
         let Some(owner) = &mut self.owner else { return Ok(()) };
         match step_of(&self.scene, &self.partitions, &mut self.rng, owner) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_retryable() => Ok(()),
+            Err(error) if error.recovery() == Recovery::Transient => Ok(()),
             Err(_) if self.disk.commits_to_live.load(Ordering::Relaxed) == 0 => {
                 self.crash();
                 Ok(())
@@ -187,6 +190,13 @@ impl Simulation {
         self.scene.followers.leave();
         self.seen.clear();
         self.visible = self.scene.store.told(&self.scene.table).visible;
+    }
+
+    /// The power of the worker's machine is cut, and its state is what was synced. The view store and those who follow the table are elsewhere: they have newer
+    /// rows, and must see none go back.
+    fn lose_unsynced(&mut self) {
+        self.owner = None;
+        self.disk = self.disk.after_power_cut();
     }
 
     fn crash_at_a_commit(&mut self) {

@@ -94,7 +94,10 @@ impl Owner {
     pub fn open(scene: &Scene, disk: Disk, epoch: Epoch) -> Result<Owner, EngineError> {
         let partitions = scene.log.partitions(&scene.source.topic)?;
         let state = Arc::new(disk.clone());
-        let before = scene.store.kept.fence(&scene.table, epoch)?;
+        let mut before = scene.store.kept.fence(&scene.table, epoch)?;
+        if scene.mutant == Some(Mutant::AnnouncedUnheard) {
+            (before.writing, before.writing_watermark_us) = (Cut::default(), None);
+        }
         let told =
             Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: scene.clock.now_ms() };
         let fold = Fold::open(scene.view.clone(), state.clone(), scene.settings.clone(), &partitions, &told)?;
@@ -121,6 +124,7 @@ impl Owner {
             sweeping: None,
             reclaimed_to_us: None,
             reclaiming: None,
+            may_sync: true,
             lost: Arc::default(),
             status: Arc::default(),
             faults: Arc::default(),
@@ -287,8 +291,7 @@ fn commit(fold: &mut Fold, outbox: &mut Outbox, mutant: Option<Mutant>, now_ms: 
     for sweep in &outbox.take_swept() {
         fold.swept(sweep);
     }
-    let durable = fold.is_live();
-    let committed = fold.commit(&acknowledged, durable, now_ms)?;
+    let committed = fold.commit(&acknowledged, now_ms)?;
     outbox.offer(committed.rows, progress(fold.meta(), None));
     Ok(())
 }

@@ -31,6 +31,8 @@ pub enum Mutant {
     Unannounced,
     /// Followers are not told that changes are missing.
     GapUntold,
+    /// Whoever has an older state does not ask what rows there may be already.
+    AnnouncedUnheard,
 }
 
 /// What goes on in the processor beside a call; after an error the call fails.
@@ -41,7 +43,7 @@ pub type Beside = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
 pub struct Disk {
     /// What is kept.
     pub kept: MemoryState,
-    /// What of it outlives a power cut: everything up to the last commit that was durable.
+    /// What of it outlives a power cut: everything up to the last sync.
     durable: Arc<Mutex<MemoryState>>,
     /// Commits until the process ends; negative: it does not.
     pub commits_to_live: Arc<AtomicI64>,
@@ -62,14 +64,6 @@ impl Disk {
     /// The disk after the power was cut.
     pub fn after_power_cut(&self) -> Disk {
         Disk::new(self.durable.lock().checkpoint(), self.mutant)
-    }
-
-    fn keep(&self, batch: &Batch, durable: bool) -> Result<(), StateError> {
-        self.kept.commit(batch, durable)?;
-        if durable {
-            *self.durable.lock() = self.kept.checkpoint();
-        }
-        Ok(())
     }
 }
 
@@ -125,7 +119,7 @@ impl Lookup for LiveState<'_> {
 }
 
 impl State for Disk {
-    fn commit(&self, batch: &Batch, durable: bool) -> Result<(), StateError> {
+    fn commit(&self, batch: &Batch) -> Result<(), StateError> {
         let ended = || StateError::Failed { path: "simulated".into(), message: "the process ended".into() };
         let left = self.commits_to_live.load(Ordering::Relaxed);
         if left > 0 {
@@ -137,13 +131,18 @@ impl State for Disk {
         if left == 1 {
             self.commits_to_live.store(0, Ordering::Relaxed);
             if self.mutant == Some(Mutant::PositionsOutsideTheBatch) {
-                self.keep(&only_meta(batch), durable)?;
+                self.kept.commit(&only_meta(batch))?;
             } else if self.keep_last.load(Ordering::Relaxed) {
-                self.keep(batch, durable)?;
+                self.kept.commit(batch)?;
             }
             return Err(ended());
         }
-        self.keep(batch, durable)
+        self.kept.commit(batch)
+    }
+
+    fn sync(&self) -> Result<(), StateError> {
+        *self.durable.lock() = self.kept.checkpoint();
+        Ok(())
     }
 }
 

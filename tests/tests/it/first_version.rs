@@ -10,7 +10,7 @@ use refold_processor::decode::StaticSchemas;
 use refold_processor::engine::worker::{Ports, Worker};
 use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
-use refold_processor::store::catalogue::{Catalogue, Take, VersionState};
+use refold_processor::store::catalogue::{Catalogue, Incarnation, Owner, Take, VersionState};
 use refold_processor::store::memory::MemoryStore;
 use refold_processor::table::{Epoch, Version};
 use refold_tests::program::root;
@@ -48,9 +48,14 @@ fn world(sql: Option<&str>) -> World {
     World { catalogue: catalogue.clone(), ports: Ports { log, store, changes, catalogue, schemas, sources, clock }, folder }
 }
 
+fn another() -> Owner {
+    Owner { name: "another".into(), incarnation: Incarnation::default() }
+}
+
 /// Has another process take a version.
 fn taken_by_another(catalogue: &Catalogue, version: Version) -> Epoch {
-    match catalogue.take(VIEW, version, "another", 600_000).unwrap() {
+    catalogue.renew(&another(), 600_000, None).unwrap();
+    match catalogue.take(VIEW, version, &another(), None).unwrap() {
         Take::Taken(epoch) => epoch,
         held => panic!("{held:?}"),
     }
@@ -58,7 +63,7 @@ fn taken_by_another(catalogue: &Catalogue, version: Version) -> Epoch {
 
 /// Has another process let a version go.
 fn released_by_another(catalogue: &Catalogue, version: Version, epoch: Epoch) {
-    catalogue.release(VIEW, version, "another", epoch).unwrap();
+    catalogue.release(VIEW, version, &another(), epoch).unwrap();
 }
 
 /// Waits until the second version has caught up, and then for twenty looks at the catalogue.

@@ -236,7 +236,11 @@ fn pages_of_other_sites_change_nothing_and_read_nothing() {
     send("OPTIONS", &format!("{url}/v1/views"), &[("origin", "https://evil.example"), ("access-control-request-method", "POST")], ())
         .is_problem(405, "method");
     let rebound = [("host", "evil.example:7070")];
-    send("GET", &format!("{url}/v1/admin/status"), &rebound, ()).is_problem(403, "host");
+    for path in ["/v1/admin/status", "/v1/views", "/v1/views/hashtag_counts/rows?hashtag=rust", "/readyz"] {
+        send("GET", &format!("{url}{path}"), &rebound, ()).is_problem(403, "host");
+    }
+    let rebound = [("host", "evil.example:7070"), ("origin", "http://evil.example:7070"), ("content-type", "text/plain")];
+    send("POST", &format!("{url}/v1/sources/tweets/events"), &rebound, post(1, NEW_YEAR_MS, "#evil").as_str()).is_problem(403, "host");
 }
 
 #[test]
@@ -290,9 +294,9 @@ fn health_readiness_and_the_documented_routes_answer() {
     let paths = documented["paths"].as_object().unwrap();
     assert!(paths.len() > 10, "{}", paths.len());
     for (path, methods) in paths {
-        let filled = ["{view}", "{source}", "{partition}", "{offset}"]
+        let filled = ["{view}", "{source}", "{partition}", "{offset}", "{version}"]
             .iter()
-            .zip(["hashtag_counts", "tweets", "0", "0"])
+            .zip(["hashtag_counts", "tweets", "0", "0", "1"])
             .fold(path.clone(), |path, (name, value)| path.replace(name, value));
         for method in methods.as_object().unwrap().keys() {
             let answer = send(&method.to_uppercase(), &format!("{url}{filled}"), &[], ());

@@ -68,6 +68,11 @@ fn rows_written_before_their_cut_is_announced_are_caught() {
 }
 
 #[test]
+fn an_older_state_that_does_not_ask_which_rows_there_may_be_is_caught() {
+    is_caught(Mutant::AnnouncedUnheard);
+}
+
+#[test]
 fn lateness_judged_across_partitions_is_caught() {
     is_caught(Mutant::LatenessAcrossPartitions);
 }

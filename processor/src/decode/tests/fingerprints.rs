@@ -100,6 +100,11 @@ fn a_folder_knows_its_schemas_by_fingerprint_and_by_declared_and_derived_id() {
     std::fs::write(folder.path().join("ids.toml"), "7 = \"twit\"\n").unwrap();
     let error = SchemaFolder::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("ids.toml: id 7 names twit.avsc, which is not in the folder"), "{error}");
+
+    // No writer's own id can be taken for a derived one.
+    std::fs::write(folder.path().join("ids.toml"), format!("{} = \"nested\"\n", derived_id(TWEET).unwrap())).unwrap();
+    let error = SchemaFolder::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("is not an id that a writer can have, 0 to 2147483647"), "{error}");
 }
 
 /// The number that stands for a schema where no registry gives one must not be that of a schema with other values.
@@ -107,6 +112,11 @@ fn a_folder_knows_its_schemas_by_fingerprint_and_by_declared_and_derived_id() {
 fn schemas_that_differ_in_logical_types_are_not_taken_for_each_other() {
     let micros = TWEET.replace("timestamp-millis", "timestamp-micros");
     assert_ne!(derived_id(TWEET).unwrap(), derived_id(&micros).unwrap());
+    // A UUID is decoded as what it is without: ids in logs of earlier releases, which did not know it, stay right.
+    let uuid =
+        TWEET.replace(r#"{"name":"username","type":"string"}"#, r#"{"name":"username","type":{"type":"string","logicalType":"uuid"}}"#);
+    assert_ne!(uuid, TWEET);
+    assert_eq!(derived_id(TWEET).unwrap(), derived_id(&uuid).unwrap());
     let decimal = |scale: u8| format!(r#"{{"type":"fixed","name":"d","size":4,"logicalType":"decimal","precision":9,"scale":{scale}}}"#);
     assert_ne!(derived_id(&decimal(1)).unwrap(), derived_id(&decimal(2)).unwrap());
 

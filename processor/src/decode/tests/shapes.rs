@@ -53,8 +53,28 @@ fn every_avro_type_has_its_column() {
         ),
         (
             r#"["null",{"type":"record","name":"x","fields":[{"name":"a","type":"int"}]}]"#.to_string(),
-            DataType::Struct(vec![int("a", false)].into()),
+            // Below a record that may be NULL everything may.
+            DataType::Struct(vec![int("a", true)].into()),
             true,
+        ),
+        (
+            r#"["null",{"type":"record","name":"x","fields":[
+                {"name":"a","type":{"type":"record","name":"y","fields":[{"name":"b","type":"int"}]}},
+                {"name":"c","type":{"type":"array","items":"int"}}]}]"#
+                .to_string(),
+            DataType::Struct(
+                vec![
+                    Field::new("a", DataType::Struct(vec![int("b", true)].into()), true),
+                    Field::new("c", DataType::List(int("item", false).into()), true),
+                ]
+                .into(),
+            ),
+            true,
+        ),
+        (
+            r#"{"type":"record","name":"x","fields":[{"name":"a","type":"int"}]}"#.to_string(),
+            DataType::Struct(vec![int("a", false)].into()),
+            false,
         ),
     ];
     for (of, expected, nullable) in cases {

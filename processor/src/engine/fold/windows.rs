@@ -185,8 +185,8 @@ impl Emission {
     fn commit(&mut self, fold: &Fold) -> Result<(), EngineError> {
         let mut batch = std::mem::take(&mut self.batch);
         fold.meta.put(&mut batch)?;
-        // Not synced: if this batch is lost, its windows are still pending in the one before.
-        fold.state.commit(&batch, false)?;
+        // If this batch is lost, its windows are still pending in the one before.
+        fold.state.commit(&batch)?;
         let rows = std::mem::take(&mut self.rows);
         match self.is_too_much() {
             true => self.handed_on.clear(),

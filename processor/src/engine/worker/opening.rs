@@ -2,29 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicI64;
+use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use super::{CHUNKS_IN_FLIGHT, DRAIN_AT_STOP, Key, LOOKS_UNTIL_ANOTHER_TRY, LOOKS_UNTIL_RETRY, MAX_QUARANTINED_BYTES, MOST_WAITS};
-use super::{Opened, Ports, Running, Unable, Worker, note_failure, spawn};
+use super::ending::{DRAIN_AT_STOP, note_failure};
+use super::{Key, Ports, Running, Worker, spawn};
 use crate::decode::arrow_schema;
 use crate::engine::error::EngineError;
-use crate::engine::feed::Consumer;
+use crate::engine::feed::{Consumer, NEAR_EVENTS};
 use crate::engine::fold::{Fold, FoldSettings, Told};
-use crate::engine::lease::Lease;
+use crate::engine::lease::{Held, Taking};
 use crate::engine::map::Rules;
 use crate::engine::outbox::Outbox;
 use crate::engine::publisher::{Publications, Publisher};
 use crate::engine::quarantined::Lent;
 use crate::engine::run::{self, Runner, Shared, progress};
 use crate::engine::status::RunStatus;
+use crate::engine::wake::Wake;
 use crate::engine::writer::Writer;
 use crate::position::{Cut, Partition};
+use crate::recovery::Recovery;
 use crate::source::Source;
 use crate::state::rocks::RocksState;
+use crate::stop::Stop;
 use crate::store::Progress;
-use crate::store::catalogue::{Take, VersionRecord};
+use crate::store::catalogue::VersionRecord;
 use crate::table::Table;
 use crate::view::View;
 
@@ -35,60 +39,170 @@ struct Planned {
     partitions: Vec<Partition>,
 }
 
+/// A version that is opened but not yet connected to a feed.
+pub(super) struct Opened {
+    pub(super) running: Running,
+    source: Source,
+    partitions: Vec<Partition>,
+    consumer: Consumer,
+}
+
+impl Opened {
+    pub(super) fn key(&self) -> Key {
+        (self.running.record.view.clone(), self.running.record.version)
+    }
+}
+
+/// Versions that are being opened, each in a thread of its own: a log or a store that answers late for one of them, or for each, holds up
+/// nothing else.
+#[derive(Default)]
+pub(super) struct Openings {
+    threads: Mutex<BTreeMap<Key, JoinHandle<()>>>,
+    opened: Mutex<Vec<Opened>>,
+    /// How many polls those that are opened have waited to be connected.
+    polls: Mutex<u32>,
+}
+
+/// Enough to hide the round trips of a store.
+const OPENED_AT_ONCE: usize = 16;
+
+/// Versions that are opened at about the same time share a feed from the start; so many polls one waits for the others.
+const POLLS_TO_CONNECT: u32 = 2;
+
+impl Openings {
+    /// Whether a version is being opened, or is about to be connected.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.threads.lock().contains_key(key) || self.opened.lock().iter().any(|opened| opened.key() == *key)
+    }
+
+    /// Waits for what is being opened.
+    pub(super) fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads.into_values() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Those that are opened.
+    pub(super) fn take(&self) -> Vec<Opened> {
+        std::mem::take(&mut *self.opened.lock())
+    }
+
+    /// Those that are opened, once no others are on their way, or have been for long.
+    fn take_together(&self) -> Vec<Opened> {
+        let is_last = {
+            let mut threads = self.threads.lock();
+            threads.retain(|_, thread| !thread.is_finished());
+            threads.is_empty()
+        };
+        let mut polls = self.polls.lock();
+        if self.opened.lock().is_empty() {
+            *polls = 0;
+            return Vec::new();
+        }
+        *polls += 1;
+        if !is_last && *polls <= POLLS_TO_CONNECT {
+            return Vec::new();
+        }
+        *polls = 0;
+        self.take()
+    }
+}
+
 impl Worker {
-    /// Takes a version and starts its threads; `None` when it cannot be run here now.
-    pub(super) fn open(&self, key: &Key, record: &VersionRecord) -> Result<Option<Opened>, EngineError> {
-        let catalogue = &self.ports.catalogue;
-        let before = catalogue.ownership(&record.view, record.version)?;
+    /// Opens a version in a thread of its own, unless many are being opened: then it is tried at the next poll.
+    pub(super) fn begin_opening(self: &Arc<Self>, key: Key, record: VersionRecord) {
+        let mut threads = self.openings.threads.lock();
+        if threads.len() >= OPENED_AT_ONCE {
+            return;
+        }
+        let (worker, name, opened_key) = (self.clone(), format!("open-{}-{}", key.0, key.1), key.clone());
+        let body = move || {
+            let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.open(&opened_key, &record)));
+            match opened {
+                Ok(Ok(Some(opened))) => worker.openings.opened.lock().push(opened),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => worker.note_unable(&opened_key, &error.to_string(), error.recovery()),
+                Err(_) => worker.note_unable(&opened_key, "opening it panicked; see the log of this process", Recovery::Operator),
+            }
+            worker.openings.threads.lock().remove(&opened_key);
+            worker.look();
+        };
+        match spawn(&name, body) {
+            Ok(thread) => drop(threads.insert(key, thread)),
+            Err(error) => tracing::warn!(view = key.0, version = %key.1, %error, "version is not opened; it is tried again"),
+        }
+    }
+
+    /// Takes a version and starts its threads; `None` when it is run elsewhere, or everything is being stopped.
+    fn open(&self, key: &Key, record: &VersionRecord) -> Result<Option<Opened>, EngineError> {
+        let before = self.ports.catalogue.ownership(&record.view, record.version)?;
         if before.as_ref().is_some_and(|held| self.is_run_elsewhere(held)) {
             self.unable.lock().remove(key);
             return Ok(None);
         }
         // All that can go wrong without it comes before the version is taken from whoever else could run it.
-        let planned = match self.plan(record) {
-            Ok(planned) => Some(planned),
-            // One that nobody ever ran cannot be run anywhere, as far as anybody knows.
-            Err(error) if before.is_some() || error.is_retryable() => {
-                self.note_unable(key, &error.to_string(), !error.is_retryable());
-                return Ok(None);
-            }
-            Err(error) => {
-                self.fail(record, &error.to_string())?;
-                None
-            }
-        };
-        let Some(planned) = planned else { return Ok(None) };
-        let epoch = match catalogue.take(&record.view, record.version, &self.settings.owner, self.settings.lease_ms)? {
-            Take::Taken(epoch) => epoch,
-            Take::HeldBy { owner, .. } => {
+        let planned = self.plan(record)?;
+        if self.stop.is_stopped() {
+            return Ok(None);
+        }
+        let held = match self.leases.take(&record.view, record.version)? {
+            Taking::Held(held) => held,
+            Taking::HeldBy { owner } => {
                 tracing::debug!(view = record.view, version = %record.version, owner, "version is run elsewhere");
                 return Ok(None);
             }
         };
-        let lease = Arc::new(Lease { view: record.view.clone(), version: record.version, epoch, lost: Arc::default() });
-        self.leases.hold(lease.clone());
-        match self.start(record, planned, lease.clone()) {
-            Ok(opened) => {
-                let (owner, before) = (&self.settings.owner, before.map(|held| held.owner));
-                let from = before.as_ref().filter(|before| *before != owner);
-                tracing::info!(view = record.view, version = %record.version, owner, from, "version is run here");
-                Ok(Some(opened))
-            }
-            Err(error) => {
-                self.leases.release(&lease);
-                self.note_unable(key, &error.to_string(), !error.is_retryable());
-                Ok(None)
-            }
-        }
+        // If it does not start, it is given up with the value.
+        let opened = self.start(record, planned, held)?;
+        let (owner, before) = (&self.settings.owner, before.map(|held| held.owner));
+        let from = before.as_ref().filter(|before| *before != owner);
+        tracing::info!(view = record.view, version = %record.version, owner, from, "version is run here");
+        Ok(Some(opened))
     }
 
-    /// Notes why a version cannot be run here, and that it is tried again after some looks: more if it does not fit what this process has, and ever more.
-    pub(super) fn note_unable(&self, key: &Key, error: &str, is_lasting: bool) {
-        tracing::warn!(view = key.0, version = %key.1, error, "version cannot be run here; trying again");
-        let first = if is_lasting { LOOKS_UNTIL_ANOTHER_TRY } else { LOOKS_UNTIL_RETRY };
-        let mut unable = self.unable.lock();
-        let looks = unable.get(key).map_or(first, |before| (before.waits * 2).clamp(first, first * MOST_WAITS));
-        unable.insert(key.clone(), Unable { error: error.to_owned(), is_lasting, looks, waits: looks });
+    /// Starts feeds for versions that were opened. Those at about the same place of a log share one; it must begin where the last of them is.
+    pub(super) fn connect(self: &Arc<Self>) {
+        let mut opened = self.openings.take_together();
+        if opened.is_empty() {
+            return;
+        }
+        opened.sort_by_key(|opened| (opened.source.name.clone(), opened.consumer.cut.sum()));
+        let mut groups: Vec<Vec<Opened>> = Vec::new();
+        for opened in opened {
+            let is_near = |group: &Vec<Opened>| {
+                group.first().is_some_and(|first| {
+                    let apart = opened.consumer.cut.sum().saturating_sub(first.consumer.cut.sum());
+                    first.source.name == opened.source.name && first.partitions == opened.partitions && apart <= NEAR_EVENTS
+                })
+            };
+            match groups.last_mut().filter(|group| is_near(group)) {
+                Some(group) => group.push(opened),
+                None => groups.push(vec![opened]),
+            }
+        }
+        for group in groups {
+            let Some((source, partitions)) = group.first().map(|first| (first.source.clone(), first.partitions.clone())) else { continue };
+            let mut consumers = Vec::with_capacity(group.len());
+            let mut keys: Vec<Key> = Vec::with_capacity(group.len());
+            for opened in group {
+                let key = opened.key();
+                self.running.lock().insert(key.clone(), opened.running);
+                consumers.push(opened.consumer);
+                keys.push(key);
+            }
+            if let Err(error) = self.feeds.start(&source, &partitions, &consumers) {
+                for key in &keys {
+                    self.note_unable(key, &error.to_string(), error.recovery());
+                    self.end(key, false);
+                }
+            }
+        }
+        self.share_memory();
+    }
+
+    pub(super) fn state_dir(&self, view: &str, version: crate::table::Version) -> std::path::PathBuf {
+        self.settings.state_dir.join(view).join(version.to_string())
     }
 
     fn plan(&self, record: &VersionRecord) -> Result<Planned, EngineError> {
@@ -118,7 +232,7 @@ impl Worker {
         Ok(())
     }
 
-    fn start(&self, record: &VersionRecord, planned: Planned, lease: Arc<Lease>) -> Result<Opened, EngineError> {
+    fn start(&self, record: &VersionRecord, planned: Planned, lease: Held) -> Result<Opened, EngineError> {
         let Ports { store, changes, clock, .. } = &self.ports;
         let Planned { view, source, partitions } = planned;
         let epoch = lease.epoch;
@@ -146,12 +260,14 @@ impl Worker {
         let status = Arc::new(Mutex::new(status));
         status.lock().committed(fold.meta(), &BTreeMap::new());
         let outbox = Arc::new(Mutex::new(Outbox::new(self.settings.queued_rows, self.shares.clone(), before, committed)));
-        let (stop, stop_writing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        // The writer goes on after the fold has made its last commit, so it is stopped apart.
+        let (stop, stop_writing) = (self.stop.child(), Stop::new());
         let dropped_to_us = Arc::new(AtomicI64::new(fold.meta().dropped_to_us.unwrap_or(i64::MIN)));
-        let wake: Arc<(Mutex<bool>, Condvar)> = Arc::default();
-        let shared = |stop: &Arc<AtomicBool>| Shared {
+        let (wake_fold, wake_writer) = (Wake::default(), Wake::default());
+        let shared = |stop: &Stop| Shared {
             outbox: outbox.clone(),
-            wake: wake.clone(),
+            wake_fold: wake_fold.clone(),
+            wake_writer: wake_writer.clone(),
             stop: stop.clone(),
             dropped_to_us: dropped_to_us.clone(),
             status: status.clone(),
@@ -169,7 +285,7 @@ impl Worker {
             store: store.clone(),
             publisher: Publisher::new(publications),
             table: table.clone(),
-            epoch,
+            epoch: lease.begin_writing(),
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
             read_ahead_bytes: SWEEP_READ_AHEAD_BYTES,
@@ -180,14 +296,14 @@ impl Worker {
             sweeping: None,
             reclaimed_to_us: None,
             reclaiming: None,
+            may_sync: true,
             lost: lease.lost.clone(),
             status: status.clone(),
             faults: self.settings.faults.clone(),
         };
-        let live = fold.is_live();
         let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
         let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
-        let mut runner = Runner { fold, settings: self.settings.run.clone(), messages, shared: shared(&stop), ends: BTreeMap::new() };
+        let mut runner = Runner::new(fold, self.settings.run.clone(), messages, shared(&stop));
         let write_shared = shared(&stop_writing);
         let name = format!("{}-{}", view.name, record.version);
         let failed = status.clone();
@@ -199,9 +315,23 @@ impl Worker {
         })?;
         let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
-        let (record, topic, partitions) = (record.clone(), source.topic.clone(), partitions.len());
-        let running = Running { record, table, lease, topic, partitions, stop, stop_writing, status, outbox, lent, threads };
-        Ok(Opened { running, source, consumer, live })
+        let (record, topic, count) = (record.clone(), source.topic.clone(), partitions.len());
+        let running = Running {
+            record,
+            table,
+            lease,
+            topic,
+            partitions: count,
+            stop,
+            stop_writing,
+            status,
+            outbox,
+            lent,
+            wake_fold,
+            wake_writer,
+            threads,
+        };
+        Ok(Opened { running, source, partitions, consumer })
     }
 }
 
@@ -222,3 +352,9 @@ fn check_window(view: &View, source: &Source) -> Result<(), EngineError> {
         _ => Ok(()),
     }
 }
+
+/// Mapped chunks that may wait for a fold.
+const CHUNKS_IN_FLIGHT: usize = 8;
+
+/// The most bytes of a quarantined record that are kept.
+const MAX_QUARANTINED_BYTES: usize = 64 << 10;

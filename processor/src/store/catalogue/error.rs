@@ -65,7 +65,7 @@ pub enum CatalogueError {
         /// The states that could follow.
         allowed: String,
         /// What to do about it, where that is known; with what parts it from the rest.
-        way_on: &'static str,
+        way_on: String,
     },
     /// Only a switch moves readers.
     #[error("view {view}: version {version} becomes {wanted} by a switch alone; switch to it, or to the one that follows it")]
@@ -96,6 +96,18 @@ pub enum CatalogueError {
         owner: String,
         /// Its epoch.
         epoch: Epoch,
+    },
+    /// Another process has the lease of this owner.
+    #[error(
+        "another process runs as owner {owner}, with a lease for {seconds} s more. If it has crashed, this one goes on when the lease has ended. \
+         Otherwise two data folders hold the same name in their file owner, as after one was copied: stop one of the two processes, or delete that \
+         file in the copy"
+    )]
+    OwnerInUse {
+        /// The owner's name.
+        owner: String,
+        /// How long the other's lease lasts unless it is renewed, seconds.
+        seconds: i64,
     },
     /// A writer schema that is not JSON.
     #[error("the schema is not JSON: {0}")]
@@ -128,6 +140,8 @@ impl CatalogueError {
             CatalogueError::Store(error) => error.recovery(),
             // The release that wrote it can read it.
             CatalogueError::NewerFormat { .. } => Recovery::Operator,
+            // By itself after a crash; the operator's to mend if the name is used twice.
+            CatalogueError::OwnerInUse { .. } => Recovery::Operator,
             _ => Recovery::Final,
         }
     }

@@ -8,16 +8,22 @@ mod history;
 mod ownership;
 mod records;
 mod schemas;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod workers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use error::CatalogueError;
-pub use ownership::Take;
-pub use records::{ActivePointer, AuditEntry, Ownership, VersionRecord, VersionState};
+pub use ownership::{Ownership, Take};
+use parking_lot::Mutex;
+pub use records::{ActivePointer, AuditEntry, VersionRecord, VersionState};
 use records::{DroppedRegister, VIEW_PREFIX, ViewRegister, decode, dropped_key, dropped_prefix, encode, view_key};
 use serde::de::DeserializeOwned;
+pub use snapshot::{Snapshot, ViewSnapshot};
+pub use workers::{Incarnation, Owner, Renewed};
 
 use super::{Outcome, Registers, StoreError};
 use crate::clock::Clock;
@@ -31,6 +37,8 @@ const ATTEMPTS: usize = 100;
 pub struct Catalogue {
     registers: Arc<dyn Registers>,
     clock: Arc<dyn Clock>,
+    /// Entries that the journal did not take.
+    unjournaled: Arc<Mutex<VecDeque<AuditEntry>>>,
 }
 
 /// What a change of a view's register answers, and the entry that says so; without an entry nothing is changed.
@@ -42,7 +50,12 @@ struct Change<T> {
 impl Catalogue {
     /// The catalogue in `registers`. The clock dates entries and leases.
     pub fn new(registers: Arc<dyn Registers>, clock: Arc<dyn Clock>) -> Self {
-        Catalogue { registers, clock }
+        Catalogue { registers, clock, unjournaled: Arc::default() }
+    }
+
+    /// The time of the catalogue's clock, milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// The names of all views that ever had a version, in order.
@@ -171,6 +184,31 @@ impl Catalogue {
         })
     }
 
+    /// Resumes a failed version where it stopped, after the cause was fixed. It becomes `active` again if the active pointer is at it, else `building`: it reads on and
+    /// becomes caught up by itself. Idempotent: a version that has not failed is returned unchanged.
+    pub fn resume(&self, view: &str, version: Version, by: &str) -> Result<VersionRecord, CatalogueError> {
+        if let Some(dropped) = self.version(view, version)?.filter(|record| record.state == VersionState::Dropped) {
+            return Err(refused(&dropped, &VersionState::Building, self.clock.now_ms()));
+        }
+        self.change(view, |register, now_ms| {
+            let in_service = register.active.as_ref().is_some_and(|active| active.version == version);
+            let record = find(register, view, version)?;
+            let VersionState::Failed { error } = record.state.clone() else {
+                return Ok(Change { answer: record.clone(), entry: None });
+            };
+            let state = if in_service { VersionState::Active } else { VersionState::Building };
+            let entry = AuditEntry {
+                version: Some(version),
+                from: Some(record.state.to_string()),
+                to: Some(state.to_string()),
+                reason: Some(format!("it had failed: {error}")),
+                ..AuditEntry::new("resume", view, by, now_ms)
+            };
+            enter(record, state, by, now_ms);
+            Ok(Change { answer: record.clone(), entry: Some(entry) })
+        })
+    }
+
     /// The version readers are sent to.
     pub fn active(&self, view: &str) -> Result<Option<ActivePointer>, CatalogueError> {
         Ok(self.view_register(view)?.0.active)
@@ -192,10 +230,13 @@ impl Catalogue {
             let current = before.as_ref().map(|active| active.version);
             if let Some(active) = before.clone().filter(|active| active.version == to) {
                 let record = find(register, view, to)?;
+                if matches!(record.state, VersionState::Failed { .. }) {
+                    return Err(refused(record, &VersionState::Active, now_ms));
+                }
                 if !record.state.may_become(&VersionState::Active) {
                     return Ok(Change { answer: active, entry: None });
                 }
-                // It failed in service, was resumed and has caught up.
+                // Resumed as `building` by an earlier release, it has caught up.
                 let was = record.state.name();
                 enter(record, VersionState::Active, by, now_ms);
                 let entry = AuditEntry {
@@ -324,7 +365,14 @@ fn enter(record: &mut VersionRecord, state: VersionState, by: &str, now_ms: i64)
 
 fn refused(record: &VersionRecord, wanted: &VersionState, now_ms: i64) -> CatalogueError {
     let successors = record.state.successors();
-    let is_early = matches!((&record.state, wanted), (VersionState::Building, VersionState::Active));
+    let way_on = match (&record.state, wanted) {
+        (VersionState::Building, VersionState::Active) => "; wait until it is caught up".to_owned(),
+        (VersionState::Failed { error }, VersionState::Active) => {
+            format!("; it failed: {error}; once the cause is fixed, refold resume {} {} continues it", record.view, record.version.0)
+        }
+        (VersionState::Dropped, VersionState::Building) => format!("; build a new one: refold replay {}", record.view),
+        _ => String::new(),
+    };
     CatalogueError::State {
         view: record.view.clone(),
         version: record.version,
@@ -333,7 +381,7 @@ fn refused(record: &VersionRecord, wanted: &VersionState, now_ms: i64) -> Catalo
         by: record.changed_by.clone(),
         wanted: wanted.name(),
         allowed: if successors.is_empty() { "nothing else".into() } else { successors.join(", ") },
-        way_on: if is_early { "; wait until it is caught up" } else { "" },
+        way_on,
     }
 }
 

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `catalogue/view/<view>` | [`ViewRegister`]: the active pointer, all versions that are not dropped, audit entries on their way to the journal |
 //! | `catalogue/dropped/<view>/<number>` | [`DroppedRegister`]: a dropped version, for the history and so that its number is known |
-//! | `catalogue/owner/<view>/<number>` | [`OwnerRegister`]: who feeds a version |
+//! | `catalogue/owner/<view>/<number>` | [`OwnerRegister`]: who feeds a version; isolated |
+//! | `catalogue/worker/<owner>` | [`WorkerRegister`]: the lease of a worker; isolated |
 //! | `catalogue/schema/<id>` | [`SchemaRegister`]: a writer schema of the embedded log |
 //!
 //! Pointer and versions share a register because a switch changes three things at once: with one compare-and-set it is
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CatalogueError;
+use crate::store::{OWNER_PREFIX, WORKER_PREFIX};
 use crate::table::{Epoch, Version};
 
 /// The format of all registers and journal entries; a reader refuses a greater one.
@@ -27,7 +29,7 @@ pub(super) const FORMAT: u32 = 1;
 pub enum VersionState {
     /// It reads the log from the start; nobody reads its rows.
     Building,
-    /// It is as current as the version in service: it can be switched to.
+    /// It has read the whole log once and is kept up to date. Whether it is current *now* is decided by its progress and its lease, which a switch checks.
     CaughtUp,
     /// Readers are sent to it.
     Active,
@@ -35,7 +37,7 @@ pub enum VersionState {
     Retired,
     /// Its table and state are gone, its number is never given again.
     Dropped,
-    /// It stopped, and stands where it stopped.
+    /// It stopped, and stands where it stopped until [`Catalogue::resume`](super::Catalogue::resume).
     Failed {
         /// Why, and what to do.
         error: String,
@@ -55,11 +57,13 @@ impl VersionState {
         }
     }
 
-    /// The names of the states that may follow this one: the table of a version's life.
+    /// The names of the states that may follow this one: the table of a version's life. In addition, [`Catalogue::resume`](super::Catalogue::resume) makes a failed version
+    /// `active` again if the active pointer is at it.
     pub fn successors(&self) -> &'static [&'static str] {
         match self {
             VersionState::Building => &["caught_up", "failed", "dropped"],
-            VersionState::CaughtUp => &["active", "failed", "dropped"],
+            // Building again: its state was lost, or was left behind on another machine.
+            VersionState::CaughtUp => &["active", "building", "failed", "dropped"],
             VersionState::Active => &["retired", "failed"],
             VersionState::Retired => &["active", "failed", "dropped"],
             VersionState::Failed { .. } => &["building", "dropped"],
@@ -119,19 +123,6 @@ pub struct ActivePointer {
     pub reason: Option<String>,
 }
 
-/// Who feeds a version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ownership {
-    /// The number of this ownership; part of every write timestamp.
-    pub epoch: Epoch,
-    /// The owner.
-    pub owner: String,
-    /// When another may take it, milliseconds since the Unix epoch.
-    pub lease_until_ms: i64,
-    /// Whether the owner gave it up after its last write: the next one need not wait for the lease to end.
-    pub released: bool,
-}
-
 /// One thing that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
@@ -139,7 +130,7 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// By whom.
     pub by: String,
-    /// What: `create`, `state`, `switch`, `take`, `release` or `register_schema`.
+    /// What: `create`, `state`, `resume`, `switch`, `take`, `release` or `register_schema`.
     pub verb: String,
     /// The view; empty for what concerns none.
     pub view: String,
@@ -179,7 +170,46 @@ pub(super) struct DroppedRegister {
 /// The register of an ownership.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct OwnerRegister {
-    pub ownership: Ownership,
+    pub ownership: OwnerRecord,
+}
+
+/// Who took a version last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnerRecord {
+    /// The number of this ownership; part of every write timestamp.
+    pub epoch: Epoch,
+    /// The owner's name.
+    pub owner: String,
+    /// The run of the owner's process whose lease this ownership hangs on. `None`: it was taken by a release that kept a lease for each version.
+    #[serde(default)]
+    pub incarnation: Option<String>,
+    /// The end of that lease of its own; 0 where the ownership hangs on the worker's.
+    pub lease_until_ms: i64,
+    /// Whether the owner gave it up after its last write.
+    pub released: bool,
+}
+
+/// The register of a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct WorkerRegister {
+    pub lease: WorkerLease,
+}
+
+/// The lease of a worker: all its ownerships hang on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WorkerLease {
+    /// The run of the process that holds it.
+    pub incarnation: String,
+    /// When it ends unless it is renewed, milliseconds since the Unix epoch.
+    pub until_ms: i64,
+    /// Whether the process gave it up, and with it whatever it had not released.
+    pub released: bool,
+}
+
+impl WorkerLease {
+    pub fn is_live(&self, now_ms: i64) -> bool {
+        !self.released && self.until_ms > now_ms
+    }
 }
 
 /// The register of a writer schema.
@@ -205,7 +235,11 @@ pub(super) fn dropped_key(view: &str, version: Version) -> String {
 }
 
 pub(super) fn owner_key(view: &str, version: Version) -> String {
-    format!("catalogue/owner/{view}/{:010}", version.0)
+    format!("{OWNER_PREFIX}{view}/{:010}", version.0)
+}
+
+pub(super) fn worker_key(owner: &str) -> String {
+    format!("{WORKER_PREFIX}{owner}")
 }
 
 pub(super) fn schema_key(id: u32) -> String {

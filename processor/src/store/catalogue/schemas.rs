@@ -1,29 +1,28 @@
-//! The writer schemas of the embedded log: text by number, as a schema registry has them.
+//! The writer schemas of the log: text by number, as a schema registry has them.
+//!
+//! Numbers were once counted from 1, and records of an embedded log may carry such ones still.
 
 use super::records::{AuditEntry, SCHEMA_PREFIX, SchemaRegister, decode, encode, schema_key};
-use super::{ATTEMPTS, Catalogue, CatalogueError, Outcome, too_busy};
+use super::{Catalogue, CatalogueError, Outcome};
 
 impl Catalogue {
-    /// The number of a writer schema, given on first sight, from 1. Schemas that are equal as JSON have the same number; numbers
-    /// are never given to another.
-    pub fn register_schema(&self, json: &str, by: &str) -> Result<u32, CatalogueError> {
-        let content = |text: &str| serde_json::from_str::<serde_json::Value>(text);
-        let wanted = content(json).map_err(|error| CatalogueError::InvalidSchema(error.to_string()))?;
-        for _ in 0..ATTEMPTS {
-            let known = self.schemas()?;
-            if let Some((id, _)) = known.iter().find(|(_, text)| content(text).is_ok_and(|known| known == wanted)) {
-                return Ok(*id);
-            }
-            let id = known.last().map_or(1, |(last, _)| last + 1);
-            let key = schema_key(id);
-            let text = encode(&key, &SchemaRegister { schema: json.into() })?;
-            if let Outcome::Set(_) = self.registers.compare_and_set(&key, None, Some(&text))? {
-                let entry = AuditEntry { to: Some(id.to_string()), ..AuditEntry::new("register_schema", "", by, self.clock.now_ms()) };
-                self.journal(&entry)?;
-                return Ok(id);
-            }
+    /// Keeps a writer schema under its number, which follows from the schema: of texts with one number, which say the same of records, the first is kept.
+    ///
+    /// # Errors
+    /// The text is not JSON, or the catalogue cannot be read or written.
+    pub fn register_schema(&self, number: u32, json: &str, by: &str) -> Result<(), CatalogueError> {
+        serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|error| CatalogueError::InvalidSchema(error.to_string()))?;
+        if self.schema(number)?.is_some() {
+            return Ok(());
         }
-        Err(too_busy(SCHEMA_PREFIX))
+        let key = schema_key(number);
+        let text = encode(&key, &SchemaRegister { schema: json.into() })?;
+        // Whoever was first has kept the same.
+        if let Outcome::Set(_) = self.registers.compare_and_set(&key, None, Some(&text))? {
+            let entry = AuditEntry { to: Some(number.to_string()), ..AuditEntry::new("register_schema", "", by, self.clock.now_ms()) };
+            self.journal_or_keep(entry);
+        }
+        Ok(())
     }
 
     /// The writer schema of this number.

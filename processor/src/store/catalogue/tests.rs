@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod ownership;
+mod snapshot;
+
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::records::{DroppedRegister, FORMAT, OwnerRegister, SchemaRegister};
+use super::records::{DroppedRegister, FORMAT, OwnerRecord, OwnerRegister, SchemaRegister, WorkerLease, WorkerRegister};
 use super::*;
 use crate::clock::ManualClock;
 use crate::store::Register;
@@ -57,7 +60,7 @@ fn what_may_follow_what_in_a_versions_life() {
     let table = [
         // to:         building caught_up active retired failed dropped
         ("building",  [false,   true,     false, false,  true,  true ]),
-        ("caught_up", [false,   false,    true,  false,  true,  true ]),
+        ("caught_up", [true,    false,    true,  false,  true,  true ]),
         ("active",    [false,   false,    false, true,   true,  false]),
         ("retired",   [false,   false,    true,  false,  true,  true ]),
         ("failed",    [true,    false,    false, false,  false, true ]),
@@ -250,9 +253,9 @@ fn a_version_that_fails_in_service_keeps_its_readers_and_can_be_left_or_resumed(
     assert!(matches!(error, CatalogueError::InService { .. }), "{error}");
     assert_eq!(states(&catalogue), [(V1, "failed"), (V2, "caught_up")], "the refused drop left nothing behind");
 
-    catalogue.set_state(VIEW, V1, &[failed()], VersionState::Building, "ann").unwrap();
-    catalogue.set_state(VIEW, V1, &[VersionState::Building], VersionState::CaughtUp, "worker").unwrap();
-    catalogue.switch(VIEW, Some(V1), V1, "ann", None).unwrap();
+    let on_itself = catalogue.switch(VIEW, Some(V1), V1, "ann", None).unwrap_err().to_string();
+    assert!(on_itself.contains("version v1 is failed") && on_itself.contains("refold resume hashtag_counts 1"), "{on_itself}");
+    catalogue.resume(VIEW, V1, "ann").unwrap();
     assert_eq!(states(&catalogue), [(V1, "active"), (V2, "caught_up")]);
 
     catalogue.set_state(VIEW, V1, &[VersionState::Active], failed(), "worker").unwrap();
@@ -263,100 +266,50 @@ fn a_version_that_fails_in_service_keeps_its_readers_and_can_be_left_or_resumed(
 }
 
 #[test]
-fn a_version_has_one_owner_until_its_lease_ends() {
+fn a_failed_version_goes_on_when_it_is_resumed_and_one_that_runs_stays_as_it_is() {
     let World { catalogue, clock, .. } = world();
     caught_up(&catalogue, "a");
-    assert_eq!(catalogue.ownership(VIEW, V1).unwrap(), None);
-    assert_eq!(catalogue.take(VIEW, V1, "one", 1_000).unwrap(), Take::Taken(Epoch(1)));
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::HeldBy { owner: "one".into(), until_ms: 1_001_000 });
-    clock.advance_ms(900);
-    catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000).unwrap();
-    clock.advance_ms(900);
-    assert!(matches!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::HeldBy { until_ms: 1_001_900, .. }));
-    clock.advance_ms(100);
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(2)), "the lease has ended");
-    for outcome in [catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000), catalogue.release(VIEW, V1, "one", Epoch(1))] {
-        let error = outcome.unwrap_err();
-        assert!(matches!(&error, CatalogueError::LostTo { owner, epoch: Epoch(2), .. } if owner == "two"), "{error}");
+    caught_up(&catalogue, "b");
+    catalogue.switch(VIEW, None, V1, "ann", None).unwrap();
+    for (version, state) in [(V1, VersionState::Active), (V2, VersionState::CaughtUp)] {
+        catalogue.set_state(VIEW, version, &[state], failed(), "worker").unwrap();
     }
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(3)), "restarted, it is another writer");
-    assert!(catalogue.renew(VIEW, V1, "two", Epoch(2), 1_000).is_err());
-}
-
-#[test]
-fn a_released_version_can_be_taken_at_once() {
-    let World { catalogue, .. } = world();
-    caught_up(&catalogue, "a");
-    catalogue.take(VIEW, V1, "one", 1_000).unwrap();
-    catalogue.release(VIEW, V1, "one", Epoch(1)).unwrap();
-    catalogue.release(VIEW, V1, "one", Epoch(1)).unwrap();
-    assert!(catalogue.renew(VIEW, V1, "one", Epoch(1), 1_000).is_err(), "it has given it up");
-    assert_eq!(catalogue.take(VIEW, V1, "two", 1_000).unwrap(), Take::Taken(Epoch(2)));
-    let owner = catalogue.ownership(VIEW, V1).unwrap().unwrap();
-    assert_eq!((owner.owner.as_str(), owner.released), ("two", false));
+    clock.advance_ms(5_000);
+    let resumed = catalogue.resume(VIEW, V1, "bob").unwrap();
+    assert_eq!((resumed.state, resumed.changed_ms, resumed.changed_by.as_str()), (VersionState::Active, 1_005_000, "bob"));
+    assert_eq!(catalogue.resume(VIEW, V2, "bob").unwrap().state, VersionState::Building, "readers are not sent to it");
+    let done = verbs(&catalogue, 100);
+    assert_eq!(done[done.len() - 2..], ["resume v1 failed → active by bob", "resume v2 failed → building by bob"]);
     assert_eq!(
-        verbs(&catalogue, 3),
-        [
-            "take v1 - → one in epoch 1 by one",
-            "release v1 one in epoch 1 → - by one",
-            "take v1 one in epoch 1 (released) → two in epoch 2 by two"
-        ]
+        catalogue.history(Some(VIEW), 1).unwrap()[0].reason.as_deref(),
+        Some("it had failed: records 0 to 7 are no longer in the log")
     );
+
+    assert_eq!(catalogue.resume(VIEW, V1, "eve").unwrap().changed_by, "bob", "resumed again, nothing is changed");
+    assert_eq!(verbs(&catalogue, 100), done);
+    assert_eq!(catalogue.resume(VIEW, V3, "eve").unwrap_err().to_string(), "view hashtag_counts has no version v3; it has v1, v2");
+    catalogue.set_state(VIEW, V2, &[VersionState::Building], VersionState::Dropped, "ann").unwrap();
+    let dropped = catalogue.resume(VIEW, V2, "eve").unwrap_err().to_string();
+    assert!(dropped.contains("v2 is dropped") && dropped.ends_with("refold replay hashtag_counts"), "{dropped}");
 }
 
 #[test]
-fn of_many_takers_at_once_one_gets_it() {
-    for _ in 0..50 {
-        let World { catalogue, .. } = world();
-        caught_up(&catalogue, "a");
-        let start = Barrier::new(4);
-        let takes: Vec<Take> = std::thread::scope(|scope| {
-            let takers: Vec<_> = (0..4)
-                .map(|taker| {
-                    let (catalogue, start) = (&catalogue, &start);
-                    scope.spawn(move || {
-                        start.wait();
-                        catalogue.take(VIEW, V1, &format!("taker {taker}"), 1_000).unwrap()
-                    })
-                })
-                .collect();
-            takers.into_iter().map(|taker| taker.join().unwrap()).collect()
-        });
-        assert_eq!(takes.iter().filter(|take| **take == Take::Taken(Epoch(1))).count(), 1);
-    }
-}
-
-#[test]
-fn what_is_not_there_or_dropped_is_not_taken() {
+fn a_schema_is_kept_under_its_number_and_the_first_text_stays() {
     let World { catalogue, .. } = world();
-    let error = catalogue.take(VIEW, V1, "one", 1_000).unwrap_err();
-    assert_eq!(error.to_string(), "view hashtag_counts has no version v1; it has none");
-    caught_up(&catalogue, "a");
-    catalogue.set_state(VIEW, V1, &[VersionState::CaughtUp], VersionState::Dropped, "ann").unwrap();
-    assert!(matches!(catalogue.take(VIEW, V1, "one", 1_000), Err(CatalogueError::State { state: "dropped", .. })));
-}
-
-#[test]
-fn equal_schemas_have_one_number_and_no_two_schemas_share_one() {
-    let World { catalogue, .. } = world();
-    assert_eq!(catalogue.register_schema(r#"{"type": "string", "doc": "a"}"#, "log").unwrap(), 1);
-    assert_eq!(catalogue.register_schema(r#""long""#, "log").unwrap(), 2);
-    assert_eq!(catalogue.register_schema(r#"{ "doc":"a", "type":"string" }"#, "log").unwrap(), 1);
-    assert_eq!(catalogue.schema(2).unwrap().as_deref(), Some(r#""long""#));
+    catalogue.register_schema(7, r#"{"type": "string", "doc": "a"}"#, "log").unwrap();
+    catalogue.register_schema(u32::MAX, r#""long""#, "log").unwrap();
+    catalogue.register_schema(7, r#""string""#, "log").unwrap();
+    assert_eq!(catalogue.schema(7).unwrap().as_deref(), Some(r#"{"type": "string", "doc": "a"}"#));
     assert_eq!(catalogue.schema(3).unwrap(), None);
-    assert!(matches!(catalogue.register_schema("{", "log"), Err(CatalogueError::InvalidSchema(_))));
-    let given: Vec<u32> = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..4)
-            .map(|writer| {
-                let catalogue = &catalogue;
-                scope.spawn(move || catalogue.register_schema(&format!(r#"{{"type": "fixed", "size": {}}}"#, writer % 2), "log").unwrap())
-            })
-            .collect();
-        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    assert!(matches!(catalogue.register_schema(8, "{", "log"), Err(CatalogueError::InvalidSchema(_))));
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let catalogue = &catalogue;
+            scope.spawn(move || catalogue.register_schema(9 + writer % 2, r#""int""#, "log").unwrap());
+        }
     });
-    assert_eq!((given[0], given[1]), (given[2], given[3]));
     let ids: Vec<u32> = catalogue.schemas().unwrap().into_iter().map(|(id, _)| id).collect();
-    assert_eq!(ids, [1, 2, 3, 4]);
+    assert_eq!(ids, [7, 9, 10, u32::MAX]);
 }
 
 /// Fails one call, before or after it was carried out, as a lost connection does.
@@ -410,6 +363,8 @@ fn a_whole_life(catalogue: &Catalogue) -> usize {
     again(&|| catalogue.create_version(VIEW, "SELECT 1", "a", "shape", "ann").map(drop));
     again(&|| caught_up(V1));
     again(&|| catalogue.switch(VIEW, None, V1, "ann", None).map(drop));
+    again(&|| catalogue.set_state(VIEW, V1, &[VersionState::Active], failed(), "worker").map(drop));
+    again(&|| catalogue.resume(VIEW, V1, "ann").map(drop));
     again(&|| catalogue.create_version(VIEW, "SELECT 2", "b", "shape", "ann").map(drop));
     again(&|| caught_up(V2));
     again(&|| catalogue.switch(VIEW, Some(V1), V2, "ann", Some("new rule")).map(drop));
@@ -423,7 +378,7 @@ fn interrupted_at_any_call_every_verb_is_completed_by_running_it_again() {
     a_whole_life(&straight.catalogue);
     let expected = (straight.catalogue.versions(VIEW).unwrap(), straight.catalogue.active(VIEW).unwrap());
     let history = straight.catalogue.history(None, 100).unwrap();
-    assert_eq!(history.len(), 7);
+    assert_eq!(history.len(), 9);
     let mut places = 0;
     for carries_out in [false, true] {
         for fails_at in 0.. {
@@ -475,12 +430,14 @@ fn registers_read_back_as_they_were_written() {
         changes: 4,
         unjournaled: vec![entry.clone()],
     };
-    let owner = Ownership { epoch: Epoch(4), owner: "one".into(), lease_until_ms: 9, released: true };
+    let owner = OwnerRecord { epoch: Epoch(4), owner: "one".into(), incarnation: Some("i".into()), lease_until_ms: 9, released: true };
     assert_eq!(decode::<ViewRegister>("k", &encode("k", &view).unwrap()).unwrap(), view);
     let dropped = DroppedRegister { version };
     assert_eq!(decode::<DroppedRegister>("k", &encode("k", &dropped).unwrap()).unwrap(), dropped);
     let owner = OwnerRegister { ownership: owner };
     assert_eq!(decode::<OwnerRegister>("k", &encode("k", &owner).unwrap()).unwrap(), owner);
+    let worker = WorkerRegister { lease: WorkerLease { incarnation: "i".into(), until_ms: 5, released: false } };
+    assert_eq!(decode::<WorkerRegister>("k", &encode("k", &worker).unwrap()).unwrap(), worker);
     let schema = SchemaRegister { schema: "\"long\"".into() };
     assert_eq!(decode::<SchemaRegister>("k", &encode("k", &schema).unwrap()).unwrap(), schema);
     assert_eq!(decode::<AuditEntry>("k", &encode("k", &entry).unwrap()).unwrap(), entry);
@@ -496,10 +453,13 @@ fn format_1_is_read_and_written_for_ever() {
     assert_eq!(encode("k", &register).unwrap(), VIEW_REGISTER_1);
     let owner: OwnerRegister =
         decode("k", r#"{"format":1,"ownership":{"epoch":3,"owner":"one","lease_until_ms":5,"released":false}}"#).unwrap();
-    assert_eq!(owner.ownership.epoch, Epoch(3));
+    assert_eq!((owner.ownership.epoch, owner.ownership.incarnation), (Epoch(3), None), "before workers had leases");
+    let worker = r#"{"format":1,"lease":{"incarnation":"i","until_ms":5,"released":false}}"#;
+    assert_eq!(encode("k", &decode::<WorkerRegister>("k", worker).unwrap()).unwrap(), worker);
     assert_eq!(records::schema_key(12), "catalogue/schema/0000000012");
     assert_eq!(dropped_key("v", V2), "catalogue/dropped/v/0000000002");
     assert_eq!(records::owner_key("v", V2), "catalogue/owner/v/0000000002");
+    assert_eq!(records::worker_key("host-1"), "catalogue/worker/host-1");
 }
 
 #[test]
@@ -514,4 +474,49 @@ fn a_register_of_a_later_release_is_refused() {
     );
     store.compare_and_set(&view_key("broken"), None, Some("{")).unwrap();
     assert!(matches!(catalogue.active("broken"), Err(CatalogueError::Unreadable { .. })));
+}
+
+/// Registers that count how much of the journal is read.
+struct Counted {
+    store: Arc<MemoryStore>,
+    read: AtomicUsize,
+}
+
+impl Registers for Counted {
+    fn get(&self, key: &str) -> Result<Option<Register>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError> {
+        self.store.compare_and_set(key, expected, value)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
+        self.store.list(prefix)
+    }
+
+    fn append_journal(&self, entry: &str) -> Result<(), StoreError> {
+        self.store.append_journal(entry)
+    }
+
+    fn journal(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        let entries = self.store.journal(limit)?;
+        self.read.fetch_add(entries.len(), Ordering::SeqCst);
+        Ok(entries)
+    }
+}
+
+#[test]
+fn the_history_of_a_view_that_has_little_does_not_read_the_journal_of_all_others() {
+    let World { catalogue, clock, store } = world();
+    catalogue.create_version("early", "SELECT 1", "a", "shape", "ann").unwrap();
+    let other = encode("journal", &AuditEntry::new("take", "other", "worker", 0)).unwrap();
+    (0..25_000).for_each(|_| store.append_journal(&other).unwrap());
+    catalogue.create_version(VIEW, "SELECT 1", "a", "shape", "ann").unwrap();
+    let counted = Arc::new(Counted { store, read: AtomicUsize::new(0) });
+    let catalogue = Catalogue::new(counted.clone(), clock);
+    assert_eq!(verbs(&catalogue, 100), ["create v1 - → building by ann"]);
+    assert_eq!(counted.read.swap(0, Ordering::SeqCst), 20_000, "once, and no further back");
+    assert_eq!(catalogue.history(None, 100).unwrap().len(), 100);
+    assert_eq!(counted.read.load(Ordering::SeqCst), 100);
 }

@@ -74,6 +74,7 @@ macro_rules! store_conformance {
             registers: [
                 a_register_is_set_by_its_revision_alone,
                 a_removed_register_can_be_created_again,
+                isolated_registers_are_read_together_and_never_listed,
                 of_many_at_once_exactly_one_wins_each_revision,
                 list_finds_a_prefix_in_order_of_keys,
                 the_journal_keeps_its_order,

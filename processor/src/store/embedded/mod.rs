@@ -8,6 +8,7 @@ mod layout;
 mod open;
 mod reading;
 mod registers;
+mod syncing;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -20,6 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use rocksdb::{ColumnFamily, DB, ErrorKind};
 
 use self::layout::{META, ROWS, StoredTable, decode_json, rows_prefix, table_key};
+use self::syncing::GroupSync;
 use super::StoreError;
 use super::rows::RowCodec;
 use super::shape::ShapeDescription;
@@ -65,6 +67,7 @@ pub struct EmbeddedStore {
     registers: Mutex<()>,
     /// The number of the next journal entry.
     next_entry: Mutex<u64>,
+    syncs: GroupSync,
 }
 
 /// A table in use.

@@ -31,6 +31,7 @@ pub(super) fn open(folder: &Path, settings: &EmbeddedStoreSettings) -> Result<Em
         tables: RwLock::new(HashMap::new()),
         registers: Mutex::new(()),
         next_entry: Mutex::new(0),
+        syncs: Default::default(),
     };
     check_format(&store)?;
     store.next_entry = Mutex::new(next_entry(&store)?);
@@ -49,6 +50,8 @@ fn database_options(settings: &EmbeddedStoreSettings) -> Options {
     options.set_wal_bytes_per_sync(1 << 20);
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(8 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
     options
 }
 

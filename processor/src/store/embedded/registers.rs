@@ -1,11 +1,12 @@
-//! Registers and the journal, each change on disk before it is answered.
+//! Registers and the journal, each change on disk before it is answered. Others may see it a moment before that: what follows from it in this store is
+//! behind it in the same write-ahead log. So many changes at once wait for one sync.
 
 use rocksdb::{ReadOptions, WriteBatch};
 
 use super::EmbeddedStore;
 use super::layout::{JOURNAL_PREFIX, REGISTER_PREFIX, decode_register, encode_register, journal_key, register_key, text_of};
 use crate::store::range::after_prefix;
-use crate::store::{Outcome, Register, Registers, StoreError};
+use crate::store::{Outcome, Register, Registers, RowWriter, StoreError, is_isolated};
 
 impl Registers for EmbeddedStore {
     fn get(&self, key: &str) -> Result<Option<Register>, StoreError> {
@@ -14,7 +15,7 @@ impl Registers for EmbeddedStore {
     }
 
     fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError> {
-        let _held = self.registers.lock();
+        let held = self.registers.lock();
         let stored = self.get(key)?;
         if stored.as_ref().map(|register| register.revision) != expected {
             return Ok(Outcome::Conflict(stored));
@@ -28,7 +29,9 @@ impl Registers for EmbeddedStore {
             }
             None => batch.delete_cf(self.meta()?, register_key(key)),
         }
-        self.apply(batch, true)?;
+        self.apply(batch, false)?;
+        drop(held);
+        self.sync()?;
         Ok(Outcome::Set(revision))
     }
 
@@ -43,8 +46,10 @@ impl Registers for EmbeddedStore {
         let mut listed = Vec::new();
         while let Some((key, bytes)) = stored.item() {
             let key = text_of(prefix, key.strip_prefix(REGISTER_PREFIX).unwrap_or_default())?;
-            let register = decode_register(&key, bytes)?;
-            listed.push((key, register));
+            if !is_isolated(&key) {
+                let register = decode_register(&key, bytes)?;
+                listed.push((key, register));
+            }
             stored.next();
         }
         stored.status().map_err(|error| self.error(&error))?;
@@ -55,9 +60,10 @@ impl Registers for EmbeddedStore {
         let mut next = self.next_entry.lock();
         let mut batch = WriteBatch::default();
         batch.put_cf(self.meta()?, journal_key(*next), entry);
-        self.apply(batch, true)?;
+        self.apply(batch, false)?;
         *next += 1;
-        Ok(())
+        drop(next);
+        self.sync()
     }
 
     fn journal(&self, limit: usize) -> Result<Vec<String>, StoreError> {

@@ -104,7 +104,7 @@ impl RowWriter for EmbeddedStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush_wal(true).map_err(|error| self.error(&error))
+        self.syncs.sync(|| self.db.flush_wal(true)).map_err(|error| self.error(&error))
     }
 
     fn reclaim(&self, table: &Table, column: usize, before_us: i64) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 //! update and not one for each overlapping window; the engine puts the windows together from panes.
 
 mod classes;
+mod field;
 mod hashtags;
 mod hop;
 mod interval;
@@ -18,6 +19,7 @@ mod windows;
 
 use datafusion::logical_expr::ScalarUDF;
 
+pub use field::MaskFields;
 pub use hashtags::Hashtags;
 pub use hop::{Hop, HopAnswer};
 pub use interval::interval_us;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod harness;
+mod nulls;
 mod oracle;
 mod planning;
 mod refusals;

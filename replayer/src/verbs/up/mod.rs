@@ -6,6 +6,7 @@
 mod collecting;
 mod first_versions;
 mod maintenance;
+mod owner;
 mod serving;
 pub mod signals;
 mod worker;

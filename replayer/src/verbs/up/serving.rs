@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use refold_api::versions::Planner;
-use refold_api::{Admin, ApiSettings, ApiState, Collected, Running};
+use refold_api::{Admin, ApiSettings, ApiState, Collected, Limits, Running};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -18,6 +18,9 @@ use crate::views::ViewFolder;
 
 /// How long open requests may take after a stop was asked for.
 const API_GRACE: Duration = Duration::from_secs(5);
+
+/// Connections in addition to those of streams.
+const FURTHER_CONNECTIONS: usize = 1_024;
 
 /// The API, while it is served.
 pub struct Api {
@@ -96,5 +99,8 @@ fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
         live_streams: settings.live_streams,
         rows_default: settings.rows_default,
         rows_max: settings.rows_max,
+        caught_up_lag_events: settings.caught_up_lag_events,
+        own_names: address.ip().is_loopback().then(|| settings.own_names.clone()),
+        limits: Limits { connections: settings.live_streams.saturating_add(FURTHER_CONNECTIONS), ..Limits::default() },
     }
 }

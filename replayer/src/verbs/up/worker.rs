@@ -1,6 +1,5 @@
 //! The worker that runs versions in this process.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,13 +9,12 @@ use refold_processor::engine::faults::Faults;
 use refold_processor::engine::run::RunSettings;
 use refold_processor::engine::watermark::Quiet;
 use refold_processor::engine::worker::{Pool, Ports, Worker, WorkerSettings};
+use refold_processor::store::catalogue::Owner;
 
 use crate::failure::Failure;
 use crate::parts::{Parts, make_data_folder};
 use crate::settings::Settings;
 
-/// Keeps the name under which the worker of a data folder owns versions.
-const OWNER_FILE: &str = "owner";
 const LOCK_FILE: &str = "lock";
 
 /// A worker, and the lock on the data folder that its state is in.
@@ -30,7 +28,7 @@ pub struct Locked {
 pub fn open(parts: &Parts, settings: &Settings, pool: Pool) -> Result<Locked, Failure> {
     make_data_folder(settings)?;
     let lock = lock(&settings.data)?;
-    let worker = Worker::new(ports(parts), worker_settings(settings, pool, owner(&settings.data)?)?);
+    let worker = Worker::new(ports(parts), worker_settings(settings, pool, super::owner::owner(&settings.data)?)?);
     Ok(Locked { worker, _lock: lock })
 }
 
@@ -42,24 +40,6 @@ fn lock(data: &Path) -> Result<std::fs::File> {
         format!("the data folder {} is in use by another process; stop that one or name another folder with --data", data.display())
     })?;
     Ok(file)
-}
-
-/// The name of the owner: it stays with the state, so that a restart can take at once what a crash left behind.
-fn owner(data: &Path) -> Result<String> {
-    let path = data.join(OWNER_FILE);
-    if let Some(name) = std::fs::read_to_string(&path).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) {
-        return Ok(name);
-    }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("refold");
-    // Two folders on one machine are two owners.
-    let name = format!("{host}-{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
-    // Whole or not at all: two owners must not share half a name.
-    let whole = data.join(format!("{OWNER_FILE}.new"));
-    std::fs::write(&whole, &name)
-        .and_then(|()| std::fs::rename(&whole, &path))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(name)
 }
 
 fn ports(parts: &Parts) -> Ports {
@@ -74,11 +54,12 @@ fn ports(parts: &Parts) -> Ports {
     }
 }
 
-fn worker_settings(settings: &Settings, pool: Pool, owner: String) -> Result<WorkerSettings, Failure> {
+fn worker_settings(settings: &Settings, pool: Pool, owner: Owner) -> Result<WorkerSettings, Failure> {
     let fault = settings.fault.as_deref().map(Faults::from_str).transpose();
     let faults = fault.map_err(|error| Failure::Usage(format!("fault: {error}")))?.unwrap_or_default();
     Ok(WorkerSettings {
-        owner,
+        owner: owner.name,
+        incarnation: owner.incarnation,
         pool,
         state_dir: settings.data.join("state"),
         memory_bytes: settings.memory_bytes,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use refold_cassandra::CassandraSettings;
-use refold_processor::store::{Outcome, Progress, Registers, RowReader, RowWriter, StoreError};
+use refold_processor::store::{Outcome, Progress, Register, Registers, RowReader, RowWriter, StoreError};
 use refold_processor::table::Epoch;
 
 use super::{counts, node, progress, read, rows};
@@ -196,22 +196,132 @@ fn the_journal_is_in_the_order_in_which_entries_were_added() {
     assert_eq!(stores[1].journal(2).unwrap(), ["entry 38", "entry 39"]);
 }
 
-/// Owners renew their leases all the time, and all registers are read together: Cassandra warns of a read that meets more than a thousand deleted
-/// cells, and refuses one that meets a hundred thousand.
+/// Workers renew their leases all the time, and all listed registers are read together: Cassandra warns of a read that meets more than a thousand
+/// deleted cells, and refuses one that meets a hundred thousand.
 #[test]
 fn a_register_that_is_set_all_the_time_leaves_nothing_behind_that_reads_have_to_pass() {
     const TIMES: u64 = 1_200;
     let store = node().store("renewed");
-    for revision in 0..TIMES {
-        let expected = (revision > 0).then_some(revision);
-        assert_eq!(store.compare_and_set("renewed/lease", expected, Some("held")).unwrap(), Outcome::Set(revision + 1));
+    for key in ["renewed/listed", "catalogue/worker/renewed"] {
+        for revision in 0..TIMES {
+            let expected = (revision > 0).then_some(revision);
+            assert_eq!(store.compare_and_set(key, expected, Some("held")).unwrap(), Outcome::Set(revision + 1));
+        }
+        assert_eq!(store.get(key).unwrap().unwrap().revision, TIMES);
+        // However long ago it was that its revision was the next: what is refused at once is no matter of doubt.
+        let late = store.compare_and_set(key, None, Some("late")).unwrap();
+        assert!(matches!(&late, Outcome::Conflict(Some(there)) if there.revision == TIMES), "{late:?}");
     }
     assert_eq!(store.list("renewed/").unwrap().len(), 1);
-    assert_eq!(store.get("renewed/lease").unwrap().unwrap().revision, TIMES);
-    // However long ago it was that its revision was the next: what is refused at once is no matter of doubt.
-    let late = store.compare_and_set("renewed/lease", None, Some("late")).unwrap();
-    assert!(matches!(&late, Outcome::Conflict(Some(there)) if there.revision == TIMES), "{late:?}");
     let logged = node().logged();
-    let warned = logged.lines().find(|line| line.contains("tombstone") && line.contains("renewed.registers"));
+    let warned = logged.lines().find(|line| line.contains("tombstone") && line.contains("renewed."));
     assert_eq!(warned, None);
+}
+
+/// A lightweight transaction holds up its whole partition.
+#[test]
+fn each_owner_and_each_worker_has_a_partition_of_its_own() {
+    let store = node().store("partitions");
+    let keys = ["catalogue/owner/a/1", "catalogue/owner/a/2", "catalogue/worker/one"];
+    for key in keys {
+        store.compare_and_set(key, None, Some("held")).unwrap();
+    }
+    store.compare_and_set("catalogue/view/a", None, Some("versions")).unwrap();
+    let partitions = super::plain_cql::Plain::connect().texts("SELECT DISTINCT catalogue, name FROM partitions.owners");
+    assert_eq!(partitions.len(), keys.len());
+    assert_eq!(store.list("catalogue/").unwrap().iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["catalogue/view/a"]);
+}
+
+/// A keyspace as the release before left it, and what that release sends to take a version from revision `revision` to the next.
+struct Earlier {
+    session: super::plain_cql::Plain,
+    keyspace: &'static str,
+}
+
+const OWNER_KEY: &str = "catalogue/owner/a/0000000001";
+
+fn owned(epoch: u32) -> String {
+    format!(r#"{{"format":1,"ownership":{{"epoch":{epoch},"owner":"one","lease_until_ms":5,"released":false}}}}"#)
+}
+
+impl Earlier {
+    fn of(keyspace: &'static str) -> Earlier {
+        let session = super::plain_cql::Plain::connect();
+        session.run(&format!("CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"));
+        session.run(&format!(
+            "CREATE TABLE {keyspace}.registers (catalogue text, name text, revision bigint, value text, writers map<int, blob>, \
+             PRIMARY KEY ((catalogue), name))"
+        ));
+        Earlier { session, keyspace }
+    }
+
+    fn set(&self, name: &str, revision: u64, value: &str) {
+        let (keyspace, expected) = (self.keyspace, if revision > 1 { (revision - 1).to_string() } else { "null".into() });
+        self.session.run(&format!(
+            "UPDATE {keyspace}.registers SET revision = {revision}, value = '{value}' WHERE catalogue = 'refold' AND name = '{name}' \
+             IF revision = {expected}"
+        ));
+    }
+
+    fn value(&self, name: &str) -> String {
+        let keyspace = self.keyspace;
+        self.session.texts(&format!("SELECT value FROM {keyspace}.registers WHERE catalogue = 'refold' AND name = '{name}'")).remove(0)
+    }
+}
+
+fn there(value: &str, revision: u64) -> Option<Register> {
+    Some(Register { value: value.into(), revision })
+}
+
+/// Views, versions and epochs stay, and processes of both releases never own the same version in the same epoch.
+#[test]
+fn owners_of_an_earlier_release_are_taken_over_with_their_epochs() {
+    let earlier = Earlier::of("earlier");
+    earlier.set("catalogue/view/a", 1, "versions");
+    for revision in 1..=6 {
+        earlier.set(OWNER_KEY, revision, &owned(3));
+    }
+    let stores = [0, 1].map(|_| node().store("earlier"));
+    assert_eq!(stores[0].list("catalogue/view/").unwrap().len(), 1);
+    assert_eq!(stores[0].get(OWNER_KEY).unwrap(), there(&owned(3), 6));
+    // A worker of the earlier release takes it after this one has looked.
+    earlier.set(OWNER_KEY, 7, &owned(4));
+    assert_eq!(stores[0].compare_and_set(OWNER_KEY, Some(6), Some("mine")).unwrap(), Outcome::Conflict(there(&owned(4), 7)));
+    assert_eq!(stores[1].get(OWNER_KEY).unwrap(), there(&owned(4), 7));
+    // From now on it cannot: its change finds another revision, and a format that it refuses.
+    earlier.set(OWNER_KEY, 8, &owned(5));
+    assert!(earlier.value(OWNER_KEY).starts_with(r#"{"format":2,"#), "{}", earlier.value(OWNER_KEY));
+    assert_eq!(stores[1].compare_and_set(OWNER_KEY, Some(7), Some("mine")).unwrap(), Outcome::Set(8));
+    for store in &stores {
+        assert_eq!(store.get(OWNER_KEY).unwrap(), there("mine", 8));
+        assert_eq!(store.compare_and_set(OWNER_KEY, None, Some("x")).unwrap(), Outcome::Conflict(there("mine", 8)));
+    }
+
+    // A version that nobody had, and that both releases take at once: one of them does.
+    let new = "catalogue/owner/a/0000000002";
+    assert_eq!(stores[0].compare_and_set(new, None, Some("mine")).unwrap(), Outcome::Set(1));
+    earlier.set(new, 1, &owned(1));
+    assert_eq!(stores[1].get(new).unwrap(), there("mine", 1));
+    assert!(earlier.value(new).starts_with(r#"{"format":2,"#), "{}", earlier.value(new));
+    let newer = "catalogue/owner/a/0000000003";
+    earlier.set(newer, 1, &owned(1));
+    assert_eq!(stores[0].compare_and_set(newer, None, Some("mine")).unwrap(), Outcome::Conflict(there(&owned(1), 1)));
+}
+
+/// Ended after the register was closed where it was, and before it was made where it belongs.
+#[test]
+fn an_owner_that_was_half_taken_over_is_still_known() {
+    let earlier = Earlier::of("half");
+    let value = serde_json::json!({"format": 2, "moved_to": "owners", "register": {"revision": 6, "value": owned(3)}});
+    earlier.set(OWNER_KEY, 1, &value.to_string());
+    let stores = [0, 1].map(|_| node().store("half"));
+    assert_eq!(stores[0].get(OWNER_KEY).unwrap(), there(&owned(3), 6));
+    assert_eq!(stores[0].get_many(&[OWNER_KEY.into(), "catalogue/owner/none".into()]).unwrap(), [there(&owned(3), 6), None]);
+    let set: Vec<Outcome> = std::thread::scope(|scope| {
+        let takers: Vec<_> =
+            stores.iter().map(|store| scope.spawn(|| store.compare_and_set(OWNER_KEY, Some(6), Some("mine")).unwrap())).collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).collect()
+    });
+    assert_eq!(set.iter().filter(|outcome| **outcome == Outcome::Set(7)).count(), 1, "{set:?}");
+    assert_eq!(stores[1].get(OWNER_KEY).unwrap(), there("mine", 7));
 }

@@ -1,8 +1,14 @@
 //! Verbs that speak to a running `refold up`.
 
+use std::sync::Arc;
+
+use refold_processor::clock::SystemClock;
+use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
+use refold_processor::table::Version;
 use refold_tests::command::{Said, command, run, text};
 use refold_tests::http::{get, post_lines, wait_until};
-use refold_tests::program::{free_port, root};
+use refold_tests::program::{Program, free_port, root};
 use serde_json::json;
 
 use crate::http::{NEW_YEAR_MS, counts, post, up};
@@ -103,6 +109,8 @@ fn a_view_is_changed_by_replay_and_switch_and_the_history_tells() {
     let back = ask(url, &["switch", "hashtag_counts", "1", "--json"]).ends(0).objects();
     assert_eq!(back, [json!({ "view": "hashtag_counts", "from": 2, "to": 1, "switched": true })]);
     ask(url, &["switch", "hashtag_counts", "9"]).ends(1).complains("v9");
+    ask(url, &["resume", "hashtag_counts", "1"]).ends(0).says("version 1 of hashtag_counts has not failed, it is active");
+    ask(url, &["resume", "hashtag_counts", "9"]).ends(1).complains("v9");
 
     let history = ask(url, &["history", "hashtag_counts"]).ends(0);
     let lines: Vec<&str> = history.out.lines().collect();
@@ -113,6 +121,33 @@ fn a_view_is_changed_by_replay_and_switch_and_the_history_tells() {
     let newest = ask(url, &["history", "hashtag_counts", "--limit", "1", "--json"]).ends(0).objects();
     assert_eq!((newest.len(), &newest[0]["to"], &newest[0]["by"]), (1, &json!("v1"), &json!("ann")));
     ask(url, &["history", "nothing"]).ends(1).complains("there is no view nothing");
+}
+
+#[test]
+fn a_failed_version_goes_on_when_it_is_resumed() {
+    let data = tempfile::tempdir().unwrap();
+    let mut program = up(data.path(), &[]);
+    post_lines(&program.url, "tweets", &post(1, NEW_YEAR_MS, "#rust")).is(200);
+    wait_until("version 1 has it", || counts(&program.url, "rust") == [1]);
+    assert!(program.stop());
+    {
+        let store = Arc::new(EmbeddedStore::open(&data.path().join("store"), &EmbeddedStoreSettings::default()).unwrap());
+        let failed = VersionState::Failed { error: "the disk broke".into() };
+        let catalogue = Catalogue::new(store, Arc::new(SystemClock));
+        catalogue.set_state("hashtag_counts", Version(1), &[VersionState::Active], failed, "test").unwrap();
+    }
+    let program = Program::start(data.path(), free_port(), &[]);
+    let url = &program.url;
+    wait_until("it answers", || ureq::get(format!("{url}/healthz")).call().is_ok());
+    let ready = get(&format!("{url}/readyz")).is(503);
+    assert!(ready.text.contains("the disk broke") && ready.text.contains("refold resume hashtag_counts 1"), "{ready:?}");
+    ask(url, &["status", "hashtag_counts"]).ends(0).says("refold resume hashtag_counts 1");
+    ask(url, &["switch", "hashtag_counts", "1"]).ends(3).complains("it has failed").complains("refold resume hashtag_counts 1");
+    post_lines(url, "tweets", &post(2, NEW_YEAR_MS, "#rust")).is(200);
+    assert_eq!(counts(url, "rust"), [1]);
+    ask(url, &["resume", "hashtag_counts", "1"]).ends(0).says("version 1 of hashtag_counts is resumed, it is active");
+    wait_until("it goes on", || counts(url, "rust") == [2]);
+    ask(url, &["history", "hashtag_counts", "--limit", "9"]).ends(0).says("resume failed -> active");
 }
 
 #[test]

@@ -11,13 +11,14 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 13] = [
+const VERBS: [&[&str]; 14] = [
     &["up"],
     &["collect"],
     &["check"],
     &["status"],
     &["replay"],
     &["switch"],
+    &["resume"],
     &["quarantine"],
     &["quarantine", "list"],
     &["quarantine", "show"],
@@ -66,6 +67,8 @@ fn wrong_usage_ends_with_2_and_the_way_out() {
     refold(&["status", "--wtach"]).ends(2).complains("'--watch'");
     refold(&["switch"]).ends(2).complains("<VIEW>");
     refold(&["switch", "v", "two"]).ends(2).complains("not the number of a version");
+    refold(&["switch", "v", "2", "--force"]).ends(2).complains("--reason");
+    refold(&["resume", "v"]).ends(2).complains("<VERSION>");
     refold(&["quarantine", "list", "v", "--limit", "0"]).ends(2).complains("--limit");
     refold(&["collect", "jsnol:x"]).ends(2).complains("did you mean jsonl");
     refold(&["collect", "jsonl:x", "--to", "http://127.0.0.1:1", "--data", "d"]).ends(2).complains("cannot be used with");

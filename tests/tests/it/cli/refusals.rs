@@ -108,6 +108,11 @@ fn missing_and_broken_declarations_are_named_with_their_place() {
         &["source tweets", "no field of schema tweet", "timestamp"],
     );
     complaints("sources.toml", "schema = \"tweet\"", "schema = \"twet\"", &["events/twet.avsc"]);
+    // What only a writer of events cannot do, the check refuses too.
+    complaints("sources.toml", "key = \"userid\"", "key = \"user\"", &["source tweets: its key, user, is not a field of schema tweet"]);
+    // Nothing but collecting needs a mapping.
+    let folder = change("sources.toml", "unit = \"us\"", "unit = \"years\"");
+    refold(&["check", "--schemas", text(folder.path())]).ends(1).complains("sources.toml").complains("years");
     complaints("events/tweet.avsc", "\"long\"", "\"lnog\"", &["tweet", "lnog"]);
     complaints("events/tweet.avsc", "{", "[", &["tweet"]);
     complaints("views/hashtag_trends.sql", "QUALIFY", "QUALIFI", &["views/hashtag_trends.sql:", ":"]);

@@ -1,0 +1,181 @@
+//! How far a feed has read, and the next records.
+
+use std::collections::BTreeMap;
+
+use super::served::Served;
+use super::{FeedsSettings, Message, READ_WAIT};
+use crate::engine::error::EngineError;
+use crate::engine::watermark::LastRecord;
+use crate::log::{Bounds, LogError, LogReader, Records};
+use crate::position::{Cut, Offset, Partition};
+use crate::source::Source;
+
+/// What a look at the log came to.
+pub(super) enum Read {
+    /// Records to decode.
+    Records(Records),
+    /// A reader was opened; consumers know where the log ends.
+    Opened,
+    /// Every partition is read to its end; consumers know.
+    AtEnd,
+}
+
+/// How far a feed has read.
+pub(super) struct Reading {
+    reader: Option<Box<dyn LogReader>>,
+    /// Read, but not decoded yet: their schema could not be looked up.
+    undecoded: Option<Records>,
+    positions: Cut,
+    /// Where the partitions end, as last seen.
+    ends: BTreeMap<Partition, Offset>,
+    /// The positions that consumers were last told are the ends, and how many reads ago.
+    reported: Option<(Cut, u32)>,
+}
+
+/// After this many reads consumers are told again of ends that have not moved: so those that are gone are noticed.
+const READS_UNTIL_REPORTED_AGAIN: u32 = 10;
+
+impl Reading {
+    /// From the positions of whoever is furthest behind, partition by partition.
+    pub(super) fn new(served: &[Served], partitions: &[Partition]) -> Reading {
+        let earliest = |partition| served.iter().filter_map(|served| served.position(partition)).min().unwrap_or_default();
+        let positions = partitions.iter().map(|partition| (*partition, earliest(*partition))).collect();
+        Reading::from(positions)
+    }
+
+    fn from(positions: Cut) -> Reading {
+        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new(), reported: None }
+    }
+
+    /// Whether consumers should be told that everything is read to its end.
+    fn should_report_ends(&mut self) -> bool {
+        match &mut self.reported {
+            Some((reported, reads)) if *reported == self.positions && *reads < READS_UNTIL_REPORTED_AGAIN => {
+                *reads += 1;
+                false
+            }
+            _ => {
+                self.reported = Some((self.positions.clone(), 0));
+                true
+            }
+        }
+    }
+
+    /// The position of the next record to decode.
+    pub(super) fn position(&self, partition: Partition) -> Offset {
+        self.positions.position(partition)
+    }
+
+    /// Records up to `next` were decoded.
+    pub(super) fn passed(&mut self, partition: Partition, next: Offset) {
+        self.positions.set(partition, next);
+    }
+
+    /// Records that could not be decoded are the next ones again.
+    pub(super) fn put_back(&mut self, records: Records) {
+        self.undecoded = Some(records);
+    }
+
+    /// By how many events this is ahead of a version, all partitions together.
+    pub(super) fn ahead_of(&self, served: &Served) -> u64 {
+        let ahead =
+            |(partition, position): (Partition, Offset)| position.0.saturating_sub(served.position(partition).unwrap_or_default().0);
+        self.positions.iter().map(ahead).sum()
+    }
+
+    /// Whether every partition is read to its end, as last seen.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.reader.is_some() && self.ends.iter().all(|(partition, end)| self.position(*partition) >= *end)
+    }
+
+    /// The records to decode next.
+    pub(super) fn next(
+        &mut self,
+        settings: &FeedsSettings,
+        source: &Source,
+        partitions: &[Partition],
+        served: &mut Vec<Served>,
+    ) -> Result<Read, EngineError> {
+        if let Some(records) = self.undecoded.take() {
+            return Ok(Read::Records(records));
+        }
+        let Some(reader) = &mut self.reader else {
+            let bounds = partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&source.topic, *partition)?)));
+            let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
+            check_same_log(settings, source, served, &self.positions, &bounds)?;
+            self.reader = Some(settings.log.reader(&source.topic, &self.positions)?);
+            self.ends = bounds.iter().map(|(partition, bounds)| (*partition, bounds.end)).collect();
+            report_ends(served, self.ends.clone().into_iter().collect());
+            return Ok(Read::Opened);
+        };
+        match reader.read(settings.chunk_bytes, READ_WAIT) {
+            Ok(Some(records)) => {
+                self.ends.insert(records.partition, records.end);
+                Ok(Read::Records(records))
+            }
+            Ok(None) => {
+                // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
+                if self.should_report_ends() {
+                    report_ends(served, partitions.iter().map(|partition| (*partition, self.positions.position(*partition))).collect());
+                }
+                Ok(Read::AtEnd)
+            }
+            Err(error) => {
+                self.reader = None;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+fn report_ends(served: &mut Vec<Served>, ends: Vec<(Partition, Offset)>) {
+    served.retain(|served| served.offer(Message::Ends(ends.clone())));
+}
+
+/// Whether the log is the one that was read before: the last record of each partition that was taken is still where it was, unless it is gone.
+/// A topic that was made anew, or a log that lost what it had acknowledged, would else be gone on with as if nothing had happened.
+fn check_same_log(
+    settings: &FeedsSettings,
+    source: &Source,
+    served: &[Served],
+    positions: &Cut,
+    bounds: &[(Partition, Bounds)],
+) -> Result<(), EngineError> {
+    let topic = &source.topic;
+    let mut expected = BTreeMap::new();
+    for (partition, bounds) in bounds {
+        let position = positions.position(*partition);
+        let there = served.iter().filter_map(|served| served.before(*partition)).find(|before| before.position == position);
+        let Some(last) = there.and_then(|before| before.time.last) else { continue };
+        if (bounds.start..bounds.end).contains(&last.offset) {
+            expected.insert(*partition, last);
+        }
+    }
+    let from: Cut = expected.iter().map(|(partition, last)| (*partition, last.offset)).collect();
+    let mut reader = if expected.is_empty() { return Ok(()) } else { settings.log.reader(topic, &from)? };
+    while !expected.is_empty() {
+        let Some(records) = reader.read(1, READ_WAIT)? else { return Ok(()) };
+        let Some(last) = expected.remove(&records.partition) else { continue };
+        let found = records.spans.first().map(|span| LastRecord::of(&records, span)).filter(|found| found.offset == last.offset);
+        if found.is_some_and(|found| found != last) {
+            return Err(LogError::Replaced { topic: topic.clone(), partition: records.partition, offset: last.offset }.into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumers_are_told_of_ends_when_they_have_moved_and_now_and_then() {
+        let at = |offset| [(Partition(0), Offset(offset))].into_iter().collect::<Cut>();
+        let mut reading = Reading::from(at(1));
+        let told: Vec<bool> = (0..23).map(|_| reading.should_report_ends()).collect();
+        let indices: Vec<usize> = told.iter().enumerate().filter_map(|(index, told)| told.then_some(index)).collect();
+        assert_eq!(indices, [0, 11, 22]);
+        reading.positions = at(2);
+        assert!(reading.should_report_ends() && !reading.should_report_ends());
+    }
+}

@@ -1,0 +1,89 @@
+//! One version as a feed sees it: where it is, and the mapping of chunks for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{SendTimeoutError, TrySendError};
+
+use super::{Consumer, Message};
+use crate::engine::error::EngineError;
+use crate::engine::map::{Before, Chunk, ChunkMapper, Mapped};
+use crate::position::{Offset, Partition};
+
+/// What became of a chunk that was to be handed over.
+pub(super) enum Handed {
+    /// The fold has it.
+    Taken,
+    /// The fold has ended.
+    Gone,
+    /// The fold is busy, and takes no more for now.
+    Full(Box<Mapped>),
+}
+
+/// One version that a feed serves, for the feed's partitions.
+pub(super) struct Served {
+    pub(super) consumer: Consumer,
+    mapper: ChunkMapper,
+    before: BTreeMap<Partition, Before>,
+}
+
+impl Served {
+    pub(super) fn new(consumer: Consumer, partitions: &[Partition]) -> Result<Served, EngineError> {
+        let mapper = ChunkMapper::new(&consumer.view, consumer.rules.clone(), consumer.shards)?;
+        let before = partitions
+            .iter()
+            .map(|partition| {
+                let time = consumer.times.get(partition).copied().unwrap_or_default();
+                (*partition, Before { position: consumer.cut.position(*partition), time, dropped_to_us: None })
+            })
+            .collect();
+        Ok(Served { consumer, mapper, before })
+    }
+
+    /// What is known before the next chunk of a partition.
+    pub(super) fn before(&self, partition: Partition) -> Option<&Before> {
+        self.before.get(&partition)
+    }
+
+    /// The position after the last chunk handed over.
+    pub(super) fn position(&self, partition: Partition) -> Option<Offset> {
+        self.before(partition).map(|before| before.position)
+    }
+
+    /// Maps a chunk and hands it over, if the fold takes it at once. The time that mapping takes is added to `mapping`.
+    #[allow(clippy::disallowed_methods, reason = "paces reads, and reaches no row")]
+    pub(super) fn take(&mut self, chunk: &Arc<Chunk>, mapping: &mut Duration) -> Result<Handed, EngineError> {
+        let before = self.before.entry(chunk.partition()).or_default();
+        if chunk.records.next <= before.position {
+            return Ok(Handed::Taken);
+        }
+        let dropped_to_us = self.consumer.dropped_to_us.load(Ordering::Relaxed);
+        before.dropped_to_us = (dropped_to_us != i64::MIN).then_some(dropped_to_us);
+        let begun = std::time::Instant::now();
+        let mapped = Box::new(self.mapper.map(chunk, *before)?);
+        *mapping += begun.elapsed();
+        Ok(self.hand_over(mapped, Duration::ZERO))
+    }
+
+    /// Hands a mapped chunk over, within `wait`.
+    pub(super) fn hand_over(&mut self, mapped: Box<Mapped>, wait: Duration) -> Handed {
+        let (partition, time, next) = (mapped.chunk.partition(), mapped.time, mapped.chunk.records.next);
+        match self.consumer.sender.send_timeout(Message::Mapped(mapped), wait) {
+            Ok(()) => {
+                let before = self.before.entry(partition).or_default();
+                before.time = time;
+                before.position = next;
+                Handed::Taken
+            }
+            Err(SendTimeoutError::Timeout(Message::Mapped(mapped))) => Handed::Full(mapped),
+            Err(_) => Handed::Gone,
+        }
+    }
+
+    /// Sends a message that the next of its kind replaces: a fold that is busy goes without it. `false`: the fold has ended.
+    pub(super) fn offer(&self, message: Message) -> bool {
+        !matches!(self.consumer.sender.try_send(message), Err(TrySendError::Disconnected(_)))
+    }
+}
