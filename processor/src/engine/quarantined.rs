@@ -411,7 +411,7 @@ mod tests {
             keeper.add((key(Partition(partition), Offset(offset)), vec![7; bytes]), kept);
         }
         keeper.put(&mut batch, state, kept).unwrap();
-        state.commit(&batch, true).unwrap();
+        state.commit(&batch).unwrap();
     }
 
     /// Partition, offset and bytes of what is kept.
