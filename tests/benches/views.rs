@@ -221,6 +221,8 @@ fn measure(views: u64) {
     );
     is_over.store(true, Ordering::Relaxed);
     appending.join().unwrap();
+    // Until what was appended last is folded, and made durable.
+    std::thread::sleep(Duration::from_secs(setting("CALM", 15)));
     let idle = (Instant::now(), processor_time("self"));
     std::thread::sleep(Duration::from_secs(5));
     let idle_cores = (processor_time("self") - idle.1).as_secs_f64() / idle.0.elapsed().as_secs_f64();
