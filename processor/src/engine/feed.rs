@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -110,7 +110,7 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
     let columns = columns(&settings.source, consumers.iter().map(|consumer| consumer.view.as_ref()))?;
     let mut decoder = Decoder::new(&settings.source, &columns, settings.schemas.clone())?;
     let mut served = consumers.into_iter().map(|consumer| Served::new(consumer, &settings.partitions)).collect::<Result<Vec<_>, _>>()?;
-    let mut reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
+    let mut reading = Reading::from(earliest_of(&served, &settings.partitions));
     let mut backoff = Backoff::default();
     let mut is_waiting = false;
     while !settings.stop.load(Ordering::Relaxed) && !served.is_empty() {
@@ -139,7 +139,7 @@ fn serve(settings: &FeedSettings, consumers: Vec<Consumer>) -> Result<(), Engine
                     }
                     at >= log_start
                 });
-                reading = Reading { reader: None, undecoded: None, positions: earliest_of(&served, &settings.partitions) };
+                reading = Reading::from(earliest_of(&served, &settings.partitions));
             }
             Err(error) => return Err(error),
         }
@@ -153,6 +153,23 @@ struct Reading {
     /// Read, but not decoded yet: their schema could not be looked up.
     undecoded: Option<Records>,
     positions: Cut,
+    /// When consumers were last told where all partitions end.
+    ends_told: Instant,
+}
+
+/// How often the log is asked for the ends of partitions while some of them bring records without a pause: that the others are quiet is not known
+/// otherwise.
+const ASK_FOR_ENDS_EVERY: Duration = Duration::from_secs(300);
+
+impl Reading {
+    fn from(positions: Cut) -> Reading {
+        Reading { reader: None, undecoded: None, positions, ends_told: now() }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "paces questions to the log, and reaches no row")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// The columns of a source that some views need: theirs, and the event time.
@@ -200,6 +217,12 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
     if let Some(records) = reading.undecoded.take() {
         return Ok(Some(records));
     }
+    if reading.ends_told.elapsed() > ASK_FOR_ENDS_EVERY {
+        reading.ends_told = now();
+        // Up to the first that cannot be asked for: each may wait for long.
+        let end = |partition: &Partition| Some((*partition, settings.log.bounds(&settings.source.topic, *partition).ok()?.end));
+        tell_ends(served, settings.partitions.iter().map_while(end).collect());
+    }
     let Some(reader) = &mut reading.reader else {
         let bounds = settings.partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&settings.source.topic, *partition)?)));
         let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
@@ -211,6 +234,7 @@ fn next_records(settings: &FeedSettings, reading: &mut Reading, served: &mut Vec
     match reader.read(settings.chunk_bytes, READ_WAIT) {
         Ok(Some(records)) => Ok(Some(records)),
         Ok(None) => {
+            reading.ends_told = now();
             // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
             tell_ends(served, settings.partitions.iter().map(|partition| (*partition, reading.positions.position(*partition))).collect());
             Ok(None)
