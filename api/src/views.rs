@@ -190,6 +190,8 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("eta_s", eta_s(run).into());
             put("queued_rows", run.queued_rows.into());
             put("rows_written", run.rows_written.into());
+            put("absent_rows", run.absent_rows.into());
+            put("absent_examples", json!(run.absent_examples));
             put("source_error", run.source_error.clone().into());
             put("store_error", run.store_error.clone().into());
         }
