@@ -199,6 +199,8 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("queued_rows", run.queued_rows.into());
             put("rows_written", run.rows_written.into());
             put("stalled_s", run.stalled_s.into());
+            put("absent_rows", run.absent_rows.into());
+            put("absent_examples", json!(run.absent_examples));
             put("source_error", run.source_error.clone().into());
             put("store_error", run.store_error.clone().into());
             put("feed_error", run.feed_error.clone().into());

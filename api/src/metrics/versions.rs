@@ -38,10 +38,15 @@ pub fn catalogued(state: &ApiState) -> Result<Vec<Catalogued>, Problem> {
 /// A counter or gauge by view and version: name, help, value.
 type Figure<N> = (&'static str, &'static str, fn(&RunStatus) -> N);
 
-const COUNTERS: [Figure<u64>; 6] = [
+const COUNTERS: [Figure<u64>; 7] = [
     ("refold_events_read_total", "Events read: applied and quarantined.", |run| run.read),
     ("refold_events_applied_total", "Events folded into state.", |run| run.applied),
     ("refold_commits_total", "Commits since the version was started in this process.", |run| run.commits),
+    (
+        "refold_absent_rows_total",
+        "Evaluations of groups that made no row because something failed for the group, since the version was started in this process.",
+        |run| run.absent_rows,
+    ),
     ("refold_rows_written_total", "Rows written to the view store since the version was started in this process.", |run| run.rows_written),
     ("refold_quarantine_let_go_total", "Quarantined events that are counted, but not kept any more.", |run| run.quarantine_let_go),
     ("refold_feed_gaps_total", "Times that changes were left out of the change feed, and followers told to begin anew.", |run| {

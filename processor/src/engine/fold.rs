@@ -80,6 +80,8 @@ pub struct Fold {
     meta: Meta,
     /// Ahead of the last commit by what is in the shards.
     next: Meta,
+    /// Whether `next` may differ from `meta`: comparing them costs as much as there are windows in them.
+    is_changed: bool,
     times: Times,
     quarantine: Keeper,
     /// The panes that committed state holds, and their key prefixes.
@@ -127,6 +129,7 @@ impl Fold {
             settings,
             remapper,
             shards,
+            is_changed: next != meta,
             meta,
             next,
             times,
@@ -187,6 +190,7 @@ impl Fold {
         if mapped.before.position.max(chunk.from) > position {
             return Err(EngineError::Internal(format!("chunk of partition {partition} at {} does not follow {position}", chunk.from)));
         }
+        self.is_changed = true;
         self.merge_shards(&mapped)?;
         for rejected in &mapped.rejected {
             self.quarantine_event(&mapped, rejected)?;
@@ -264,9 +268,9 @@ impl Fold {
             && doubt.end_us.is_none()
             && next.cut.reaches(&doubt.until)
         {
-            doubt.end_us = next.times.values().filter_map(|time| time.max_us).max();
+            doubt.end_us = next.times.values().filter_map(|time| time.latest_us()).max();
         }
-        self.drop_panes(&mut batch, &mut next, now_ms)?;
+        self.drop_panes(&mut batch, &mut next)?;
         for rows in &rows {
             dirty::put(&mut batch, &self.layout.rows, rows)?;
         }
@@ -274,6 +278,7 @@ impl Fold {
         self.state.commit(&batch)?;
         self.meta = next.clone();
         self.next = next;
+        self.is_changed = false;
         if let Some(assembler) = &mut self.assembler {
             for pane in &touched_panes {
                 assembler.forget(*pane);
@@ -369,7 +374,7 @@ impl Fold {
         let states = self.layout.states.decode(old_states)?;
         let indices = UInt32Array::from(old_rows.clone());
         let groups = groups.iter().map(|groups| take(groups, &indices, None)).collect::<Result<Vec<_>, _>>()?;
-        let before = self.view.rows(&groups, &states)?;
+        let before = self.view.former_rows(&groups, &states)?;
         for (index, row) in old_rows.iter().enumerate() {
             if let Some(retracted) = retracted.get_mut(*row as usize) {
                 *retracted = before.kept.value(index);
@@ -404,6 +409,7 @@ impl Fold {
         if self.next.complete {
             return None;
         }
+        self.is_changed = true;
         if self.assembler.is_none() {
             self.next.live = true;
             return Some(self.sweep(None));
@@ -426,15 +432,19 @@ impl Fold {
         }
         let window = self.view.window?;
         let closed_to_us = self.meta.watermark_us?;
-        let is_unswept = |end: i64| end <= closed_to_us && self.next.swept_to_us.is_none_or(|swept_to_us| end > swept_to_us);
-        let closed = self.present.iter().filter(|pane| is_unswept(state_end_us(&window, **pane))).count();
-        if closed < least.max(1) {
+        // Only the panes that are due are looked at, and no more of them than are needed: this is asked with every message.
+        let swept_to_us = self.next.swept_to_us.unwrap_or(i64::MIN);
+        let unswept = self.present.range(swept_to_us.saturating_sub(window.size_us)..).map(|pane| state_end_us(&window, *pane));
+        let closed = unswept.filter(|end| *end > swept_to_us || self.next.swept_to_us.is_none()).take_while(|end| *end <= closed_to_us);
+        let least = least.max(1);
+        if closed.take(least).count() < least {
             return None;
         }
         Some(self.sweep(Some(closed_to_us)))
     }
 
     fn sweep(&mut self, to_us: Option<i64>) -> Sweep {
+        self.is_changed = true;
         let swept_to_us = self.next.swept_to_us;
         let panes = self.view.window.map(|window| {
             let is_due = |pane: &i64| {
@@ -449,6 +459,7 @@ impl Fold {
 
     /// The rows of a sweep are in the view store: noted with the next commit.
     pub fn swept(&mut self, sweep: &Sweep) {
+        self.is_changed = true;
         match sweep.to_us {
             Some(to_us) => self.next.swept_to_us = self.next.swept_to_us.max(Some(to_us)),
             None => self.next.complete = true,
@@ -468,7 +479,7 @@ impl Fold {
     /// Whether a commit is due although nothing was merged: facts have changed, or time has passed a window's end.
     pub fn has_news(&self, now_ms: i64) -> bool {
         let watermark_us = self.times.watermark_us(self.settings.lateness_us, self.settings.quiet, now_ms);
-        self.next != self.meta || !self.meta.pending.is_empty() || (self.assembler.is_some() && watermark_us > self.meta.watermark_us)
+        self.is_changed || !self.meta.pending.is_empty() || (self.assembler.is_some() && watermark_us > self.meta.watermark_us)
     }
 }
 

@@ -175,7 +175,7 @@ impl ChunkMapper {
                 None => Err((Reason::InvalidValue, format!("{} is out of range", self.rules.event_time))),
                 Some(event_us) => self.in_order(event_us, origin.record_time_ms, time).and_then(|()| {
                     // From here on the verdict is no longer the log's alone, the partition's progress is.
-                    time.max_us = Some(time.max_us.map_or(event_us, |max_us| max_us.max(event_us)));
+                    time.accept(event_us, origin.record_time_ms.saturating_mul(1_000));
                     self.still_kept(event_us, before.dropped_to_us)
                 }),
             };
@@ -345,3 +345,6 @@ pub fn state_end_us(window: &WindowSpec, pane_us: i64) -> i64 {
     let last_window_us = pane_us.saturating_sub(pane_us.rem_euclid(window.slide_us));
     last_window_us.saturating_add(window.size_us)
 }
+
+#[cfg(test)]
+mod tests;

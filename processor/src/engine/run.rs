@@ -86,7 +86,7 @@ pub fn progress(meta: &Meta, keep_us: Option<i64>) -> Progress {
         visible: meta.cut.clone(),
         writing: meta.cut.clone(),
         watermark_us: meta.watermark_us,
-        event_time_us: meta.times.values().filter_map(|time| time.max_us).max(),
+        event_time_us: meta.times.values().filter_map(|time| time.latest_us()).max(),
         live: meta.complete,
         writing_watermark_us: meta.watermark_us,
         horizon_us,
@@ -252,7 +252,11 @@ impl Runner {
         let progress = progress(meta, self.fold.view().options.keep_us);
         self.shared.dropped_to_us.store(meta.dropped_to_us.unwrap_or(i64::MIN), Ordering::Relaxed);
         self.shared.outbox.lock().offer(committed.rows, progress);
-        self.shared.status.lock().committed(meta, &self.ends);
+        let absent = self.fold.view().absent();
+        let mut status = self.shared.status.lock();
+        status.committed(meta, &self.ends);
+        status.set_absent(absent);
+        drop(status);
         self.wake_writer();
         Ok(())
     }

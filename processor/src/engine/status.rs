@@ -10,6 +10,7 @@ use super::meta::Meta;
 use super::timing::{TimedStep, Timings};
 use crate::position::{Cut, Offset, Partition};
 use crate::table::Version;
+use crate::view::{Absent, AbsentRow};
 
 /// How far a running version is, as of its last commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,12 @@ pub struct RunStatus {
     /// Writes that failed and were tried again, since the version was started here.
     #[serde(default)]
     pub write_retries: u64,
+    /// Evaluations of groups that made no row because something failed for the group, since the version was started here. A group counts each time.
+    #[serde(default)]
+    pub absent_rows: u64,
+    /// The last such groups, and why each has no row.
+    #[serde(default)]
+    pub absent_examples: Vec<AbsentRow>,
     /// The size of the version's state on disk and in write buffers, bytes.
     #[serde(default)]
     pub state_bytes: u64,
@@ -95,7 +102,7 @@ impl RunStatus {
         self.positions = meta.cut.clone();
         self.set_ends(ends.clone());
         self.watermark_us = meta.watermark_us;
-        self.event_times_us = meta.times.iter().filter_map(|(partition, time)| Some((*partition, time.max_us?))).collect();
+        self.event_times_us = meta.times.iter().filter_map(|(partition, time)| Some((*partition, time.latest_us()?))).collect();
         self.event_time_us = self.event_times_us.values().copied().max();
         self.live = meta.complete;
         self.read = meta.read;
@@ -103,6 +110,12 @@ impl RunStatus {
         self.quarantined = meta.quarantined.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();
         self.quarantine_let_go = meta.quarantine.let_go;
         self.commits += 1;
+    }
+
+    /// Which rows could not be made.
+    pub fn set_absent(&mut self, absent: Absent) {
+        self.absent_rows = absent.count;
+        self.absent_examples = absent.examples;
     }
 
     /// Where the log ends, as of now.

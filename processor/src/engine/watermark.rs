@@ -13,11 +13,30 @@ use crate::position::{Offset, Partition};
 /// How far a partition is in event time, and by which record. Part of the committed state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionTime {
-    /// The largest event time accepted so far, microseconds since the Unix epoch.
+    /// The largest event time accepted so far, each taken for no later than its record time, microseconds since the Unix epoch: what decides which
+    /// events are too late, and the watermark. One producer with a fast clock must not make those of others too late.
     pub max_us: Option<i64>,
+    /// The largest event time accepted so far as it was, if it was ahead of its record time.
+    #[serde(default)]
+    pub ahead_us: Option<i64>,
     /// The last record that was read.
     #[serde(default)]
     pub last: Option<LastRecord>,
+}
+
+impl PartitionTime {
+    /// Notes an accepted event. `record_time_us`: when the log took it.
+    pub fn accept(&mut self, event_us: i64, record_time_us: i64) {
+        self.max_us = self.max_us.max(Some(event_us.min(record_time_us)));
+        if event_us > record_time_us {
+            self.ahead_us = self.ahead_us.max(Some(event_us));
+        }
+    }
+
+    /// The largest event time accepted so far, whenever it was taken.
+    pub fn latest_us(&self) -> Option<i64> {
+        self.max_us.max(self.ahead_us)
+    }
 }
 
 /// A record that was read, to be known again: a log that has another one in its place is another log.
@@ -42,7 +61,35 @@ impl LastRecord {
 struct Activity {
     moved_ms: i64,
     at_end: bool,
+    /// Since when it has been found at its end again and again.
+    quiet_since_ms: i64,
+    /// When it was last found there.
+    confirmed_ms: i64,
 }
+
+impl Activity {
+    fn moved(now_ms: i64, at_end: bool) -> Activity {
+        Activity { moved_ms: now_ms, at_end, quiet_since_ms: now_ms, confirmed_ms: now_ms }
+    }
+
+    /// It was found read to its end. Whoever did not look for long does not know whether it was quiet meanwhile.
+    fn confirm(&mut self, now_ms: i64) {
+        if !self.at_end || now_ms.saturating_sub(self.confirmed_ms) > MOST_UNSEEN_MS {
+            self.quiet_since_ms = now_ms;
+        }
+        self.at_end = true;
+        self.confirmed_ms = now_ms;
+    }
+
+    /// For how long it is known to have been read to its end without anything new.
+    fn known_quiet_ms(&self) -> i64 {
+        if self.at_end { self.confirmed_ms.saturating_sub(self.quiet_since_ms) } else { 0 }
+    }
+}
+
+/// A partition that was not looked at for longer, because its reader or the whole process stood still or its leader was unavailable, has to be quiet
+/// for the whole time again before its state is dropped.
+const MOST_UNSEEN_MS: i64 = 10 * 60_000;
 
 /// The event-time progress of all partitions of a version.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +114,7 @@ impl Times {
         for partition in partitions {
             times.times.entry(*partition).or_default();
         }
-        times.activity = times.times.keys().map(|partition| (*partition, Activity { moved_ms: now_ms, at_end: false })).collect();
+        times.activity = times.times.keys().map(|partition| (*partition, Activity::moved(now_ms, false))).collect();
         times
     }
 
@@ -84,13 +131,14 @@ impl Times {
     /// A partition moved; `at_end` tells whether it is read to its end.
     pub fn moved(&mut self, partition: Partition, time: PartitionTime, at_end: bool, now_ms: i64) {
         self.times.insert(partition, time);
-        self.activity.insert(partition, Activity { moved_ms: now_ms, at_end });
+        self.activity.insert(partition, Activity::moved(now_ms, at_end));
     }
 
-    /// A partition was found read to its end, with nothing new.
+    /// A partition was found read to its end, with nothing new. To be called again and again while it is so: a partition counts as quiet as far
+    /// as that is known.
     pub fn at_end(&mut self, partition: Partition, now_ms: i64) {
         self.times.entry(partition).or_default();
-        self.activity.entry(partition).or_insert(Activity { moved_ms: now_ms, at_end: true }).at_end = true;
+        self.activity.entry(partition).or_insert(Activity::moved(now_ms, false)).confirm(now_ms);
     }
 
     /// The version's watermark: the least of its partitions' largest event times less `lateness_us`. Quiet partitions, and those
@@ -114,8 +162,8 @@ impl Times {
     }
 
     /// The event time that every partition is past by `accept_late_us`: windows that end at or before it take no more events.
-    pub fn drop_horizon_us(&self, accept_late_us: i64, quiet: Quiet, now_ms: i64) -> Option<i64> {
-        let counts = |_: &PartitionTime, activity: &Activity| !activity.at_end || now_ms - activity.moved_ms < quiet.idle_drop_after_ms;
+    pub fn drop_horizon_us(&self, accept_late_us: i64, quiet: Quiet) -> Option<i64> {
+        let counts = |_: &PartitionTime, activity: &Activity| activity.known_quiet_ms() < quiet.idle_drop_after_ms;
         match self.least(counts) {
             Least::NoneCounts | Least::Unknown => None,
             Least::At(time) => Some(time.saturating_sub(accept_late_us)),
@@ -158,7 +206,7 @@ mod tests {
     const QUIET: Quiet = Quiet { idle_after_ms: 100, idle_drop_after_ms: 1_000 };
 
     fn at(max_us: i64) -> PartitionTime {
-        PartitionTime { max_us: Some(max_us), last: None }
+        PartitionTime { max_us: Some(max_us), ..PartitionTime::default() }
     }
 
     #[test]
@@ -191,8 +239,44 @@ mod tests {
         let mut times = Times::restore(&[Partition(0), Partition(1)], BTreeMap::new(), 0);
         times.moved(Partition(0), at(1_000), true, 0);
         times.at_end(Partition(1), 0);
-        assert_eq!(times.drop_horizon_us(100, QUIET, 500), None, "partition 1 may still bring old events");
+        times.at_end(Partition(1), 500);
+        assert_eq!(times.drop_horizon_us(100, QUIET), None, "partition 1 may still bring old events");
         times.moved(Partition(0), at(1_200), true, 999);
-        assert_eq!(times.drop_horizon_us(100, QUIET, 1_000), Some(1_100));
+        times.at_end(Partition(1), 1_000);
+        assert_eq!(times.drop_horizon_us(100, QUIET), Some(1_100));
+    }
+
+    #[test]
+    fn a_partition_that_was_not_looked_at_is_not_quiet() {
+        let quiet = Quiet { idle_after_ms: 100, idle_drop_after_ms: 24 * 3_600_000 };
+        let day_ms = 24 * 3_600_000;
+        let mut times = Times::restore(&[Partition(0), Partition(1)], BTreeMap::new(), 0);
+        times.moved(Partition(0), at(1_000), true, 0);
+        times.moved(Partition(1), at(900), true, 0);
+        times.at_end(Partition(1), 1_000);
+        // The process was suspended for a day; partition 0 is the first that is read, of partition 1 nothing is known.
+        times.moved(Partition(0), at(9_000), true, day_ms + 1_000);
+        assert_eq!(times.drop_horizon_us(0, quiet), Some(900));
+        // It is found at its end: that says nothing of the day before.
+        times.at_end(Partition(1), day_ms + 2_000);
+        times.moved(Partition(0), at(9_100), true, day_ms + 3_000);
+        assert_eq!(times.drop_horizon_us(0, quiet), Some(900));
+        let mut now_ms = day_ms + 2_000;
+        while now_ms < 2 * day_ms + 2_000 {
+            now_ms += 60_000;
+            times.at_end(Partition(1), now_ms);
+        }
+        times.moved(Partition(0), at(9_200), true, now_ms);
+        assert_eq!(times.drop_horizon_us(0, quiet), Some(9_200), "now it was looked at for a day");
+    }
+
+    #[test]
+    fn a_fast_clock_moves_a_partition_no_further_than_the_log_has_come() {
+        let mut time = PartitionTime::default();
+        time.accept(1_000, 5_000);
+        time.accept(9_000, 6_000);
+        assert_eq!((time.max_us, time.latest_us()), (Some(6_000), Some(9_000)));
+        time.accept(7_000, 7_500);
+        assert_eq!((time.max_us, time.latest_us()), (Some(7_000), Some(9_000)));
     }
 }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::error::Result;
+use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
-use datafusion::logical_expr::{Expr, GroupsAccumulator};
+use datafusion::logical_expr::{EmitTo, Expr, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 
 use super::above::{result_name, unaliased};
-use super::error::Problem;
+use super::error::{Problem, clean};
 use super::exact;
+use super::guard::guarded;
 use super::statement::Words;
 
 /// An aggregate of a view, over the columns of [`Inputs`].
@@ -56,7 +59,7 @@ pub(super) fn check(expr: &Expr, words: &Words) -> Result<AggregateFunction, Pro
     if call.params.distinct {
         let problem = Problem::new(at, format!("{name}(DISTINCT …) would have to keep every value it has seen"));
         return Err(if name == "count" {
-            problem.help("write approx_distinct(…), which is bounded and off by about 1 %")
+            problem.help("write approx_distinct(…), which is bounded and off by about 1 %; of a floating-point number approx_distinct(CAST(x AS VARCHAR))")
         } else {
             problem.help("leave DISTINCT out")
         });
@@ -116,7 +119,12 @@ pub(super) fn collect(call: &AggregateFunction, inputs: &mut Inputs) {
 }
 
 /// Plans an aggregate over a plan with the columns of `inputs`, which begin at `offset` of its schema.
-pub(super) fn plan(call: &AggregateFunction, index: usize, inputs: &mut Inputs, (schema, offset): (&SchemaRef, usize)) -> Result<Planned> {
+pub(super) fn plan(
+    call: &AggregateFunction,
+    index: usize,
+    inputs: &mut Inputs,
+    (schema, offset): (&SchemaRef, usize),
+) -> DfResult<Planned> {
     let mut column = |expr: &Expr| -> Arc<dyn PhysicalExpr> {
         if let Expr::Literal(value, _) = expr {
             return Arc::new(Literal::new(value.clone()));
@@ -144,8 +152,32 @@ pub(super) fn plan(call: &AggregateFunction, index: usize, inputs: &mut Inputs, 
     Ok(Planned { function: Arc::new(function), filter })
 }
 
+/// Aggregates a value of the types that a function is planned for: some are planned for types that they cannot work on. `below` ends in the
+/// partial aggregate.
+pub(super) fn try_out(function: &Arc<AggregateFunctionExpr>, below: &Arc<dyn ExecutionPlan>, words: &Words) -> Result<(), Problem> {
+    let name = function.fun().name();
+    let schema = below.children().first().map(|input| input.schema()).unwrap_or_else(|| below.schema());
+    let arguments = function.expressions().into_iter().chain(function.order_bys().iter().map(|sort| Arc::clone(&sort.expr)));
+    let types = arguments.map(|argument| argument.data_type(&schema)).collect::<DfResult<Vec<_>>>();
+    let tried = types.and_then(|types| {
+        let values = types.iter().map(|data_type| ScalarValue::new_default(data_type)?.to_array()).collect::<DfResult<Vec<_>>>();
+        // What cannot be made cannot be tried out.
+        let Ok(values) = values else { return Ok(()) };
+        guarded(|| {
+            let (mut first, mut merged) = (accumulator(function)?, accumulator(function)?);
+            first.update_batch(&values, &[0], None, 1)?;
+            merged.merge_batch(&first.state(EmitTo::All)?, &[0], 1)?;
+            merged.evaluate(EmitTo::All).map(|_| ())
+        })
+    });
+    tried.map_err(|error| {
+        Problem::new(words.find(name), format!("{name}() does not work on what it is given: {}", clean(&error)))
+            .help("aggregate a number, text, boolean, date or timestamp that is taken from it")
+    })
+}
+
 /// The state columns of aggregates.
-pub(super) fn state_schema(functions: &[Arc<AggregateFunctionExpr>]) -> Result<SchemaRef> {
+pub(super) fn state_schema(functions: &[Arc<AggregateFunctionExpr>]) -> DfResult<SchemaRef> {
     let mut fields = Vec::new();
     for function in functions {
         fields.extend(function.state_fields()?.into_iter().map(|field| field.as_ref().clone().with_nullable(true)));
@@ -154,7 +186,7 @@ pub(super) fn state_schema(functions: &[Arc<AggregateFunctionExpr>]) -> Result<S
 }
 
 /// A fresh accumulator for all groups.
-pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
     if function.groups_accumulator_supported() {
         function.create_groups_accumulator()
     } else {

@@ -9,9 +9,9 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 use datafusion::physical_plan::collect;
 
-use super::functions;
 use super::plan::{Compiled, analyze};
 use super::session::{finish, session};
+use super::{checked, functions};
 
 impl Compiled {
     /// Runs the query over the events, in any order of rows; only types are brought to those of the table.
@@ -20,7 +20,7 @@ impl Compiled {
         let context = session(source, Arc::new(table), functions::all())?;
         let state = context.state();
         let plan = analyze(&state, &self.query)?;
-        let plan = finish(state.create_physical_plan(&plan))?;
+        let plan = checked::plan(finish(state.create_physical_plan(&plan))?)?;
         let batches = finish(collect(plan, context.task_ctx()))?;
         let to_table = |batch: RecordBatch| -> Result<RecordBatch> {
             let pairs = batch.columns().iter().zip(columns.fields());

@@ -123,7 +123,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
             let shared = name.chars().zip(candidate.chars()).take_while(|(a, b)| a == b).count();
             (distance, Reverse(shared), candidate)
         })
-        .filter(|(distance, _, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 3)
+        .filter(|(distance, _, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 4)
         .min()
         .map(|(_, _, candidate)| candidate)
 }

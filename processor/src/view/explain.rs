@@ -49,7 +49,12 @@ fn write(text: &mut String, view: &View, compiled: &Compiled) -> std::fmt::Resul
     let options = &view.options;
     let or = |length_us: Option<i64>, otherwise: &str| length_us.map_or_else(|| otherwise.to_owned(), length);
     writeln!(text, "lateness    {}", or(options.lateness_us, "the source's"))?;
-    writeln!(text, "accept late {}", or(options.accept_late_us, "everything"))?;
+    let everything = match (view.window, options.keep_us) {
+        (Some(_), None) => "everything, so that the state of no window is dropped",
+        (Some(_), Some(_)) => "as long as rows are kept",
+        (None, _) => "everything",
+    };
+    writeln!(text, "accept late {}", or(options.accept_late_us, everything))?;
     writeln!(text, "keep        {}", or(options.keep_us, if options.unbounded { "for ever (unbounded)" } else { "for ever" }))?;
     let columns = view.shape.columns.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>();
     writeln!(text, "columns     {}", columns.join(", "))?;

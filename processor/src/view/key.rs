@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::Column;
 use datafusion::logical_expr::Expr;
 
@@ -11,6 +11,7 @@ use super::above::{Above, RANK, RankBy, is_column};
 use super::error::{Problem, nearest};
 use super::options::Placed;
 use super::statement::Words;
+use super::storable::is_storable;
 use crate::table::TableShape;
 
 /// A GROUP BY column.
@@ -42,7 +43,7 @@ pub(super) fn shape(
         .help("group by floor(…) cast to BIGINT, or by a DECIMAL"));
     }
     // As they are: a table's type that holds less would make one row of several groups.
-    if let Some(group) = groups.iter().find(|group| !storable(&plain_type(&group.data_type))) {
+    if let Some(group) = groups.iter().find(|group| !is_storable(&plain_type(&group.data_type))) {
         return Err(Problem::new(
             words.find(&group.name),
             format!("the GROUP BY column {} has the type {}, which makes no key", group.name, group.data_type),
@@ -99,7 +100,7 @@ fn check_outputs(names: &[&str], types: &[DataType], words: &Words) -> Result<()
                 Problem::new(words.nth(name, 1), format!("two columns are named {name}")).help("give one of them another name with AS")
             );
         }
-        if !storable(data_type) {
+        if !is_storable(data_type) {
             return Err(Problem::new(words.find(name), format!("the column {name} has the type {data_type}, which a table cannot hold"))
                 .help("cast it to a number, text, boolean, date or timestamp"));
         }
@@ -107,19 +108,13 @@ fn check_outputs(names: &[&str], types: &[DataType], words: &Words) -> Result<()
     Ok(())
 }
 
-fn storable(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(..)
-    ) || data_type.is_integer()
-        || matches!(data_type, DataType::Float32 | DataType::Float64)
-}
-
-/// The type of a column in a table: one for every kind of text and of bytes.
+/// The type of a column in a table: one for every kind of text and of bytes. A cast to it fails for what the type does not hold.
 pub(super) fn table_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, value) => table_type(value),
         DataType::Date64 => DataType::Date32,
+        // CQL's timestamps are milliseconds, and hold fewer seconds than 64 bits do.
+        DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
         other => plain_type(other),
     }
 }

@@ -13,6 +13,7 @@ use datafusion::physical_plan::common::collect;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 
 use super::events::{EventsExec, Slot};
+use super::guard::guarded;
 use super::plan::Compiled;
 use super::session::{finish, task};
 use super::{View, ViewError};
@@ -58,9 +59,10 @@ impl Mapper {
     /// The partial aggregates of a batch of events, whose columns are found by name. `None` if no event counts.
     ///
     /// # Errors
-    /// An event on which an expression of the view fails (a division by zero, a cast). The mapper can be used again.
+    /// An event on which an expression of the view fails (a division by zero, a cast) or panics. The mapper can be used again: each run begins with
+    /// a plan that was reset.
     pub fn map(&mut self, events: &RecordBatch) -> Result<Option<Partial>, ViewError> {
-        let mapped = self.run(events);
+        let mapped = guarded(|| self.run(events));
         mapped.map_err(|error| ViewError::evaluating(&self.file, &error))
     }
 

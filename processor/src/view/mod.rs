@@ -6,14 +6,18 @@
 //! The same text run as a batch ([`View::batch`]) is the oracle that tests compare with.
 
 mod above;
+mod absent;
 mod aggregates;
 mod batch;
+mod checked;
+mod constants;
 mod error;
 mod errors;
 mod events;
 mod exact;
 mod explain;
 pub mod functions;
+mod guard;
 mod key;
 mod lineage;
 mod mapper;
@@ -23,6 +27,7 @@ mod plan;
 mod rows;
 mod session;
 mod statement;
+mod storable;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -34,6 +39,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::SchemaRef;
 
+pub use self::absent::{Absent, AbsentRow};
 pub use self::error::ViewError;
 pub use self::mapper::{Mapper, Partial};
 pub use self::merger::Merger;
@@ -138,21 +144,31 @@ impl View {
     }
 
     /// The rows of groups, for views that do not rank. `groups` are as [`View::groups`] but with the window's start in place of the
-    /// pane's, `states` as [`View::states`], a row for each group. A group whose expressions fail, for instance by a division by zero, is not kept.
+    /// pane's, `states` as [`View::states`], a row for each group. A group that something fails for, for instance a division by zero or a sum that
+    /// does not fit its type, is not kept, and counted in [`View::absent`].
     ///
     /// # Errors
     /// When the columns do not fit the view.
     pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows, ViewError> {
-        self.compiled.rows(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+        self.counting(|absent| self.compiled.rows(groups, states, absent))
+    }
+
+    /// The rows that groups had before, as [`View::rows`]; of those that could not be made nothing is counted again.
+    ///
+    /// # Errors
+    /// When the columns do not fit the view.
+    pub fn former_rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows, ViewError> {
+        let rows = self.compiled.rows(groups, states, &mut Absent::default());
+        rows.map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
     }
 
     /// The rows of a ranking, from all groups of one window: those with a rank up to k, in the order of the columns ranked within
-    /// and the rank.
+    /// and the rank. A group that something fails for is not ranked, and counted in [`View::absent`].
     ///
     /// # Errors
     /// When the view does not rank, or the columns do not fit it.
     pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch, ViewError> {
-        self.compiled.rank(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+        self.counting(|absent| self.compiled.rank(groups, states, absent))
     }
 
     /// Of some groups of one window, the places of those that can be among the first k of the whole window, whatever the others are; with `possible`
@@ -161,7 +177,21 @@ impl View {
     /// # Errors
     /// When the view does not rank, or the columns do not fit it.
     pub fn first_groups(&self, groups: &[ArrayRef], states: &[ArrayRef], possible: bool) -> Result<UInt32Array, ViewError> {
-        self.compiled.first_groups(groups, states, possible).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+        self.counting(|absent| self.compiled.first_groups(groups, states, possible, absent))
+    }
+
+    /// The rows that could not be made since the view was planned: how many evaluations made none, and the last groups.
+    pub fn absent(&self) -> Absent {
+        self.compiled.absent.lock().clone()
+    }
+
+    fn counting<T>(&self, evaluate: impl FnOnce(&mut Absent) -> datafusion::error::Result<T>) -> Result<T, ViewError> {
+        let mut absent = Absent::default();
+        let evaluated = evaluate(&mut absent).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))?;
+        if absent.count > 0 {
+            self.compiled.absent.lock().add(absent);
+        }
+        Ok(evaluated)
     }
 
     /// As many rows of a ranking as one window can ever have had with these groups or fewer, whatever HAVING kept then. Only their keys mean anything.

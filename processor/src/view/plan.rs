@@ -20,8 +20,10 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::tokenizer::Location;
+use parking_lot::Mutex;
 
 use super::above::{self, Above, RANK, group_name, result_name};
+use super::absent::Absent;
 use super::aggregates::{self, Inputs, Planned};
 use super::error::{Problem, ViewError};
 use super::events::{EventsExec, EventsTable};
@@ -34,7 +36,7 @@ use super::rows::{Ranker, RowPlan};
 use super::session::{finish, session};
 use super::statement::{self, Words};
 use super::{View, WindowSpec, functions};
-use super::{errors, syntax, ties};
+use super::{checked, constants, errors, syntax, ties};
 
 /// The stack that planning may use: it recurses over the text, whose nesting is bounded by its length.
 const PLANNING_STACK: usize = 256 << 20;
@@ -50,7 +52,11 @@ pub(super) struct Compiled {
     pub source_schema: SchemaRef,
     /// For people: what stands above the aggregate.
     pub described: Vec<String>,
-    /// Whether it was said that an expression fails for some groups.
+    /// The state of all aggregates.
+    pub states: SchemaRef,
+    /// The rows that could not be made.
+    pub absent: Mutex<Absent>,
+    /// Whether a warning was logged that there are such rows.
     pub failure_was_said: AtomicBool,
 }
 
@@ -83,6 +89,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
     syntax::check_functions(&statement.query, &state)?;
     let analyzed = analyze(&state, &statement.query).map_err(|error| planned(&error))?;
     check_volatility(&analyzed, words)?;
+    constants::check(&analyzed, &statement.query, &state, words)?;
 
     let above = above::fold(&analyzed, words)?;
     let input = above.aggregate.input.as_ref();
@@ -137,8 +144,10 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         window_source_column: window.map(|(_, window)| window.source_column),
         ranking,
         groups: Arc::new(Schema::new(group_fields)),
-        states,
+        states: Arc::clone(&states),
         compiled: Arc::new(Compiled {
+            states,
+            absent: Mutex::default(),
             failure_was_said: AtomicBool::new(false),
             file: file.to_owned(),
             below: below.plan,
@@ -149,11 +158,8 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
             source_schema,
         }),
     };
-    // Some functions are planned for types that they cannot work on.
     for function in &view.compiled.functions {
-        if !function.groups_accumulator_supported() {
-            function.create_accumulator().map_err(|error| planned(&error))?;
-        }
+        aggregates::try_out(function, &view.compiled.below, words)?;
     }
     Merger::of(&view.compiled).map_err(|error| planned(&error))?;
     Mapper::of(&view, &view.compiled).map_err(|error| planned(&error))?;
@@ -276,10 +282,13 @@ fn check_ends(window: Option<&Window>, ranked: bool, placed: &Placed, words: &Wo
     match window {
         None if ranked => Err(Problem::new(words.find("qualify"), "a ranking without a window would never be final")
             .help("group by tumble(time, INTERVAL '…') or unnest(hop(time, slide, size)) and rank within it")),
-        None if options.keep_us.is_none() && !options.unbounded => {
-            Err(Problem::new(words.find("group"), "without a window the state has no end")
-                .help("group by tumble(time, INTERVAL '…'), or add keep = '…' or unbounded = true to the options"))
+        // Rows are dropped by the end of their window: without one there is nothing to drop them by.
+        None if options.keep_us.is_some() => {
+            Err(Problem::new(placed.keep_at, "keep has no effect without a window: no row would ever be dropped")
+                .help("group by tumble(time, INTERVAL '…'), or write unbounded = true in place of keep"))
         }
+        None if !options.unbounded => Err(Problem::new(words.find("group"), "without a window the state has no end")
+            .help("group by tumble(time, INTERVAL '…'), or add unbounded = true to the options")),
         Some(window) if options.keep_us.is_some_and(|keep| keep < window.size_us) => {
             Err(Problem::new(placed.keep_at, "keep is shorter than the window, so no row would ever be seen")
                 .help("keep rows at least as long as their window"))
@@ -334,7 +343,7 @@ impl Below {
         let arguments = inputs.exprs.iter().enumerate().map(|(place, expr)| expr.clone().alias(Inputs::name(place)));
         let projected = LogicalPlanBuilder::from(input.clone()).project(keys.chain(arguments).collect::<Vec<Expr>>())?.build()?;
         let optimized = state.optimize(&projected)?;
-        let input_plan = finish(state.query_planner().create_physical_plan(&optimized, state))?;
+        let input_plan = checked::plan(finish(state.query_planner().create_physical_plan(&optimized, state))?)?;
         let schema = input_plan.schema();
 
         let planned = calls
@@ -394,7 +403,8 @@ fn row_plan(
     (results, ranked): (&DFSchema, &DFSchema),
     columns: &SchemaRef,
 ) -> DfResult<RowPlan> {
-    let physical = |expr: &Expr| state.create_physical_expr(expr.clone(), ranked);
+    let schema = ranked.inner();
+    let physical = |expr: &Expr| checked::expression(state.create_physical_expr(expr.clone(), ranked)?, schema);
     let mut outputs = Vec::new();
     let mut keys = Vec::new();
     for ((_, expr), field) in above.outputs.iter().zip(columns.fields()) {
@@ -418,6 +428,7 @@ fn row_plan(
     Ok(RowPlan {
         input: Arc::clone(results.inner()),
         group_order: below.group_order.clone(),
+        group_names: describe_groups(above, results, None).into_iter().map(|group| group.name).collect(),
         predicate: above.predicate.as_ref().map(physical).transpose()?,
         outputs,
         keys,

@@ -16,15 +16,19 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::absent::Absent;
+use super::error::clean;
+use super::guard::guarded;
 use super::merger::Merger;
 use super::plan::Compiled;
+use super::storable;
 
 /// The rows of some groups.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// The columns of the view's table, a row for each group in the order of groups.
     pub rows: RecordBatch,
-    /// `false` where HAVING excludes the group: then only its key columns are filled.
+    /// `false` where HAVING excludes the group, or its row cannot be made: then only its key columns are filled.
     pub kept: BooleanArray,
 }
 
@@ -34,6 +38,8 @@ pub(super) struct RowPlan {
     pub input: SchemaRef,
     /// Which place in GROUP BY each group column has.
     pub group_order: Vec<usize>,
+    /// The names of the groups for people, in the order of GROUP BY.
+    pub group_names: Vec<String>,
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     pub outputs: Vec<Arc<dyn PhysicalExpr>>,
     /// Which outputs are group columns.
@@ -59,6 +65,18 @@ struct Settled {
     sound: BooleanArray,
 }
 
+/// Groups and the values of their aggregates, and for which groups they could be computed.
+struct Results {
+    batch: RecordBatch,
+    sound: BooleanArray,
+}
+
+/// Results that can be rows, and their places among all.
+struct Candidates {
+    results: RecordBatch,
+    places: UInt32Array,
+}
+
 /// The groups of one window or more in the order of their ranks: places among the results, and ranks.
 struct Ranked {
     places: UInt32Array,
@@ -73,54 +91,53 @@ struct Rankable {
 }
 
 impl Compiled {
-    /// Rows of groups, for views that do not rank. A group whose expressions fail, for instance by a division by zero, is excluded.
-    pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Rows> {
-        let results = self.results(groups, states)?;
-        let count = results.num_rows();
-        let kept = self.kept(&results)?;
+    /// Rows of groups, for views that do not rank. A group that something fails for, for instance a division by zero, is excluded and noted.
+    pub fn rows(&self, groups: &[ArrayRef], states: &[ArrayRef], absent: &mut Absent) -> Result<Rows> {
+        let all = self.results(groups, states, absent)?;
+        let count = all.batch.num_rows();
         // Only kept groups are evaluated: HAVING may be what keeps an expression from failing on the others.
-        let filtered = filter_record_batch(&results, &kept)?;
-        let outputs = self.settle(&self.rows.outputs, &filtered)?;
-        if kept.true_count() == count && outputs.sound.true_count() == count {
-            return Ok(Rows { rows: self.batch_of(outputs.columns, count)?, kept });
+        let candidates = self.candidates(&all, absent)?;
+        let outputs = self.settle(&self.rows.outputs, &candidates.results, absent)?;
+        if candidates.places.len() == count && outputs.sound.true_count() == count {
+            return Ok(Rows { rows: self.batch_of(outputs.columns, count)?, kept: BooleanArray::from(vec![true; count]) });
         }
-        let mut sound = outputs.sound.values().iter();
-        let mut next = 0;
-        let places: UInt32Array = kept
-            .values()
-            .iter()
-            .map(|kept| {
-                kept.then(|| {
-                    next += 1;
-                    next - 1
-                })
-            })
-            .collect();
-        let kept = kept.values().iter().map(|kept| kept && sound.next().unwrap_or(false)).collect::<Vec<bool>>();
+        let mut kept = vec![false; count];
+        let mut evaluated: Vec<Option<u32>> = vec![None; count];
+        for ((place, index), sound) in candidates.places.values().iter().zip(0_u32..).zip(outputs.sound.values().iter()) {
+            if let (Some(kept), Some(evaluated)) = (kept.get_mut(*place as usize), evaluated.get_mut(*place as usize)) {
+                (*kept, *evaluated) = (sound, Some(index));
+            }
+        }
+        let evaluated = UInt32Array::from(evaluated);
         let mut columns = Vec::with_capacity(outputs.columns.len());
         for ((column, output), key) in outputs.columns.iter().zip(&self.rows.outputs).zip(&self.rows.keys) {
             columns.push(match (*key, column.len()) {
-                // The key columns are those of the groups, which no expression that fails is part of.
-                (true, _) => output.evaluate(&results)?.into_array(count)?,
+                (true, _) => self.key(output, &all.batch)?,
                 (false, 0) => new_null_array(column.data_type(), count),
-                (false, _) => take(column, &places, None)?,
+                (false, _) => take(column, &evaluated, None)?,
             });
         }
         Ok(Rows { rows: self.batch_of(columns, count)?, kept: BooleanArray::from(kept) })
     }
 
-    /// The first k of the groups of one window. A group whose expressions fail is not ranked.
-    pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
+    /// A key column of rows, whatever else fails for them. NULL where the table cannot hold the value: there is no such row then.
+    fn key(&self, output: &Arc<dyn PhysicalExpr>, results: &RecordBatch) -> Result<ArrayRef> {
+        let mut columns = self.settle(std::slice::from_ref(output), results, &mut Absent::default())?.columns;
+        columns.pop().ok_or_else(|| DataFusionError::Execution("an expression has no column".into()))
+    }
+
+    /// The first k of the groups of one window. A group that something fails for is not ranked, and noted.
+    pub fn rank(&self, groups: &[ArrayRef], states: &[ArrayRef], absent: &mut Absent) -> Result<RecordBatch> {
         let ranker = self.ranker()?;
-        let Rankable { results, sorting, .. } = self.rankable(ranker, self.results(groups, states)?)?;
+        let Rankable { results, sorting, .. } = self.rankable(ranker, &self.results(groups, states, absent)?, absent)?;
         let ranked = ranker.ranked(&sorting, results.num_rows())?;
         let first = take_record_batch(&results, &ranked.places)?;
-        let outputs = self.settle(&self.rows.outputs, &ranker.with_ranks(&first, &ranked.ranks)?)?;
+        let outputs = self.settle(&self.rows.outputs, &ranker.with_ranks(&first, &ranked.ranks)?, &mut Absent::default())?;
         if outputs.sound.false_count() == 0 {
             return self.batch_of(outputs.columns, first.num_rows());
         }
         // The ranks of those that fail are for others, which may fail too.
-        let outputs = self.at_any_rank(ranker, &results)?;
+        let outputs = self.at_any_rank(ranker, &results, absent)?;
         let sorting = only(&sorting, &outputs.sound)?;
         let columns = only(&outputs.columns, &outputs.sound)?;
         let ranked = ranker.ranked(&sorting, outputs.sound.true_count())?;
@@ -132,13 +149,14 @@ impl Compiled {
     }
 
     /// Of some groups of a window those that ranking, and with `possible` [`Compiled::possible_ranks`], needs of them, whatever the others are.
-    pub fn first_groups(&self, groups: &[ArrayRef], states: &[ArrayRef], possible: bool) -> Result<UInt32Array> {
+    /// The groups that cannot be ranked are noted here: with `possible` some of them are noted again with the ranking.
+    pub fn first_groups(&self, groups: &[ArrayRef], states: &[ArrayRef], possible: bool, absent: &mut Absent) -> Result<UInt32Array> {
         let ranker = self.ranker()?;
-        let all = self.results(groups, states)?;
-        let Rankable { results, sorting, places } = self.rankable(ranker, all.clone())?;
+        let all = self.results(groups, states, absent)?;
+        let Rankable { results, sorting, places } = self.rankable(ranker, &all, absent)?;
         let ranked = ranker.ranked(&sorting, results.num_rows())?;
         let mut first: BTreeSet<u32> = ranked.places.values().iter().map(|place| places.value(*place as usize)).collect();
-        let is_sound = |results: &RecordBatch| Ok::<_, DataFusionError>(self.at_any_rank(ranker, results)?.sound);
+        let is_sound = |results: &RecordBatch| Ok::<_, DataFusionError>(self.at_any_rank(ranker, results, &mut Absent::default())?.sound);
         if is_sound(&take_record_batch(&results, &ranked.places)?)?.false_count() > 0 {
             let sound = is_sound(&results)?;
             let places = filter(&places, &sound)?;
@@ -146,37 +164,47 @@ impl Compiled {
             first.extend(ranked.places.values().iter().map(|place| places.as_primitive::<UInt32Type>().value(*place as usize)));
         }
         if possible {
-            first.extend(ranker.any_first(&all)?.places.values());
+            first.extend(ranker.any_first(&all.batch)?.places.values());
         }
         Ok(first.into_iter().collect::<Vec<u32>>().into())
     }
 
-    /// The results that can be ranked: HAVING keeps them, and what they are sorted by does not fail.
-    fn rankable(&self, ranker: &Ranker, results: RecordBatch) -> Result<Rankable> {
-        let kept = self.kept(&results)?;
-        let places = filter(&UInt32Array::from_iter_values(0..results.num_rows() as u32), &kept)?;
-        let results = filter_record_batch(&results, &kept)?;
+    /// The results that can be rows: all aggregates have a value, and HAVING keeps them.
+    fn candidates(&self, all: &Results, absent: &mut Absent) -> Result<Candidates> {
+        let places = UInt32Array::from_iter_values(0..all.batch.num_rows() as u32);
+        let (results, places) = match all.sound.false_count() {
+            0 => (all.batch.clone(), places),
+            _ => (filter_record_batch(&all.batch, &all.sound)?, filter(&places, &all.sound)?.as_primitive::<UInt32Type>().clone()),
+        };
+        let Some(kept) = self.kept(&results, absent)? else { return Ok(Candidates { results, places }) };
+        let places = filter(&places, &kept)?.as_primitive::<UInt32Type>().clone();
+        Ok(Candidates { results: filter_record_batch(&results, &kept)?, places })
+    }
+
+    /// The results that can be ranked: what they are sorted by does not fail either.
+    fn rankable(&self, ranker: &Ranker, all: &Results, absent: &mut Absent) -> Result<Rankable> {
+        let Candidates { results, places } = self.candidates(all, absent)?;
         let sorting: Vec<_> = ranker.within.iter().chain(ranker.order.iter().map(|(expr, _)| expr)).cloned().collect();
-        let Settled { columns, sound } = self.settle(&sorting, &results)?;
+        let Settled { columns, sound } = self.settle(&sorting, &results, absent)?;
         let places = filter(&places, &sound)?.as_primitive::<UInt32Type>().clone();
         Ok(Rankable { results: filter_record_batch(&results, &sound)?, sorting: only(&columns, &sound)?, places })
     }
 
-    fn at_any_rank(&self, ranker: &Ranker, results: &RecordBatch) -> Result<Settled> {
+    fn at_any_rank(&self, ranker: &Ranker, results: &RecordBatch, absent: &mut Absent) -> Result<Settled> {
         let any_rank = UInt64Array::from(vec![1; results.num_rows()]);
-        self.settle(&self.rows.outputs, &ranker.with_ranks(results, &any_rank)?)
+        self.settle(&self.rows.outputs, &ranker.with_ranks(results, &any_rank)?, absent)
     }
 
     /// As many ranks as the groups of one window can ever have had, when HAVING excluded fewer of them; only the keys of the rows are filled.
     pub fn possible_ranks(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
         let ranker = self.ranker()?;
-        let results = self.results(groups, states)?;
+        let results = self.results(groups, states, &mut Absent::default())?.batch;
         let ranked = ranker.any_first(&results)?;
         let first = ranker.with_ranks(&take_record_batch(&results, &ranked.places)?, &ranked.ranks)?;
         let mut columns = Vec::with_capacity(self.rows.outputs.len());
         for (place, ((output, field), key)) in self.rows.outputs.iter().zip(self.rows.columns.fields()).zip(&self.rows.keys).enumerate() {
             columns.push(match *key || place == ranker.output {
-                true => output.evaluate(&first)?.into_array(first.num_rows())?,
+                true => self.key(output, &first)?,
                 false => new_null_array(field.data_type(), first.num_rows()),
             });
         }
@@ -190,38 +218,51 @@ impl Compiled {
     /// Evaluates expressions; where that fails, for halves of the rows, until those that an expression fails on stand alone. What becomes of a
     /// row is then what becomes of it alone: which rows are evaluated with it decides nothing, although AND, OR and CASE evaluate more or less
     /// of their parts by them.
-    fn settle(&self, exprs: &[Arc<dyn PhysicalExpr>], input: &RecordBatch) -> Result<Settled> {
+    fn settle(&self, exprs: &[Arc<dyn PhysicalExpr>], input: &RecordBatch, absent: &mut Absent) -> Result<Settled> {
         let count = input.num_rows();
-        let evaluated = exprs.iter().map(|expr| expr.evaluate(input)?.into_array(count)).collect::<Result<Vec<_>>>();
-        let error = match evaluated {
+        let error = match guarded(|| evaluated(exprs, input)) {
             Ok(columns) => return Ok(Settled { columns, sound: BooleanArray::from(vec![true; count]) }),
             Err(error) => error,
         };
-        if !self.failure_was_said.swap(true, Ordering::Relaxed) {
-            tracing::warn!(view = self.file, %error, "an expression of the view fails for some groups: they have no row");
-        }
         if count <= 1 {
+            self.note(input.columns(), &error, absent);
             let schema = input.schema();
             let columns = exprs.iter().map(|expr| Ok(new_null_array(&expr.data_type(&schema)?, count))).collect::<Result<Vec<_>>>()?;
             return Ok(Settled { columns, sound: BooleanArray::from(vec![false; count]) });
         }
         let middle = count / 2;
-        let (first, second) = (self.settle(exprs, &input.slice(0, middle))?, self.settle(exprs, &input.slice(middle, count - middle))?);
-        let both = |(first, second): (&ArrayRef, &ArrayRef)| concat(&[first.as_ref(), second.as_ref()]);
-        let columns = first.columns.iter().zip(&second.columns).map(both).collect::<Result<Vec<_>, _>>()?;
-        let sound = first.sound.values().iter().chain(second.sound.values().iter()).collect::<Vec<bool>>();
-        Ok(Settled { columns, sound: BooleanArray::from(sound) })
+        let first = self.settle(exprs, &input.slice(0, middle), absent)?;
+        first.and(self.settle(exprs, &input.slice(middle, count - middle), absent)?)
+    }
+
+    /// Notes a group whose columns, in the order of GROUP BY, are the first ones of `columns`.
+    fn note(&self, columns: &[ArrayRef], error: &DataFusionError, absent: &mut Absent) {
+        let reason = clean(error);
+        if !self.failure_was_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                view = self.file,
+                error = reason,
+                "the row of some groups cannot be made: they have none; `refold status` counts them"
+            );
+        }
+        absent.note(&self.rows.group_names, columns, &reason);
     }
 
     /// The input of the row plan.
-    fn results(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<RecordBatch> {
+    fn results(&self, groups: &[ArrayRef], states: &[ArrayRef], absent: &mut Absent) -> Result<Results> {
         let count = groups.first().map_or(0, |group| group.len());
-        if count == 0 {
-            return Ok(RecordBatch::new_empty(Arc::clone(&self.rows.input)));
+        let state_types = self.states.fields().iter().map(|field| field.data_type());
+        let is_fitting = states.len() == self.states.fields().len()
+            && states.iter().zip(state_types).all(|(state, data_type)| state.len() == count && state.data_type() == data_type);
+        if !is_fitting || groups.len() != self.rows.group_order.len() {
+            return Err(DataFusionError::Execution("the groups and states do not fit the view".into()));
         }
-        let mut merger = Merger::of(self)?;
-        let each: Vec<usize> = (0..count).collect();
-        merger.merge_states(states, &each, count)?;
+        if count == 0 {
+            return Ok(Results {
+                batch: RecordBatch::new_empty(Arc::clone(&self.rows.input)),
+                sound: BooleanArray::from(Vec::<bool>::new()),
+            });
+        }
         let mut columns: Vec<Option<ArrayRef>> = vec![None; groups.len()];
         for (group, place) in groups.iter().zip(&self.rows.group_order) {
             if let Some(column) = columns.get_mut(*place) {
@@ -229,29 +270,72 @@ impl Compiled {
             }
         }
         let mut columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
-        for accumulator in &mut merger.accumulators {
-            columns.push(accumulator.evaluate(EmitTo::All)?);
-        }
-        Ok(RecordBatch::try_new(Arc::clone(&self.rows.input), columns)?)
+        let aggregated = self.aggregated(&columns, states, absent)?;
+        columns.extend(aggregated.columns);
+        Ok(Results { batch: RecordBatch::try_new(Arc::clone(&self.rows.input), columns)?, sound: aggregated.sound })
     }
 
-    /// Which groups HAVING keeps.
-    fn kept(&self, results: &RecordBatch) -> Result<BooleanArray> {
-        let Some(predicate) = &self.rows.predicate else { return Ok(BooleanArray::from(vec![true; results.num_rows()])) };
-        let verdicts = self.settle(std::slice::from_ref(predicate), results)?.columns;
+    /// The values of the aggregates; where that fails, of halves of the groups, as [`Compiled::settle`] does. `groups` are in the order of GROUP BY.
+    fn aggregated(&self, groups: &[ArrayRef], states: &[ArrayRef], absent: &mut Absent) -> Result<Settled> {
+        let count = groups.first().map_or(0, |group| group.len());
+        let error = match guarded(|| self.final_values(states, count)) {
+            Ok(columns) => return Ok(Settled { columns, sound: BooleanArray::from(vec![true; count]) }),
+            Err(error) => error,
+        };
+        if count <= 1 {
+            self.note(groups, &error, absent);
+            let results = self.rows.input.fields().iter().skip(groups.len());
+            let columns = results.map(|field| new_null_array(field.data_type(), count)).collect();
+            return Ok(Settled { columns, sound: BooleanArray::from(vec![false; count]) });
+        }
+        let middle = count / 2;
+        let part = |columns: &[ArrayRef], from, len| columns.iter().map(|column| column.slice(from, len)).collect::<Vec<_>>();
+        let first = self.aggregated(&part(groups, 0, middle), &part(states, 0, middle), absent)?;
+        first.and(self.aggregated(&part(groups, middle, count - middle), &part(states, middle, count - middle), absent)?)
+    }
+
+    fn final_values(&self, states: &[ArrayRef], count: usize) -> Result<Vec<ArrayRef>> {
+        let mut merger = Merger::of(self)?;
+        let each: Vec<usize> = (0..count).collect();
+        merger.merge_states(states, &each, count)?;
+        merger.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect()
+    }
+
+    /// Which results HAVING keeps; `None`: all.
+    fn kept(&self, results: &RecordBatch, absent: &mut Absent) -> Result<Option<BooleanArray>> {
+        let Some(predicate) = &self.rows.predicate else { return Ok(None) };
+        let verdicts = self.settle(std::slice::from_ref(predicate), results, absent)?.columns;
         if verdicts.first().is_some_and(|verdicts| verdicts.data_type().is_null()) {
-            return Ok(BooleanArray::from(vec![false; results.num_rows()]));
+            return Ok(Some(BooleanArray::from(vec![false; results.num_rows()])));
         }
         let verdicts = verdicts.first().and_then(|verdicts| verdicts.as_boolean_opt());
         let verdicts = verdicts.ok_or_else(|| DataFusionError::Execution("the condition is not a boolean".into()))?;
         // Neither true nor false excludes, as in SQL.
-        Ok(if verdicts.null_count() > 0 { prep_null_mask_filter(verdicts) } else { verdicts.clone() })
+        Ok(Some(if verdicts.null_count() > 0 { prep_null_mask_filter(verdicts) } else { verdicts.clone() }))
     }
 
     fn batch_of(&self, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.rows.columns), columns, &options)?)
     }
+}
+
+impl Settled {
+    /// These rows and others after them.
+    fn and(self, others: Settled) -> Result<Settled> {
+        let both = |(first, second): (&ArrayRef, &ArrayRef)| concat(&[first.as_ref(), second.as_ref()]);
+        let columns = self.columns.iter().zip(&others.columns).map(both).collect::<Result<Vec<_>, _>>()?;
+        let sound = self.sound.values().iter().chain(others.sound.values().iter()).collect::<Vec<bool>>();
+        Ok(Settled { columns, sound: BooleanArray::from(sound) })
+    }
+}
+
+/// The columns of expressions, if every store can keep all their values.
+fn evaluated(exprs: &[Arc<dyn PhysicalExpr>], input: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    let count = input.num_rows();
+    let columns = exprs.iter().map(|expr| expr.evaluate(input)?.into_array(count)).collect::<Result<Vec<_>>>()?;
+    storable::check(&columns, count)?;
+    Ok(columns)
 }
 
 impl Ranker {

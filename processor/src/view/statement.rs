@@ -78,7 +78,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement, Problem> {
         .with_recursion_limit(MAX_RECURSION)
         .with_tokens_with_locations(tokens)
         .parse_statements()
-        .map_err(|error| syntax(error, first, last))?;
+        .map_err(|error| foreign(&written).unwrap_or_else(|| syntax(error, first, last)))?;
     let mut statements = statements.into_iter();
     let create = match statements.next() {
         Some(SqlStatement::CreateView(create)) if create.materialized => create,
@@ -184,6 +184,26 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Problem> {
 
 fn too_deep(at: Location) -> Problem {
     Problem::new(at, format!("nested more than {MAX_NESTING} levels deep")).help("take it apart with WITH name AS (SELECT …)")
+}
+
+/// The clauses of other engines for streams, where a text does not parse.
+fn foreign(tokens: &[TokenWithSpan]) -> Option<Problem> {
+    const WINDOWS: &str =
+        "windows are functions: GROUP BY tumble(time, INTERVAL '5 minutes'), or by unnest(hop(time, slide, size)) in a subquery";
+    let text = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => word.value.to_uppercase(),
+        other => other.to_string(),
+    };
+    tokens.windows(3).find_map(|three| {
+        let [first, second, third] = three else { return None };
+        let (clause, help) = match (text(first).as_str(), text(second).as_str(), text(third).as_str()) {
+            ("WINDOW", size @ ("TUMBLING" | "HOPPING" | "SESSION"), _) => (format!("WINDOW {size}"), WINDOWS),
+            ("EMIT", when @ ("CHANGES" | "FINAL"), _) => (format!("EMIT {when}"), "leave it out: rows are written as they change"),
+            ("TABLE", "(", size @ ("TUMBLE" | "HOP" | "CUMULATE" | "SESSION")) => (format!("TABLE({size}(…))"), WINDOWS),
+            _ => return None,
+        };
+        Some(Problem::new(first.span.start, format!("{clause} has no meaning here")).help(help))
+    })
 }
 
 /// The parser writes the place into its message: takes it out again.

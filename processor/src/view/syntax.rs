@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, Spanned, TableFactor, TableWithJoins, Visit, Visitor,
+    BinaryOperator, Distinct, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, ObjectNamePart, Query, Select, SetExpr,
+    Spanned, TableFactor, TableWithJoins, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -59,6 +60,9 @@ impl Visitor for Expressions<'_> {
                 Problem::new(place(expr.span().start, self.words), "a subquery in an expression would be a second aggregate or a join")
                     .help("subqueries may stand in FROM"),
             ),
+            Expr::BinaryOp { left, op: op @ (BinaryOperator::Arrow | BinaryOperator::LongArrow), right } => {
+                ControlFlow::Break(arrow(&op.to_string(), &left.to_string(), &right.to_string(), place(expr.span().start, self.words)))
+            }
             _ => ControlFlow::Continue(()),
         }
     }
@@ -67,6 +71,13 @@ impl Visitor for Expressions<'_> {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
+}
+
+/// A field or an item in the words of other databases.
+fn arrow(operator: &str, of: &str, part: &str, at: Location) -> Problem {
+    let part = part.trim_matches('\'');
+    Problem::new(at, format!("{operator} is no operator here"))
+        .help(format!("a field of a record and a value of a map are written {of}['{part}']"))
 }
 
 fn place(at: Location, words: &Words) -> Location {
@@ -92,14 +103,18 @@ impl Forms<'_> {
                 self.named.push(normalized(&table.alias.name));
             }
         }
-        if query.order_by.is_some() {
-            return Err(Problem::new(self.words.last("order"), "ORDER BY has no meaning for a table")
-                .help("the order of rows is the option clustering = 'column DESC'"));
-        }
         if query.limit_clause.is_some() || query.fetch.is_some() {
             let at = if query.fetch.is_some() { self.words.last("fetch") } else { self.words.last("limit") };
             return Err(Problem::new(at, "LIMIT has no meaning for a view")
                 .help("for the first k of each window write QUALIFY row_number() OVER (PARTITION BY slot ORDER BY …) <= k"));
+        }
+        if query.order_by.is_some() {
+            // It belongs to DISTINCT ON, which is refused with what to write instead.
+            if let SetExpr::Select(select) = query.body.as_ref() {
+                self.distinct(select)?;
+            }
+            return Err(Problem::new(self.words.last("order"), "ORDER BY has no meaning for a table")
+                .help("the order of rows is the option clustering = 'column DESC'"));
         }
         if query.for_clause.is_some()
             || query.settings.is_some()
@@ -128,13 +143,7 @@ impl Forms<'_> {
 
     fn select(&mut self, select: &Select) -> Result<(), Problem> {
         let at = select.select_token.0.span.start;
-        match &select.distinct {
-            None | Some(Distinct::All) => {}
-            Some(_) => {
-                return Err(Problem::new(self.words.find("distinct"), "SELECT DISTINCT is a second aggregate")
-                    .help("GROUP BY the columns and add an aggregate such as count(*)"));
-            }
-        }
+        self.distinct(select)?;
         let foreign = select.top.is_some()
             || select.into.is_some()
             || select.exclude.is_some()
@@ -151,7 +160,29 @@ impl Forms<'_> {
         match select.from.as_slice() {
             [] => Err(Problem::new(at, "SELECT without FROM").help(known_sources(self.sources))),
             [one] => self.table(one),
-            [_, second, ..] => Err(self.joined(second.span().start)),
+            [_, second, ..] => Err(self.second(&second.relation, second.span().start)),
+        }
+    }
+
+    fn distinct(&self, select: &Select) -> Result<(), Problem> {
+        let at = self.words.find("distinct");
+        match &select.distinct {
+            None | Some(Distinct::All) => Ok(()),
+            Some(Distinct::On(_)) => Err(Problem::new(at, "SELECT DISTINCT ON is a second aggregate")
+                .help("GROUP BY the columns and take first_value(x ORDER BY time, id) or last_value(x ORDER BY time, id) of the others")),
+            Some(_) => Err(Problem::new(at, "SELECT DISTINCT is a second aggregate")
+                .help("GROUP BY the columns and add an aggregate such as count(*)")),
+        }
+    }
+
+    /// A second table in FROM.
+    fn second(&self, table: &TableFactor, at: Location) -> Problem {
+        match table {
+            TableFactor::UNNEST { .. } | TableFactor::Derived { lateral: true, .. } | TableFactor::Function { .. } => {
+                Problem::new(place(at, self.words), "a list is unnested in SELECT, not in FROM")
+                    .help("write FROM (SELECT unnest(list) AS item, … FROM source)")
+            }
+            _ => self.joined(at),
         }
     }
 
@@ -163,7 +194,7 @@ impl Forms<'_> {
     fn table(&mut self, table: &TableWithJoins) -> Result<(), Problem> {
         if let Some(join) = table.joins.first() {
             let at = self.words.find("join");
-            return Err(self.joined(if at == self.words.query { join.span().start } else { at }));
+            return Err(self.second(&join.relation, if at == self.words.query { join.span().start } else { at }));
         }
         match &table.relation {
             TableFactor::Derived { lateral: false, subquery, sample: None, .. } => self.query(subquery),
@@ -225,12 +256,52 @@ impl Visitor for Functions<'_> {
             registered.chain(state.higher_order_functions().keys()).map(String::as_str).chain(BUILT_IN)
         };
         if known().any(|function| function == name) {
-            return ControlFlow::Continue(());
+            return match lambda(&call.args).filter(|_| !state.higher_order_functions().contains_key(&name)) {
+                Some((of, part, at)) => ControlFlow::Break(arrow("->", &of, &part, if at.line == 0 { call.name.span().start } else { at })),
+                None => ControlFlow::Continue(()),
+            };
         }
         let problem = Problem::new(call.name.span().start, format!("unknown function {name}()"));
+        if let Some((_, instead)) = INSTEAD.iter().find(|(names, _)| names.contains(&name.as_str())) {
+            return ControlFlow::Break(problem.help(*instead));
+        }
         ControlFlow::Break(match nearest(&name, known()) {
             Some(near) => problem.help(format!("did you mean {near}()?")),
-            None => problem.help("functions are those of DataFusion, and hashtags(), mentions(), tumble(), hop()"),
+            None => problem.help(
+                "functions are those of DataFusion over numbers, texts, dates, lists and regular expressions, and hashtags(), mentions(), tumble(), hop()",
+            ),
         })
     }
 }
+
+/// `r->x` as an argument reads as a function of `r`.
+fn lambda(arguments: &FunctionArguments) -> Option<(String, String, Location)> {
+    let FunctionArguments::List(list) = arguments else { return None };
+    list.args.iter().find_map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Lambda(lambda))) => {
+            Some((lambda.params.to_string(), lambda.body.to_string(), lambda.body.span().start))
+        }
+        _ => None,
+    })
+}
+
+/// Functions of other databases, and what there is in place of them.
+const INSTEAD: [(&[&str], &str); 8] = [
+    (
+        &["topk", "topkdistinct", "top_k", "approx_top_k"],
+        "rank the groups: QUALIFY row_number() OVER (PARTITION BY slot ORDER BY count(*) DESC, key) <= k",
+    ),
+    (&["max_by", "arg_max", "argmax"], "write last_value(x ORDER BY y): the x of the greatest y"),
+    (&["min_by", "arg_min", "argmin"], "write first_value(x ORDER BY y): the x of the least y"),
+    (&["latest_by_offset", "latest"], "write last_value(x ORDER BY time, id)"),
+    (&["earliest_by_offset", "earliest"], "write first_value(x ORDER BY time, id)"),
+    (
+        &["mode"],
+        "count the values and rank them: GROUP BY slot, x QUALIFY row_number() OVER (PARTITION BY slot ORDER BY count(*) DESC, x) <= 1",
+    ),
+    (&["count_if", "countif"], "write count(*) FILTER (WHERE …)"),
+    (
+        &["tumble_start", "tumble_end", "hop_start", "hop_end", "window_start", "window_end", "windowstart", "windowend"],
+        "a window's start is tumble(time, INTERVAL '5 minutes') itself, and its end that plus the interval",
+    ),
+];

@@ -107,6 +107,7 @@ fn row(version: &Value) -> Vec<String> {
         _ if text("state") == "building" && has_read_all => "writes its rows".to_owned(),
         _ => String::new(),
     };
+    let note = [note, absent(version)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
     vec![
         text("view"),
         text("version"),
@@ -119,6 +120,17 @@ fn row(version: &Value) -> Vec<String> {
         if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
         note,
     ]
+}
+
+/// The rows that could not be made: how often, and the last one.
+fn absent(version: &Value) -> String {
+    let count = version.get("absent_rows").and_then(Value::as_u64).unwrap_or(0);
+    let last = version.get("absent_examples").and_then(Value::as_array).and_then(|examples| examples.last());
+    let text = |name: &str| last.and_then(|last| last.get(name)).and_then(Value::as_str).unwrap_or_default();
+    match count {
+        0 => String::new(),
+        _ => format!("no row for some groups, {} times; the last: {}: {}", grouped(count), text("key"), text("reason")),
+    }
 }
 
 /// A time without its fraction of a second.
@@ -169,6 +181,9 @@ mod tests {
         assert_eq!(row(&failed)[9], "it broke; refold resume a 1 lets it go on");
         let building = |lag: u64, ends: Value| row(&json!({ "state": "building", "running": true, "lag": lag, "ends": ends }))[9].clone();
         assert_eq!([building(0, json!({})), building(0, json!({ "0": 7 })), building(1, json!({ "0": 7 }))], ["", "writes its rows", ""]);
+        let without = json!({ "state": "active", "running": true, "absent_rows": 1_200,
+            "absent_examples": [{ "key": "k=a", "reason": "divide by zero" }, { "key": "k=b", "reason": "overflow" }] });
+        assert_eq!(row(&without)[9], "no row for some groups, 1 200 times; the last: k=b: overflow");
         assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);
         assert_eq!(versions(&answer, Some("c")).unwrap_err().to_string(), "there is no view c; there are: a, b");
     }

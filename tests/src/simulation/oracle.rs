@@ -87,7 +87,8 @@ pub fn accepted(log: &dyn Log, source: &Source, schemas: Arc<dyn SchemaLookup>, 
                         _ => false,
                     };
                     if !ahead && !late {
-                        latest_us = latest_us.max(Some(at_us));
+                        // A producer whose clock is fast moves it no further than the log has come.
+                        latest_us = latest_us.max(Some(at_us.min(origin.record_time_ms * 1_000)));
                     }
                     !ahead && !late
                 };

@@ -1,6 +1,7 @@
 //! How far a feed has read, and the next records.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::served::Served;
 use super::{FeedsSettings, Message, READ_WAIT};
@@ -30,6 +31,8 @@ pub(super) struct Reading {
     ends: BTreeMap<Partition, Offset>,
     /// The positions that consumers were last told are the ends, and how many reads ago.
     reported: Option<(Cut, u32)>,
+    /// When consumers were last told where all partitions end.
+    ends_told: Instant,
 }
 
 /// After this many reads consumers are told again of ends that have not moved: so those that are gone are noticed.
@@ -44,7 +47,7 @@ impl Reading {
     }
 
     fn from(positions: Cut) -> Reading {
-        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new(), reported: None }
+        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new(), reported: None, ends_told: now() }
     }
 
     /// Whether consumers should be told that everything is read to its end.
@@ -99,6 +102,12 @@ impl Reading {
         if let Some(records) = self.undecoded.take() {
             return Ok(Read::Records(records));
         }
+        if self.ends_told.elapsed() > ASK_FOR_ENDS_EVERY {
+            self.ends_told = now();
+            // Up to the first that cannot be asked for: each may wait for long.
+            let end = |partition: &Partition| Some((*partition, settings.log.bounds(&source.topic, *partition).ok()?.end));
+            report_ends(served, partitions.iter().map_while(end).collect());
+        }
         let Some(reader) = &mut self.reader else {
             let bounds = partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&source.topic, *partition)?)));
             let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
@@ -116,6 +125,7 @@ impl Reading {
             Ok(None) => {
                 // Every partition is read to its end, so the positions are the ends: nobody has to be asked for them.
                 if self.should_report_ends() {
+                    self.ends_told = now();
                     report_ends(served, partitions.iter().map(|partition| (*partition, self.positions.position(*partition))).collect());
                 }
                 Ok(Read::AtEnd)
@@ -126,6 +136,15 @@ impl Reading {
             }
         }
     }
+}
+
+/// How often the log is asked for the ends of partitions while some of them bring records without a pause: that the others are quiet is not
+/// known otherwise.
+const ASK_FOR_ENDS_EVERY: Duration = Duration::from_secs(300);
+
+#[allow(clippy::disallowed_methods, reason = "paces questions to the log, and reaches no row")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn report_ends(served: &mut Vec<Served>, ends: Vec<(Partition, Offset)>) {

@@ -73,7 +73,7 @@ impl Fold {
             if let Some(doubt) = self.meta.doubt.as_mut().filter(|doubt| doubt.end_us.is_some() && doubt.covers(start)) {
                 doubt.settled.insert(start);
             }
-            if emission.is_due() || self.meta.pending.is_empty() {
+            if emission.is_due(&self.meta) || self.meta.pending.is_empty() {
                 emission.commit(self)?;
             }
         }
@@ -107,7 +107,7 @@ impl Fold {
                 return Ok(());
             }
             // The window stays pending: its parts are committed one after the other, and all are done again if not all are.
-            if emission.is_due() {
+            if emission.is_due(&self.meta) {
                 emission.commit(self)?;
             }
             after = last;
@@ -115,12 +115,12 @@ impl Fold {
     }
 
     /// Drops panes that no event can reach any more.
-    pub(super) fn drop_panes(&mut self, batch: &mut Batch, next: &mut Meta, now_ms: i64) -> Result<(), EngineError> {
+    pub(super) fn drop_panes(&mut self, batch: &mut Batch, next: &mut Meta) -> Result<(), EngineError> {
         let (Some(window), Some(prefix), Some(accept_late_us)) = (self.view.window, &self.layout.panes, self.settings.rules.accept_late_us)
         else {
             return Ok(());
         };
-        let Some(horizon_us) = self.times.drop_horizon_us(accept_late_us, self.settings.quiet, now_ms) else { return Ok(()) };
+        let Some(horizon_us) = self.times.drop_horizon_us(accept_late_us, self.settings.quiet) else { return Ok(()) };
         // Rows that are not written yet still need their state.
         let horizon_us = match (self.assembler.is_none() && self.meta.complete, next.swept_to_us) {
             (true, _) => horizon_us,
@@ -144,6 +144,15 @@ impl Fold {
         Ok(())
     }
 }
+
+/// About what the start of a window takes among the facts, as text.
+const WINDOW_IN_FACTS_BYTES: usize = 17;
+
+/// How many times the size of its facts a batch of rows has at least.
+const ROWS_TO_FACTS: usize = 4;
+
+/// However many windows there are.
+const MOST_BATCH_BYTES: usize = 32 << 20;
 
 /// Rows on their way to the dirty ones.
 #[derive(Default)]
@@ -174,8 +183,12 @@ impl Emission {
         Ok(())
     }
 
-    fn is_due(&self) -> bool {
-        self.batch.size() > self.batch_bytes
+    /// Every batch holds the facts, and with them the windows that are still to be emitted: with many of those it is made larger, so that they are
+    /// not most of what is written.
+    fn is_due(&self, meta: &Meta) -> bool {
+        let settled = meta.doubt.as_ref().map_or(0, |doubt| doubt.settled.len());
+        let facts_bytes = (meta.pending.len() + settled) * WINDOW_IN_FACTS_BYTES;
+        self.batch.size() > self.batch_bytes.max((ROWS_TO_FACTS * facts_bytes).min(MOST_BATCH_BYTES))
     }
 
     fn is_too_much(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use std::mem::size_of_val;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
+use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{Float64Type, UInt64Type};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::Accumulator;
@@ -69,7 +69,7 @@ impl Accumulator for Moments {
         let value = match self.kind {
             _ if self.count == 0 => None,
             Kind::Sum | Kind::Extreme => Some(self.sum.rounded()),
-            Kind::Average => Some(self.sum.rounded() / self.count as f64),
+            Kind::Average => Some(self.sum.average(self.count)),
             Kind::Variance { sample } => variance(self.count, &self.sum, &self.squares, sample),
             Kind::Deviation { sample } => variance(self.count, &self.sum, &self.squares, sample).map(f64::sqrt),
         };
@@ -78,43 +78,5 @@ impl Accumulator for Moments {
 
     fn size(&self) -> usize {
         size_of_val(self) + self.sum.allocated() + self.squares.allocated()
-    }
-}
-
-/// The average of integers, from their exact sum.
-#[derive(Debug, Default)]
-pub(super) struct IntegerAverage {
-    count: u64,
-    sum: i128,
-}
-
-impl Accumulator for IntegerAverage {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let [values] = values else { return exec_err!("one argument expected") };
-        self.sum += match values.data_type() {
-            DataType::UInt64 => values.as_primitive::<UInt64Type>().iter().flatten().map(i128::from).sum::<i128>(),
-            _ => values.as_primitive::<Int64Type>().iter().flatten().map(i128::from).sum::<i128>(),
-        };
-        self.count += (values.len() - values.null_count()) as u64;
-        Ok(())
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let [sums, counts] = states else { return exec_err!("the state of an average does not fit") };
-        self.sum += sums.as_primitive::<Decimal128Type>().iter().flatten().sum::<i128>();
-        self.count += counts.as_primitive::<UInt64Type>().iter().flatten().sum::<u64>();
-        Ok(())
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Decimal128(Some(self.sum), 38, 0), ScalarValue::UInt64(Some(self.count))])
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64((self.count > 0).then(|| self.sum as f64 / self.count as f64)))
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self)
     }
 }

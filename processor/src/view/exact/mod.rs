@@ -1,8 +1,8 @@
 //! Aggregates over numbers whose result does not depend on the order of arrival.
 //!
 //! Adding floating-point numbers rounds at every step, so that another order gives another sum. Here sums are kept without
-//! rounding ([`number::Exact`]) and rounded once, when a row is made. `avg` of integers is exact too: DataFusion's turns them into
-//! floating-point numbers first. `min` and `max` of floating-point numbers use the total order of IEEE 754.
+//! rounding ([`number::Exact`]) and rounded once, when a row is made. Integers, decimals and durations are added up in more digits than their types
+//! have ([`whole`]): DataFusion's sums wrap around. `min` and `max` of floating-point numbers use the total order of IEEE 754.
 //! Everything else is DataFusion's own: these functions stand in front of it under the same names.
 
 mod accumulators;
@@ -10,18 +10,19 @@ mod number;
 mod pairs;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::plan_err;
-use datafusion::error::Result;
+use datafusion::common::{exec_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::{average, min_max, stddev, sum, variance};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 
-use self::accumulators::{IntegerAverage, Moments};
+use self::accumulators::Moments;
 
 /// The functions, to be registered over DataFusion's.
 pub(super) fn functions() -> Vec<AggregateUDF> {
@@ -68,7 +69,8 @@ impl Kind {
 /// How the values of an argument's type are taken.
 enum Way {
     Exact,
-    Integers,
+    /// In more digits than the type has.
+    Whole(DataType),
     /// One value at a time, by the total order.
     Ordered,
     DataFusion,
@@ -97,7 +99,7 @@ impl Exactly {
             (Kind::Extreme, _) if data_type.is_floating() => Way::Ordered,
             (Kind::Extreme, _) => Way::DataFusion,
             (_, DataType::Float64) => Way::Exact,
-            (Kind::Average, DataType::Int64 | DataType::UInt64) => Way::Integers,
+            (Kind::Sum | Kind::Average, _) => whole::total_type(data_type).map_or(Way::DataFusion, Way::Whole),
             _ => Way::DataFusion,
         }
     }
@@ -135,6 +137,10 @@ impl AggregateUDFImpl for Exactly {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match (self.kind, arguments) {
             (Kind::Average, [DataType::Int64 | DataType::UInt64]) => Ok(DataType::Float64),
+            // Their totals would wrap around, and no column of a table holds them.
+            (Kind::Sum, [DataType::Interval(_)]) => plan_err!("sum() does not take intervals: subtract times, which gives a duration"),
+            (Kind::Sum, [DataType::Decimal256(..)]) => plan_err!("sum() takes decimals of up to 38 digits"),
+            (Kind::Average, [DataType::Decimal256(..)]) => plan_err!("avg() takes decimals of up to 38 digits"),
             _ => self.inner.return_type(arguments),
         }
     }
@@ -146,7 +152,8 @@ impl AggregateUDFImpl for Exactly {
                 Ok(vec![field("sum", DataType::Binary), field("squares", DataType::Binary), field("count", DataType::UInt64)])
             }
             Way::Exact => Ok(vec![field("sum", DataType::Binary), field("count", DataType::UInt64)]),
-            Way::Integers => Ok(vec![field("sum", DataType::Decimal128(38, 0)), field("count", DataType::UInt64)]),
+            Way::Whole(total) if self.kind == Kind::Average => Ok(vec![field("sum", total), field("count", DataType::UInt64)]),
+            Way::Whole(total) => Ok(vec![field("sum", total)]),
             Way::Ordered | Way::DataFusion => self.inner.state_fields(args),
         }
     }
@@ -154,17 +161,28 @@ impl AggregateUDFImpl for Exactly {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match self.way(args.expr_fields.first(), args.is_distinct) {
             Way::Exact => Ok(Box::new(Moments::new(self.kind))),
-            Way::Integers => Ok(Box::new(IntegerAverage::default())),
+            Way::Whole(_) => exec_err!("{}() is computed by groups", self.name()),
             Way::Ordered | Way::DataFusion => self.inner.accumulator(args),
         }
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        matches!(self.way(args.expr_fields.first(), args.is_distinct), Way::DataFusion) && self.inner.groups_accumulator_supported(args)
+        match self.way(args.expr_fields.first(), args.is_distinct) {
+            Way::Whole(_) => true,
+            Way::DataFusion => self.inner.groups_accumulator_supported(args),
+            Way::Exact | Way::Ordered => false,
+        }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        self.inner.create_groups_accumulator(args)
+        let argument = args.expr_fields.first().map(|field| field.data_type().clone());
+        match (self.way(args.expr_fields.first(), args.is_distinct), argument) {
+            (Way::Whole(_), Some(argument)) => {
+                let accumulator = whole::accumulator(&argument, args.return_field.data_type(), self.kind == Kind::Average);
+                accumulator.ok_or_else(|| DataFusionError::Execution(format!("{}() does not take {argument}", self.name())))
+            }
+            _ => self.inner.create_groups_accumulator(args),
+        }
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

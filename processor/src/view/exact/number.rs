@@ -190,24 +190,20 @@ impl Exact {
             return special;
         }
         let (negative, magnitude, low) = self.canonical();
-        let length = bit_length(&magnitude, low);
-        // In units of the last place of the result, which is at least 2^-1074.
-        let shift = length.saturating_sub(53);
-        let mut mantissa = round_off(&magnitude, low, shift);
-        let mut exponent = shift + 1;
-        if mantissa >> 53 != 0 {
-            mantissa >>= 1;
-            exponent += 1;
+        nearest(negative, &magnitude, low, 0)
+    }
+
+    /// The nearest `f64` to the sum divided by `count`, ties to even. Not a sum that was rounded first: that may be infinite where the average is not.
+    pub fn average(&self, count: u64) -> f64 {
+        let Some(sum) = self.integer().filter(|_| count > 0) else { return self.special().unwrap_or(f64::NAN) };
+        // So many more bits than the count has that the quotient has more than a mantissa, and a bit for what is left.
+        let shifted = sum.magnitude() << AVERAGE_BITS;
+        let (count, one) = (BigUint::from(count), BigUint::from(1_u8));
+        let (mut quotient, rest) = (&shifted / &count, &shifted % &count);
+        if rest > BigUint::default() {
+            quotient |= one;
         }
-        let bits = if mantissa < 1 << 52 {
-            mantissa
-        } else if exponent >= 0x7ff {
-            f64::INFINITY.to_bits()
-        } else {
-            (exponent as u64) << 52 | (mantissa - (1 << 52))
-        };
-        let value = f64::from_bits(bits);
-        if negative { -value } else { value }
+        nearest(sum.sign() == Sign::Minus, &quotient.to_u32_digits(), 0, AVERAGE_BITS)
     }
 
     /// The sum in its units, if it is a number.
@@ -224,6 +220,31 @@ impl Exact {
     pub fn allocated(&self) -> usize {
         self.limbs.capacity() * size_of::<i64>()
     }
+}
+
+/// The bits that an average is computed in below the unit of its sum.
+const AVERAGE_BITS: usize = 128;
+
+/// The nearest `f64` to a magnitude in units of 2^(-1074 - `below`), ties to even.
+fn nearest(negative: bool, magnitude: &[u32], low: usize, below: usize) -> f64 {
+    let length = bit_length(magnitude, low);
+    // In units of the last place of the result, which is at least 2^-1074.
+    let shift = length.saturating_sub(53).max(below);
+    let mut mantissa = round_off(magnitude, low, shift);
+    let mut exponent = shift - below + 1;
+    if mantissa >> 53 != 0 {
+        mantissa >>= 1;
+        exponent += 1;
+    }
+    let bits = if mantissa < 1 << 52 {
+        mantissa
+    } else if exponent >= 0x7ff {
+        f64::INFINITY.to_bits()
+    } else {
+        (exponent as u64) << 52 | (mantissa - (1 << 52))
+    };
+    let value = f64::from_bits(bits);
+    if negative { -value } else { value }
 }
 
 fn bit_length(magnitude: &[u32], low: usize) -> usize {

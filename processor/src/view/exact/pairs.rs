@@ -176,7 +176,7 @@ impl Pairs {
     }
 
     fn average(&self, sum: &Exact) -> f64 {
-        sum.rounded() / self.count as f64
+        sum.average(self.count)
     }
 
     /// The slope of the line, unless all x are the same.

@@ -31,6 +31,21 @@ fn sums_are_rounded_once() {
 }
 
 #[test]
+fn averages_are_rounded_once() {
+    let average = |values: &[f64]| sum_of(values).average(values.len() as u64);
+    assert_eq!(average(&[1.7e308, 1.7e308]), 1.7e308, "although the sum is infinite");
+    assert_eq!(average(&[f64::MAX; 1_000]), f64::MAX);
+    assert_eq!(average(&[-f64::MAX, -f64::MAX]), -f64::MAX);
+    assert_eq!(average(&[1.0, 2.0]), 1.5);
+    assert_eq!(average(&[1.0, 1.0, -1.0]), 1.0 / 3.0);
+    assert_eq!(average(&[5e-324, 0.0]), 0.0, "half of the least number: a tie goes to the even neighbour");
+    assert_eq!(average(&[5e-324, 5e-324, 0.0]), 5e-324, "two thirds of the least number");
+    assert_eq!(average(&[0.0, 0.0]), 0.0);
+    assert_eq!(average(&[f64::INFINITY, 1.0]), f64::INFINITY);
+    assert!(average(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+}
+
+#[test]
 fn what_is_no_number_stays_so() {
     assert_eq!(sum_of(&[f64::INFINITY, 1.0]).rounded(), f64::INFINITY);
     assert_eq!(sum_of(&[f64::NEG_INFINITY, 1.0]).rounded(), f64::NEG_INFINITY);

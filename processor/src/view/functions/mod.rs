@@ -41,12 +41,15 @@ pub fn for_panes() -> Vec<ScalarUDF> {
 }
 
 fn with(answer: HopAnswer) -> Vec<ScalarUDF> {
-    vec![
+    let functions = vec![
         ScalarUDF::new_from_impl(Tumble::new()),
         ScalarUDF::new_from_impl(Hop::new(answer)),
         ScalarUDF::new_from_impl(TextList::new(Extract::Hashtags)),
         ScalarUDF::new_from_impl(TextList::new(Extract::Mentions)),
-    ]
+    ];
+    #[cfg(test)]
+    let functions = [functions, vec![tests::panics_on_boom()]].concat();
+    functions
 }
 
 #[cfg(test)]
