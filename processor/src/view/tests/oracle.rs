@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, StringArray, TimestampMillisecondArray};
 use datafusion::arrow::compute::{cast, filter_record_batch};
-use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::arrow::datatypes::{Decimal128Type, Int32Type};
 use rand::Rng;
 
 use super::harness::{HASHTAG_COUNTS, HASHTAG_TRENDS, orders, planned, rng, run, text_of, time_type, tweets};
@@ -242,13 +242,14 @@ fn a_sum_of_nothing_is_null_whatever_the_order_of_groups() {
          SELECT shop, sum(pieces) AS pieces FROM orders GROUP BY shop",
     );
     let mut merger = view.merger().unwrap();
-    let state = |value: Option<i64>| vec![Arc::new(Int64Array::from(vec![value])) as ArrayRef];
+    let totals = |values: Vec<Option<i128>>| Decimal128Array::from(values).with_precision_and_scale(38, 0).unwrap();
+    let state = |value: Option<i128>| vec![Arc::new(totals(vec![value])) as ArrayRef];
     merger.merge(&state(Some(5)), &[2], 3).unwrap();
     merger.merge(&state(None), &[0], 3).unwrap();
     merger.merge(&state(Some(7)), &[1], 3).unwrap();
     merger.merge(&state(Some(1)), &[2], 3).unwrap();
     let states = merger.take().unwrap();
-    assert_eq!(states[0].as_primitive::<Int64Type>(), &Int64Array::from(vec![None, Some(7), Some(6)]));
+    assert_eq!(states[0].as_primitive::<Decimal128Type>(), &totals(vec![None, Some(7), Some(6)]));
     merger.merge(&state(Some(5)), &[1], 2).unwrap();
     assert!(merger.take().unwrap_err().to_string().contains("nothing was merged"));
 }
