@@ -325,8 +325,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::*;
-    use crate::state::{Lookup, State};
     use crate::state::memory::MemoryState;
+    use crate::state::{Lookup, State};
 
     fn rejected(offset: u64, reason: Reason) -> Rejected {
         Rejected { offset: Offset(offset), reason, detail: format!("event {offset} – \"bad\"") }
