@@ -34,7 +34,7 @@ use refold_processor::quarantine::{Reason, Rejected};
 use refold_processor::source::{Framing, Source, Sources};
 use refold_processor::state::memory::MemoryState;
 use refold_processor::state::{Batch, Space, State};
-use refold_processor::store::catalogue::{Catalogue, VersionState};
+use refold_processor::store::catalogue::{Catalogue, Incarnation, Owner, VersionState};
 use refold_processor::store::memory::MemoryStore;
 use refold_processor::store::{Progress, RowBatch, RowWriter};
 use refold_processor::table::{Epoch, Table, Version};
@@ -90,13 +90,16 @@ struct World {
     catalogue: Catalogue,
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
-    clock: Arc<ManualClock>,
     told: Arc<Told>,
     changes: Arc<LocalFeed>,
     collected: Arc<Collected>,
     state: ApiState,
     planner: Planner,
     clock: Arc<ManualClock>,
+}
+
+fn owner(name: &str) -> Owner {
+    Owner { name: name.into(), incarnation: Incarnation { id: name.into(), replaces: None } }
 }
 
 fn tweets() -> Source {
@@ -179,8 +182,14 @@ impl World {
         let batch = RowBatch { written_at: vec![1; posts.len()], deleted: vec![false; posts.len()], rows };
         self.store.write(&table, &batch).unwrap();
         self.store.tell(&table, Epoch(1), progress).unwrap();
-        self.catalogue.take("counts", record.version, "worker", LEASE_MS).unwrap();
+        self.take(record.version, "worker", LEASE_MS);
         record.version
+    }
+
+    /// Has a worker take a version, with a lease of this length from now on.
+    fn take(&self, version: Version, name: &str, lease_ms: i64) {
+        self.catalogue.renew(&owner(name), lease_ms, None).unwrap();
+        self.catalogue.take("counts", version, &owner(name), None).unwrap();
     }
 
     fn serve(&self, version: Version) {

@@ -53,11 +53,11 @@ async fn a_version_that_fell_behind_after_it_was_caught_up_is_not_switched_to() 
 #[tokio::test]
 async fn a_version_that_nobody_runs_is_not_switched_to_though_the_catalogue_says_caught_up() {
     let world = two_versions(&at([5_000, 4_000]));
-    world.catalogue.release("counts", Version(2), "worker", Epoch(1)).unwrap();
+    world.catalogue.release("counts", Version(2), &owner("worker"), Epoch(1)).unwrap();
     let (status, refused) = world.ask(SWITCH, json!({ "to": 2 })).await;
     assert_eq!((status, &refused["type"]), (StatusCode::CONFLICT, &json!("urn:refold:problem:gate")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("run by no worker (the last owner was worker)"), "{refused}");
-    world.catalogue.take("counts", Version(2), "other", LEASE_MS).unwrap();
+    world.take(Version(2), "other", LEASE_MS);
     // What runs here began its state anew: rows stand still until it is where it was.
     let positions = at([12, 0]).visible;
     world.told.statuses.lock().push(RunStatus { view: "counts".into(), version: Some(Version(2)), positions, ..RunStatus::default() });
@@ -114,7 +114,7 @@ async fn a_version_in_service_that_nobody_runs_or_that_is_far_behind_is_not_read
     world.clock.advance_ms(1);
     let reasons = world.reasons().await;
     assert!(reasons[0].contains("version v1 is run by no worker (the last owner was worker)"), "{reasons:?}");
-    world.catalogue.take("counts", Version(1), "other", 60_000).unwrap();
+    world.take(Version(1), "other", 60_000);
     let run = RunStatus { view: "counts".into(), version: Some(Version(1)), lag: 20_000, ..RunStatus::default() };
     world.told.statuses.lock().push(run);
     assert_eq!(world.reasons().await, Vec::<String>::new(), "a burst is no trouble");
