@@ -266,7 +266,7 @@ fn every_bad_kind_is_quarantined_with_its_reason_and_harms_no_other_record() {
     }
     // Every reason that a record alone can have, and no other, is there and in the documentation.
     let seen: BTreeSet<String> = by_reason(&refused(&written, |written| written.shares)).into_keys().collect();
-    let documentation = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let documentation = std::fs::read_to_string(root().join("docs/operations/quarantine.md")).unwrap();
     let table = documentation.split("| reason | the record |").nth(1).unwrap().split("\n\n").next().unwrap();
     let documented: BTreeSet<String> =
         table.lines().filter(|line| line.starts_with("| `")).flat_map(|line| names_in(line.split('|').nth(1).unwrap())).collect();

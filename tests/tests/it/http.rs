@@ -362,7 +362,7 @@ fn every_documented_metric_is_scraped_and_every_scraped_one_is_documented() {
         };
         assert!(samples.iter().any(|(sample, _)| is_of(sample)), "{name} has no sample");
     }
-    let documentation = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let documentation = std::fs::read_to_string(root().join("docs/operations/monitoring.md")).unwrap();
     let documented: Vec<String> = documentation
         .lines()
         .filter_map(|line| line.strip_prefix("| `refold_")?.split_once('`'))
@@ -370,7 +370,7 @@ fn every_documented_metric_is_scraped_and_every_scraped_one_is_documented() {
         .collect();
     let mut sorted = documented.clone();
     sorted.sort();
-    assert_eq!(sorted, types.into_keys().collect::<Vec<_>>(), "docs/operations.md against /metrics");
+    assert_eq!(sorted, types.into_keys().collect::<Vec<_>>(), "docs/operations/monitoring.md against /metrics");
 }
 
 #[test]

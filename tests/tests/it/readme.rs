@@ -65,10 +65,12 @@ fn is_line(promised: &str, printed: &str) -> bool {
 
 fn pages() -> Vec<(String, Vec<Typed>)> {
     let mut pages = vec![("README.md".to_owned(), typed(&std::fs::read_to_string(root().join("README.md")).unwrap(), "sh"))];
-    let mut docs: Vec<_> = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    docs.sort();
-    for path in docs.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
-        pages.push((path.display().to_string(), typed(&std::fs::read_to_string(&path).unwrap(), "sh run")));
+    for folder in ["docs", "docs/operations"] {
+        let mut docs: Vec<_> = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        docs.sort();
+        for path in docs.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+            pages.push((path.display().to_string(), typed(&std::fs::read_to_string(&path).unwrap(), "sh run")));
+        }
     }
     pages
 }
