@@ -365,6 +365,7 @@ async fn a_version_that_folds_nothing_although_events_wait_is_stalled_for_all_wh
     let world = world(open());
     let version = world.version(COUNTS, "ann", &[1], &at([1, 1]));
     world.serve(version);
+    world.take(version, "worker", 600_000);
     let run = RunStatus { view: "counts".into(), version: Some(version), lag: 4, ..RunStatus::default() };
     world.told.statuses.lock().push(run);
     let asked = async || {
