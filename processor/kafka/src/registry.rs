@@ -337,7 +337,6 @@ mod tests {
             (403, r#"{"error_code":40301,"message":"User is denied operation Read"}"#, "needs the right to read schemas"),
             (404, "no such page", "check that the setting registry"),
             (405, "", "check that the setting registry"),
-            (301, "", "status 301"),
             (200, "<html>", "status 200"),
         ] {
             let url = answering(status, body);
