@@ -44,7 +44,12 @@ pub fn open(path: &Path, memory: &RocksMemory) -> Result<Rocks, Error> {
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     // A file for each database would take a handle and a buffer.
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Error, |_, message| tracing::warn!(message, "RocksDB")));
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Error, |level, message| {
+        // The headers of a log, with all options of the database, are of the highest level.
+        if matches!(level, LogLevel::Error | LogLevel::Fatal) {
+            tracing::warn!(message, "RocksDB");
+        }
+    }));
     let families = Space::ALL.map(|space| {
         // Only the groups are many.
         let share = if space == Space::Groups { 1 } else { 4 };
