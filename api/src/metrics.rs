@@ -344,20 +344,20 @@ fn ask_for_ends(state: &ApiState, source: &Source, ends: &mut Vec<End>) -> Resul
         return Ok(());
     }
     let end = |partition, bounds| End { source: source.name.clone(), topic: topic.clone(), partition, bounds };
-    let error = match log.topic_bounds(topic) {
-        Ok(bounds) => {
-            ends.extend(bounds.into_iter().map(|(partition, bounds)| end(partition, bounds)));
-            return Ok(());
-        }
-        Err(error) => error,
-    };
-    // Finds out whether one partition or the whole topic is unavailable.
+    // First, so that a topic which is unavailable as a whole is known to be so after one timeout.
     let partitions = match log.partitions(topic) {
         Ok(partitions) => partitions,
         Err(error) => {
             ends.extend(before);
             return Err(Trouble { is_away: error.is_retryable(), why: error.into() });
         }
+    };
+    let error = match log.topic_bounds(topic) {
+        Ok(bounds) => {
+            ends.extend(bounds.into_iter().map(|(partition, bounds)| end(partition, bounds)));
+            return Ok(());
+        }
+        Err(error) => error,
     };
     for partition in partitions {
         match log.bounds(topic, partition) {
