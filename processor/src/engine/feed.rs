@@ -304,8 +304,8 @@ impl Feed {
     /// Where those are reached who are served, or were about to be.
     fn leave(&mut self) -> Vec<Sender<Message>> {
         let mut left = std::mem::take(&mut self.served);
-        if let Some(joining) = &self.joining {
-            left.extend(self.feeds.end_shared(&self.source, &self.partitions, joining));
+        if let Some(joining) = self.joining.take() {
+            left.extend(self.feeds.leave(&self.source, &self.partitions, &joining));
         }
         left.iter().map(|served| served.consumer.sender.clone()).collect()
     }

@@ -289,6 +289,11 @@ impl Leases {
 
     /// Informs the catalogue that a version was given up.
     fn give_up(&self, lease: &Arc<Lease>) {
+        // Taken again meanwhile, in the same epoch: it is held.
+        let is_same = |held: &Arc<Lease>| held.view == lease.view && held.version == lease.version && held.epoch == lease.epoch;
+        if self.held.lock().iter().any(is_same) {
+            return;
+        }
         match self.catalogue.release(&lease.view, lease.version, &self.owner, lease.epoch) {
             Ok(()) => {}
             Err(error @ CatalogueError::LostTo { .. }) => tracing::debug!(%error, "version is another's by now"),

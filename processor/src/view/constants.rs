@@ -106,10 +106,11 @@ impl Constants<'_> {
 fn pattern_of(expr: &Expr) -> Option<(&str, &Expr)> {
     match expr {
         Expr::ScalarFunction(call) if call.func.name().starts_with("regexp_") => Some((call.func.name(), call.args.get(1)?)),
-        Expr::BinaryExpr(BinaryExpr { op, right, .. }) => match op {
-            Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => Some(("where", right)),
-            _ => None,
-        },
+        Expr::BinaryExpr(BinaryExpr {
+            op: Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch,
+            right,
+            ..
+        }) => Some(("where", right)),
         _ => None,
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn check(columns: &[ArrayRef], count: usize) -> Result<()> {
             }
         }
     }
-    let bytes: usize = columns.iter().map(|column| all_bytes(column)).sum();
+    let bytes: usize = columns.iter().map(all_bytes).sum();
     if bytes <= MAX_ROW_BYTES {
         return Ok(());
     }

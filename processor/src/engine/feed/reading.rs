@@ -111,6 +111,10 @@ impl Reading {
         let Some(reader) = &mut self.reader else {
             let bounds = partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&source.topic, *partition)?)));
             let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
+            refuse_past_end(source, served, &bounds);
+            if served.is_empty() {
+                return Ok(Read::Opened);
+            }
             check_same_log(settings, source, served, &self.positions, &bounds)?;
             self.reader = Some(settings.log.reader(&source.topic, &self.positions)?);
             self.ends = bounds.iter().map(|(partition, bounds)| (*partition, bounds.end)).collect();
@@ -149,6 +153,19 @@ fn now() -> Instant {
 
 fn report_ends(served: &mut Vec<Served>, ends: Vec<(Partition, Offset)>) {
     served.retain(|served| served.offer(Message::Ends(ends.clone())));
+}
+
+/// Versions that are past the end of the log are of another log, or of one that lost what it had acknowledged. Those that are not go on: a reader
+/// is opened where the one furthest behind is, so nothing else would notice.
+fn refuse_past_end(source: &Source, served: &mut Vec<Served>, bounds: &[(Partition, Bounds)]) {
+    served.retain(|served| {
+        let past = bounds.iter().find(|(partition, bounds)| served.position(*partition).is_some_and(|position| position > bounds.end));
+        let Some((partition, bounds)) = past else { return true };
+        let position = served.position(*partition).unwrap_or_default();
+        let error = LogError::PastEnd { topic: source.topic.clone(), partition: *partition, position, end: bounds.end };
+        let _ = served.consumer.sender.send(Message::Failed(error.into()));
+        false
+    });
 }
 
 /// Whether the log is the one that was read before: the last record of each partition that was taken is still where it was, unless it is gone.

@@ -8,12 +8,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
 use super::served::Served;
-use super::{Consumer, Message, run};
+use super::{Consumer, run};
 use crate::decode::SchemaLookup;
 use crate::engine::error::EngineError;
 use crate::log::Log;
 use crate::position::Partition;
-use crate::recovery::Recovery;
 use crate::source::Source;
 use crate::stop::Stop;
 
@@ -77,19 +76,14 @@ impl Feeds {
 
     /// A feed for these versions alone, until it has read to the end of the log.
     pub(super) fn start_private(self: &Arc<Self>, source: &Source, partitions: &[Partition], served: Vec<Served>) {
-        let senders: Vec<_> = served.iter().map(|served| served.consumer.sender.clone()).collect();
         let (feeds, source, partitions) = (self.clone(), source.clone(), partitions.to_vec());
         let name = format!("feed-{}", source.name);
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
         match std::thread::Builder::new().name(name).spawn(move || run(feeds, source, partitions, served)) {
             Ok(thread) => threads.push(thread),
-            Err(error) => {
-                for sender in senders {
-                    let text = format!("a thread to read the log cannot be started: {error}");
-                    let _ = sender.try_send(Message::Failed(EngineError::Unreadable { text, recovery: Recovery::Transient }));
-                }
-            }
+            // Dropped with the thread's work, the versions are opened again.
+            Err(error) => tracing::error!(%error, "a thread to read the log cannot be started"),
         }
     }
 
@@ -112,6 +106,13 @@ impl Feeds {
         let (sender, joining) = unbounded();
         shared.insert(place, sender);
         Some(joining)
+    }
+
+    /// Ends a shared feed whatever it serves: nobody can join it any more. Answers with the versions that have joined by now.
+    pub(super) fn leave(&self, source: &Source, partitions: &[Partition], joining: &Receiver<Served>) -> Vec<Served> {
+        let mut shared = self.shared.lock();
+        shared.remove(&(source.name.clone(), partitions.to_vec()));
+        joining.try_iter().collect()
     }
 
     /// Answers with the versions that have joined a feed by now. Where there are none, nobody can join it any more.

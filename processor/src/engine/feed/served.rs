@@ -11,6 +11,7 @@ use super::{Consumer, Message};
 use crate::engine::error::EngineError;
 use crate::engine::map::{Before, Chunk, ChunkMapper, Mapped};
 use crate::position::{Offset, Partition};
+use crate::recovery::Recovery;
 
 /// What became of a chunk that was to be handed over.
 pub(super) enum Handed {
@@ -87,3 +88,16 @@ impl Served {
         !matches!(self.consumer.sender.try_send(message), Err(TrySendError::Disconnected(_)))
     }
 }
+
+impl Drop for Served {
+    /// Whoever drops a version leaves its partitions without a reader, which its fold has to know: the other threads that read for it keep its
+    /// channel open. A fold that has ended, or hears why before, needs no news.
+    fn drop(&mut self) {
+        let text = "the thread that reads the log for this version has ended; it is opened again".to_owned();
+        let message = Message::Failed(EngineError::Unreadable { text, recovery: Recovery::Transient });
+        let _ = self.consumer.sender.send_timeout(message, LONGEST_FAREWELL);
+    }
+}
+
+/// A fold that takes nothing for this long is stuck for another reason.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(60);

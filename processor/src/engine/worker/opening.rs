@@ -22,6 +22,7 @@ use crate::engine::run::{self, Runner, Shared, progress};
 use crate::engine::status::RunStatus;
 use crate::engine::wake::Wake;
 use crate::engine::writer::Writer;
+use crate::log::LogError;
 use crate::position::{Cut, Partition};
 use crate::recovery::Recovery;
 use crate::source::Source;
@@ -224,7 +225,15 @@ impl Worker {
     /// Whether the log still has what this state needs next. If it does not, but another's state was further, that one can go on.
     fn check_readable(&self, source: &Source, cut: &Cut, told: &Progress, partitions: &[Partition]) -> Result<(), EngineError> {
         for partition in partitions {
-            let (position, start) = (cut.position(*partition), self.ports.log.bounds(&source.topic, *partition)?.start);
+            let bounds = self.ports.log.bounds(&source.topic, *partition)?;
+            let (position, start) = (cut.position(*partition), bounds.start);
+            // The state may have lost what it had not synced, and be within a log that lost more: what readers were told is not.
+            let told_to = told.writing.position(*partition);
+            if told_to > bounds.end {
+                return Err(
+                    LogError::PastEnd { topic: source.topic.clone(), partition: *partition, position: told_to, end: bounds.end }.into()
+                );
+            }
             if position < start && told.visible.position(*partition) >= start {
                 return Err(EngineError::Behind { topic: source.topic.clone(), partition: *partition, position, log_start: start });
             }

@@ -16,7 +16,11 @@ impl Worker {
         self.ending.lock().retain(|_, thread| !thread.is_finished());
         let snapshot = match self.ports.catalogue.snapshot() {
             Ok(snapshot) => snapshot,
-            Err(error) => return tracing::warn!(%error, "the catalogue cannot be read; it is tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "the catalogue cannot be read; it is tried again");
+                // What was opened before is owned here, and has events to fold.
+                return self.connect();
+            }
         };
         for (view, read) in &snapshot.views {
             // A version whose threads end because everything ends has not failed.
@@ -84,7 +88,8 @@ impl Worker {
     /// process may have what this one lacks.
     fn is_able(&self, record: &VersionRecord, read: &ViewSnapshot) -> bool {
         let key = (record.view.clone(), record.version);
-        self.unable.lock().get(&key).is_none_or(|unable| unable.recovery == Recovery::Transient)
+        self.running.lock().contains_key(&key)
+            || self.unable.lock().get(&key).is_none_or(|unable| unable.recovery == Recovery::Transient)
             || read.owners.get(&record.version).is_some_and(|held| self.is_run_elsewhere(held))
     }
 
@@ -136,8 +141,9 @@ impl Worker {
             self.end(key, false);
             return Ok(());
         }
-        if commits > 0 {
-            self.unable.lock().remove(key);
+        // The first commit counted is that of the state it was opened with.
+        if commits > 1 {
+            self.forgive(key);
         }
         if self.partitions.lock().get(&topic).is_some_and(|now| *now > partitions) {
             tracing::info!(view = key.0, version = %key.1, topic, "the topic has more partitions; the version is opened again with them");
@@ -159,6 +165,15 @@ impl Worker {
         Ok(())
     }
 
+    /// A version that runs is not unable any more; but one that opens and fails again and again goes on with its growing pauses.
+    fn forgive(&self, key: &Key) {
+        let now_ms = self.ports.clock.now_ms();
+        let mut unable = self.unable.lock();
+        if unable.get(key).is_some_and(|unable| now_ms - unable.retry_at_ms > FORGIVEN_AFTER_MS) {
+            unable.remove(key);
+        }
+    }
+
     fn publish_positions(&self, (view, version): &Key) {
         let key = (view.clone(), *version);
         let found = self.running.lock().get(&key).map(|running| (running.topic.clone(), running.status.lock().positions.clone()));
@@ -176,6 +191,9 @@ impl Worker {
         Ok(())
     }
 }
+
+/// A version that has run for this long since it was last tried again is well.
+const FORGIVEN_AFTER_MS: i64 = 60_000;
 
 /// The version that goes into service by itself, of those that can be run: a view's first one has nothing to be compared with. Others wait for a switch, also
 /// those that catch up before it does.
