@@ -118,6 +118,7 @@ fn append(log: &EmbeddedLog, source: &Source, spec: &str, is_over: &AtomicBool) 
 fn settings(folder: &std::path::Path) -> WorkerSettings {
     WorkerSettings {
         owner: "bench".into(),
+        incarnation: Default::default(),
         pool: Pool::All,
         state_dir: folder.join("state"),
         memory_bytes: MEMORY_BYTES,

@@ -4,7 +4,6 @@ mod access;
 mod changes;
 mod faults;
 mod reading;
-mod rights;
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
