@@ -12,6 +12,7 @@ use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::worker::{Ports, Worker};
 use refold_processor::log::Log;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
+use refold_processor::recovery::Recovery;
 use refold_processor::source::Framing;
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::store::memory::MemoryStore;
@@ -43,7 +44,7 @@ fn schemas_have_ids_and_ids_have_schemas() {
     assert_eq!(reader.by_id(u32::MAX).unwrap(), None, "no registry gives such an id");
     let error = writer.register("an/odd subject", "{not a schema").unwrap_err();
     assert!(matches!(&error, RegistryError::Refused { subject, .. } if subject == "an/odd subject"), "{error}");
-    assert!(!error.is_retryable());
+    assert_eq!(error.recovery(), Recovery::Operator);
 }
 
 #[test]
