@@ -201,7 +201,7 @@ impl Owner {
         let beside = if before_snapshot { &self.disk.beside } else { &scene.store.beside };
         *beside.lock() = Some(Box::new(move || {
             let committed = (0..commits).try_for_each(|_| commit_once());
-            committed.map_err(|error| StoreError::Away(noted.lock().insert(error).to_string()))
+            committed.map_err(|error| StoreError::Unavailable(noted.lock().insert(error).to_string()))
         }));
         let stepped = self.writer.step().map(drop);
         *beside.lock() = None;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use refold_processor::engine::dirty::{epoch_of, write_timestamp};
+use refold_processor::recovery::Recovery;
 use refold_processor::state::memory::MemoryState;
 use refold_processor::state::{Batch, Change, Lookup, Space, State, StateError, StateReader};
 use refold_processor::store::memory::{MemoryStore, Snapshot};
@@ -172,9 +173,11 @@ pub struct FaultyStore {
     /// What is kept.
     pub kept: MemoryStore,
     /// Every call is refused while this is set.
-    pub away: AtomicBool,
-    /// What becomes of the next write.
-    pub refuse_next: Mutex<Option<Refusal>>,
+    pub unavailable: AtomicBool,
+    /// What becomes of the next write, and what its caller is told.
+    pub refuse_next: Mutex<Option<(Refusal, Recovery)>>,
+    /// Set when a caller was told that what is stored is damaged: its version fails, until it is resumed.
+    pub refused_for_good: AtomicBool,
     /// What happens before the next write arrives.
     pub beside: Mutex<Option<Beside>>,
     /// Writes whose callers were told that they failed, and that arrive all the same.
@@ -191,8 +194,9 @@ impl FaultyStore {
     pub fn new(mutant: Option<Mutant>) -> FaultyStore {
         FaultyStore {
             kept: MemoryStore::new(),
-            away: AtomicBool::new(false),
+            unavailable: AtomicBool::new(false),
             refuse_next: Mutex::default(),
+            refused_for_good: AtomicBool::new(false),
             beside: Mutex::default(),
             in_flight: Mutex::default(),
             durable: Mutex::default(),
@@ -202,8 +206,8 @@ impl FaultyStore {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        match self.away.load(Ordering::Relaxed) {
-            true => Err(StoreError::Away("simulated".into())),
+        match self.unavailable.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("simulated".into())),
             false => Ok(()),
         }
     }
@@ -232,7 +236,7 @@ impl RowWriter for FaultyStore {
             rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);
         }
         let refused = self.refuse_next.lock().take();
-        if let Some(refusal) = refused {
+        if let Some((refusal, recovery)) = refused {
             if refusal == Refusal::Delayed {
                 self.in_flight.lock().push(rows);
             } else if refusal == Refusal::Partly {
@@ -244,7 +248,14 @@ impl RowWriter for FaultyStore {
                 };
                 self.kept.write(table, &first)?;
             }
-            return Err(StoreError::Away("simulated".into()));
+            return Err(match recovery {
+                Recovery::Transient => StoreError::Unavailable("simulated".into()),
+                Recovery::Operator => StoreError::Refused("simulated".into()),
+                Recovery::Final => {
+                    self.refused_for_good.store(true, Ordering::Relaxed);
+                    StoreError::Broken("simulated".into())
+                }
+            });
         }
         self.rows_written.fetch_add(rows.written_at.len() as i64, Ordering::Relaxed);
         self.kept.write(table, &rows)
@@ -290,7 +301,7 @@ impl FaultyStore {
         }
     }
 
-    /// What was last told, even while the store is away.
+    /// What was last told, even while the store is unavailable.
     pub fn told(&self, table: &Table) -> Progress {
         self.kept.progress(table).unwrap().unwrap_or_default()
     }
