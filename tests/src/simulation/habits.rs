@@ -79,25 +79,26 @@ pub enum Act {
 
 /// How often each is done among a hundred.
 pub const ACTS: [(Act, u32); 8] = [
-    (Act::Map, 27),
-    (Act::Merge, 23),
-    (Act::Commit, 18),
-    (Act::Sync, 10),
-    (Act::Write, 12),
+    (Act::Map, 23),
+    (Act::Merge, 20),
+    (Act::Commit, 17),
+    (Act::Sync, 7),
+    (Act::Write, 20),
     (Act::Publish, 5),
-    (Act::Sweep, 2),
-    (Act::GoLive, 3),
+    (Act::Sweep, 3),
+    (Act::GoLive, 5),
 ];
 
 /// How often things happen in one run.
 pub struct Habits<T>(Vec<(T, u32)>);
 
-impl<T: Copy> Habits<T> {
-    /// The habits of a seed. Half of the seeds have the usual ones; in the others most things are as usual, and some are never or often.
-    pub fn random(rng: &mut ChaCha8Rng, usual: &[(T, u32)]) -> Habits<T> {
-        let is_usual = rng.random_bool(0.5);
+impl<T: Copy + PartialEq> Habits<T> {
+    /// The habits of a seed, in which some things happen five times as often. Some seeds have the usual ones; in the others most things are as usual, and some are never or often.
+    pub fn random(rng: &mut ChaCha8Rng, usual: &[(T, u32)], favoured: &[T]) -> Habits<T> {
+        let is_usual = rng.random_bool(0.3);
         let times = |rng: &mut ChaCha8Rng| if is_usual { 1 } else { [0, 1, 1, 1, 4].choose(rng).copied().unwrap_or(1) };
         let mut habits: Vec<(T, u32)> = usual.iter().map(|(what, often)| (*what, often * times(rng))).collect();
+        habits.iter_mut().filter(|(what, _)| favoured.contains(what)).for_each(|(_, often)| *often *= 5);
         if habits.iter().all(|(_, often)| *often == 0) {
             habits = usual.to_vec();
         }

@@ -10,6 +10,7 @@ pub mod habits;
 pub mod oracle;
 pub mod owner;
 pub mod replay;
+pub mod situations;
 pub mod views;
 pub mod world;
 
@@ -35,7 +36,8 @@ use refold_processor::state::memory::MemoryState;
 use refold_processor::table::Epoch;
 
 use habits::{ACTS, Act, EVENTS, Event, Habits};
-use owner::{Owner, Scene};
+use owner::{Beside, Owner, Scene};
+use situations::Situation;
 use world::{Disk, Mutant, Refusal};
 
 /// When a simulation starts, milliseconds since the Unix epoch.
@@ -94,9 +96,15 @@ impl Simulation {
         };
         let partitions = (0..source.partitions).map(Partition).collect();
         let disk = Disk::new(MemoryState::default(), mutant);
-        let zombies = rng.random_bool(0.3);
+        // Without announcements rows go back now and then: what the epoch is for shows in the end.
+        let zombies = rng.random_bool(0.3) || mutant == Some(Mutant::TimestampWithoutEpoch);
         let scene = Scene::new(source, Arc::new(StaticSchemas::default()), view, clock.clone(), settings, mutant);
-        let (habits, acts) = (Habits::random(&mut rng, &EVENTS), Habits::random(&mut rng, &ACTS));
+        // What it takes to notice a sweep of several moments: owners that go on with older states right after it.
+        let (events, acts): (&[Event], &[Act]) = match mutant {
+            Some(Mutant::SweepsOfLiveState) => (&[Event::UnsyncedIsLost, Event::TakeOver, Event::Checkpoint], &[Act::GoLive, Act::Sync]),
+            _ => (&[], &[]),
+        };
+        let (habits, acts) = (Habits::random(&mut rng, &EVENTS, events), Habits::random(&mut rng, &ACTS, acts));
         Simulation {
             rng,
             habits,
@@ -146,7 +154,7 @@ impl Simulation {
             Event::PowerCut => self.cut_power(),
             Event::CrashAtACommit => self.crash_at_a_commit(),
             Event::Checkpoint => self.checkpoint = Some(self.disk.kept.checkpoint()),
-            Event::TakeOver => self.take_over(),
+            Event::TakeOver => self.take_over(is_quiet),
             Event::DelayedWritesArrive => self.scene.store.arrive(&self.scene.table),
             Event::UnsyncedIsLost => self.lose_unsynced(),
             Event::OwnerActs => self.drive()?,
@@ -202,9 +210,12 @@ impl Simulation {
     /// The owner is asked to end: it commits what is merged, writes what can be written in the time that it has, and makes its state durable.
     fn stop(&mut self) -> Result<(), String> {
         let Some(owner) = &mut self.owner else { return Ok(()) };
+        if owner.writer.outbox.lock().queued_rows() > 0 {
+            Situation::StoppedWithRowsWaiting.note();
+        }
         let mut ended = owner.commit(&self.scene);
         for _ in 0..self.rng.random_range(0..6) {
-            ended = ended.and_then(|()| owner.write(&self.scene, 0, false));
+            ended = ended.and_then(|()| owner.write(&self.scene, 0, Beside::Snapshot));
             owner.publish();
         }
         if let Err(error) = ended.and_then(|()| Ok(owner.disk.sync()?)) {
@@ -234,6 +245,9 @@ impl Simulation {
     /// The power of the worker's machine is cut, and its state is what was synced. The view store and those who follow the table are elsewhere: they have newer
     /// rows, and must see none go back.
     fn lose_unsynced(&mut self) {
+        if self.owner.as_ref().is_some_and(|owner| owner.fold.lock().is_live()) {
+            Situation::UnsyncedLostWhileLive.note();
+        }
         self.owner = None;
         self.disk = self.disk.after_power_cut();
     }
@@ -244,8 +258,14 @@ impl Simulation {
     }
 
     /// Another process goes on with a checkpoint; this one is frozen where it stands.
-    fn take_over(&mut self) {
+    fn take_over(&mut self, is_quiet: bool) {
         let Some(checkpoint) = self.checkpoint.take() else { return };
+        if self.owner.as_ref().is_some_and(|owner| owner.fold.lock().is_live()) {
+            Situation::TakenOverWhileLive.note();
+            if is_quiet {
+                Situation::TakenOverWhileQuiet.note();
+            }
+        }
         self.frozen.extend(self.owner.take());
         self.disk = Disk::new(checkpoint, self.scene.mutant);
     }
@@ -274,7 +294,7 @@ impl Simulation {
             if owner.is_commit_due(self.clock.now_ms()) {
                 owner.commit(&self.scene).map_err(|error| error.to_string())?;
             }
-            owner.write(&self.scene, self.rng.random_range(0..3), self.rng.random_bool(0.3)).map_err(|error| error.to_string())?;
+            owner.write(&self.scene, self.rng.random_range(0..3), beside(&mut self.rng)).map_err(|error| error.to_string())?;
             self.read()?;
             let Some(owner) = &self.owner else { continue };
             owner.publish();
@@ -293,7 +313,8 @@ impl Simulation {
     /// A reader looks: no row may go back, and neither what it is told.
     fn read(&mut self) -> Result<(), String> {
         let visible = self.scene.store.told(&self.scene.table).visible;
-        if !visible.reaches(&self.visible) {
+        // Owners that do not wait for what was announced make it go back. What the epoch is for shows in the rows.
+        if !visible.reaches(&self.visible) && self.scene.mutant != Some(Mutant::TimestampWithoutEpoch) {
             return Err(format!("the visible cut went back from {:?} to {visible:?}", self.visible));
         }
         self.visible = visible;
@@ -316,6 +337,10 @@ impl Simulation {
     }
 }
 
+fn beside(rng: &mut ChaCha8Rng) -> Beside {
+    if rng.random_bool(0.3) { Beside::Snapshot } else { Beside::Write(rng.random_range(0..6)) }
+}
+
 fn step_of(
     scene: &Scene,
     partitions: &[Partition],
@@ -329,7 +354,7 @@ fn step_of(
         Act::Merge => owner.merge(scene, partition).map(drop),
         Act::Commit => owner.commit(scene),
         Act::Sync => Ok(owner.disk.sync()?),
-        Act::Write => owner.write(scene, rng.random_range(0..4), rng.random_bool(0.3)),
+        Act::Write => owner.write(scene, rng.random_range(0..4), beside(rng)),
         Act::Publish => {
             owner.publish();
             Ok(())

@@ -1,7 +1,7 @@
 //! The ports as a simulation sees them: in memory, and failing when told to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use refold_processor::engine::dirty::{epoch_of, write_timestamp};
@@ -12,12 +12,15 @@ use refold_processor::store::memory::{MemoryStore, Snapshot};
 use refold_processor::store::{Progress, RowBatch, RowReader, RowWriter, StoreError};
 use refold_processor::table::{Epoch, Table};
 
+use super::situations::Situation;
+
 /// What is wrong with the protocol on purpose, to show that the simulation notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// Rows leave the dirty set before the store has them.
     ClearBeforeAcknowledged,
-    /// Write timestamps have no epoch.
+    /// Write timestamps have no epoch, and owners do not wait for what was announced before them. The second alone would hide the first: rows of a
+    /// replaced owner are never of later cuts than what its successor waits for.
     TimestampWithoutEpoch,
     /// Positions are committed apart from the state that they are of.
     PositionsOutsideTheBatch,
@@ -178,8 +181,10 @@ pub struct FaultyStore {
     pub refuse_next: Mutex<Option<(Refusal, Recovery)>>,
     /// Set when a caller was told that what is stored is damaged: its version fails, until it is resumed.
     pub refused_for_good: AtomicBool,
-    /// What happens before the next write arrives.
-    pub beside: Mutex<Option<Beside>>,
+    /// What happens before one of the next writes arrives, and how many arrive before that one.
+    pub beside: Mutex<Option<(usize, Beside)>>,
+    /// The newest owner.
+    pub owner: AtomicU32,
     /// Writes whose callers were told that they failed, and that arrive all the same.
     in_flight: Mutex<Vec<RowBatch>>,
     /// What outlives a power cut.
@@ -198,10 +203,32 @@ impl FaultyStore {
             refuse_next: Mutex::default(),
             refused_for_good: AtomicBool::new(false),
             beside: Mutex::default(),
+            owner: AtomicU32::new(0),
             in_flight: Mutex::default(),
             durable: Mutex::default(),
             rows_written: AtomicI64::new(0),
             mutant,
+        }
+    }
+
+    fn run_beside(&self) -> Result<(), StoreError> {
+        let mut beside = self.beside.lock();
+        match beside.take() {
+            Some((0, now)) => {
+                drop(beside);
+                now()
+            }
+            later => {
+                *beside = later.map(|(writes, later)| (writes - 1, later));
+                Ok(())
+            }
+        }
+    }
+
+    fn note_stale(&self, rows: &RowBatch) {
+        let owner = Epoch(self.owner.load(Ordering::Relaxed));
+        if rows.written_at.iter().any(|at| epoch_of(*at) < owner) {
+            Situation::StaleWrite.note();
         }
     }
 
@@ -224,8 +251,8 @@ impl RowWriter for FaultyStore {
 
     fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
         self.check()?;
-        let beside = self.beside.lock().take();
-        beside.map_or(Ok(()), |beside| beside())?;
+        self.run_beside()?;
+        self.note_stale(rows);
         // Whoever takes over must know how new rows may be.
         let announced = self.told(table).writing.sum();
         if rows.written_at.iter().any(|at| *at > write_timestamp(epoch_of(*at), announced).unwrap()) {
@@ -252,6 +279,7 @@ impl RowWriter for FaultyStore {
                 Recovery::Transient => StoreError::Unavailable("simulated".into()),
                 Recovery::Operator => StoreError::Refused("simulated".into()),
                 Recovery::Final => {
+                    Situation::RefusedForGood.note();
                     self.refused_for_good.store(true, Ordering::Relaxed);
                     StoreError::Broken("simulated".into())
                 }
@@ -297,6 +325,7 @@ impl FaultyStore {
     /// Writes that were on their way arrive.
     pub fn arrive(&self, table: &Table) {
         for rows in self.in_flight.lock().drain(..) {
+            self.note_stale(&rows);
             self.kept.write(table, &rows).unwrap();
         }
     }

@@ -55,10 +55,10 @@ impl Stand {
             tables.push(Table { view: view.name.clone(), version: Version(1), shape: view.shape.clone() });
         }
         let mut schemas = StaticSchemas::default();
-        schemas.add(&source.schema_json).unwrap();
+        schemas.add_with_id(1, &source.schema_json).unwrap();
         let (stop, posted) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let posting = std::thread::spawn({
-            let (log, encoder, topic) = (shared().log(), Encoder::new(&source, None).unwrap(), topic.to_owned());
+            let (log, encoder, topic) = (shared().log(), Encoder::new(&source, Some(1)).unwrap(), topic.to_owned());
             let (stop, posted) = (stop.clone(), posted.clone());
             move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -115,7 +115,7 @@ impl Stand {
 #[test]
 fn versions_go_on_by_themselves_once_a_right_to_read_that_was_taken_is_given_back() {
     let stand = Stand::start("governed", |_| Arc::new(LocalFeed::default()));
-    for (right, said) in [("Read", "may not READ topic governed: grant READ and DESCRIBE"), ("Describe", "grant READ and DESCRIBE")] {
+    for (right, said) in [("Read", "may not READ topic governed: grant READ and DESCRIBE"), ("Describe", "may not DESCRIBE topic governed: grant DESCRIBE on topic governed")] {
         shared().deny(right, "governed");
         stand.wait_until_all("every version names the right", |status| {
             status.source_error.as_ref().is_some_and(|error| error.contains("the Kafka user refold") && error.contains(said))
