@@ -28,8 +28,7 @@ pub enum Mutant {
     LatenessAcrossPartitions,
     /// Rows count as acknowledged before they are durable.
     AcknowledgeBeforeSync,
-    /// A sweep has the write timestamp of one moment, and the rows of others. Which others is up to the thread that reads them: of all mutants this is the
-    /// one that a seed does not repeat exactly.
+    /// A sweep has the write timestamp of one moment, and the rows of others.
     SweepsOfLiveState,
     /// Rows are written before their cut was announced.
     Unannounced,
@@ -92,13 +91,13 @@ impl StateReader for Disk {
     }
 
     fn snapshot(&self) -> Box<dyn Lookup + '_> {
-        // Who put it there knows of its error.
         let beside = self.beside.lock().take();
-        let _ = beside.map_or(Ok(()), |beside| beside());
-        match self.mutant {
-            Some(Mutant::SweepsOfLiveState) => Box::new(LiveState { facts: self.kept.checkpoint(), state: &self.kept }),
-            _ => self.kept.snapshot(),
+        if self.mutant == Some(Mutant::SweepsOfLiveState) {
+            return Box::new(LiveState { facts: self.kept.checkpoint(), state: &self.kept, between: Mutex::new((SCANS_BEFORE, beside)) });
         }
+        // Who put it there knows of its error.
+        let _ = beside.map_or(Ok(()), |beside| beside());
+        self.kept.snapshot()
     }
 
     fn size(&self) -> u64 {
@@ -110,6 +109,24 @@ impl StateReader for Disk {
 struct LiveState<'a> {
     facts: MemoryState,
     state: &'a MemoryState,
+    /// What happens while it is read, and after how many more scans.
+    between: Mutex<(usize, Option<Beside>)>,
+}
+
+/// Scans of a state that is not a snapshot before it changes.
+const SCANS_BEFORE: usize = 1;
+
+impl LiveState<'_> {
+    fn change(&self) {
+        let mut between = self.between.lock();
+        let beside = match between.0 {
+            0 => between.1.take(),
+            _ => None,
+        };
+        between.0 = between.0.saturating_sub(1);
+        drop(between);
+        let _ = beside.map_or(Ok(()), |beside| beside());
+    }
 }
 
 impl Lookup for LiveState<'_> {
@@ -118,6 +135,7 @@ impl Lookup for LiveState<'_> {
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        self.change();
         self.state.scan(space, from, to, visit)
     }
 }
