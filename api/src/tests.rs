@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -42,6 +43,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use crate::limits::Class;
 use crate::versions::{Planner, register};
 
 const COUNTS: &str = "CREATE MATERIALIZED VIEW counts
@@ -159,8 +161,18 @@ fn world_with(settings: ApiSettings, change: impl FnOnce(&mut Ports)) -> World {
     World { router: router(state.clone()), catalogue, store, log, clock, told, changes, collected, state, planner }
 }
 
+/// A listener that only this machine reaches, without a token.
+fn local() -> AccessSettings {
+    AccessSettings { is_local: true, ..AccessSettings::default() }
+}
+
+/// The same with the token `secret`.
+fn with_token() -> AccessSettings {
+    AccessSettings { token: Some("secret".into()), ..local() }
+}
+
 fn open() -> ApiSettings {
-    ApiSettings { admin: Admin::Open, rows_default: 2, rows_max: 5, max_body_bytes: 4 << 10, ..ApiSettings::default() }
+    ApiSettings { access: local(), rows_default: 2, rows_max: 5, max_body_bytes: 4 << 10, ..ApiSettings::default() }
 }
 
 impl World {
@@ -355,9 +367,9 @@ async fn the_lag_is_up_to_where_the_log_ends_now() {
     world.told.statuses.lock().push(run);
     let record = NewRecord { key: None, value: "x".into() };
     world.log.append("tweet_feed", vec![record; 4]).unwrap();
-    assert_eq!(world.state.running()[0].lag, 5, "as of when it was read");
-    world.state.0.seen.look_at_ends(&world.state);
-    assert_eq!(world.state.running()[0].lag, 9);
+    assert_eq!(world.state.watch.running()[0].lag, 5, "as of when it was read");
+    drop(world.state.watch.ends.look());
+    assert_eq!(world.state.watch.running()[0].lag, 9);
 }
 
 #[tokio::test]
@@ -491,7 +503,7 @@ async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
 
 #[tokio::test]
 async fn quarantined_events_are_for_those_who_may_administrate() {
-    let world = world(ApiSettings { admin: Admin::Token("secret".into()), ..open() });
+    let world = world(ApiSettings { access: with_token(), ..open() });
     world.version(COUNTS, "ann", &[1], &at([5, 7]));
     assert_eq!(world.get("/v1/views/counts/quarantine").await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(world.get("/v1/views/counts/quarantine/0/1").await.0, StatusCode::UNAUTHORIZED);
@@ -567,7 +579,7 @@ async fn a_stream_holds_back_what_may_be_older_than_its_snapshot() {
     world.changes.begin_anew(&table, &at([15, 9])).unwrap();
     let (name, snapshot) = event(&mut stream).await;
     assert_eq!((name.as_str(), &snapshot["rows"][0]["posts"]), ("snapshot", &json!(20)), "{snapshot}");
-    world.state.close_streams();
+    world.state.live.close();
     assert!(stream.next().await.is_none(), "nobody is served any more");
 }
 
