@@ -2,14 +2,20 @@
 
 //! The routes over a log and a view store in memory.
 
+mod access;
 mod admin;
+mod assets;
 mod definitions;
 mod ends;
 mod events;
 mod gate;
+mod health;
 mod limits;
+mod reads;
 mod search;
+mod sockets;
 mod streams;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -227,6 +233,34 @@ impl World {
         let request = Request::post(path).header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap();
         let (status, _, document) = self.answer(request).await;
         (status, document)
+    }
+}
+
+impl World {
+    fn table(&self, sql: &str, version: Version) -> Table {
+        let view = self.planner.plan(sql, "test").unwrap();
+        Table { view: view.name.clone(), version, shape: view.shape.clone() }
+    }
+
+    /// Writes rows as the owner of a version does: into the store, and then to those who follow; `posts` of `None` deletes.
+    fn put(&self, table: &Table, rows: &[(&str, i64, Option<i64>)], progress: &Progress) {
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
+            Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.1)).with_timezone("+00:00")),
+            Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.2))),
+        ];
+        self.put_columns(table, &columns, &rows.iter().map(|row| row.2.is_none()).collect::<Vec<_>>(), progress);
+    }
+
+    fn put_columns(&self, table: &Table, columns: &[ArrayRef], deleted: &[bool], progress: &Progress) {
+        let fields = table.shape.columns.fields();
+        let columns = columns.iter().zip(fields).map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
+        let rows = RecordBatch::try_new(table.shape.columns.clone(), columns).unwrap();
+        let written_at = vec![(1 << 47) + progress.visible.sum() as i64; deleted.len()];
+        let batch = RowBatch { rows, written_at, deleted: deleted.to_vec() };
+        self.store.write(table, &batch).unwrap();
+        self.store.tell(table, Epoch(1), progress).unwrap();
+        self.changes.publish(table, &[batch], progress).unwrap();
     }
 }
 

@@ -78,7 +78,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// Serves over a real listener until the sender is dropped.
-async fn listening(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<io::Result<()>>) {
+pub async fn listening(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
@@ -89,7 +89,7 @@ async fn listening(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::ta
 }
 
 /// The whole answer to a request over a connection of its own.
-async fn ask(address: SocketAddr, request: &str) -> String {
+pub async fn ask(address: SocketAddr, request: &str) -> String {
     let asked = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let _ = stream.write_all(request.as_bytes()).await;
@@ -100,7 +100,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     tokio::time::timeout(SOON, asked).await.expect("it waits for others")
 }
 
-fn get(path: &str) -> String {
+pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
