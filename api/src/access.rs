@@ -44,6 +44,13 @@ pub struct Caller {
     pub is_by_cookie: bool,
 }
 
+impl Caller {
+    /// The name of a token that is somebody's; that of the settings is everybody's who has it.
+    pub fn own_name(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| *name != tokens::OF_SETTINGS)
+    }
+}
+
 /// Lets callers in.
 pub struct Access {
     settings: AccessSettings,

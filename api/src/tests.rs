@@ -618,11 +618,13 @@ async fn a_stream_holds_back_what_may_be_older_than_its_snapshot() {
 }
 
 #[tokio::test]
-async fn every_documented_route_is_there() {
+async fn every_documented_route_is_there_and_every_route_is_documented() {
     let world = world(open());
     let (_, document) = world.get("/openapi.json").await;
+    let mut documented = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
+            documented.push(format!("{} {path}", method.to_uppercase()));
             let path = path
                 .replace("{view}", "counts")
                 .replace("{source}", "tweets")
@@ -635,4 +637,20 @@ async fn every_documented_route_is_there() {
             assert!(!["urn:refold:problem:route", "urn:refold:problem:method"].contains(&kind), "{method} {path}");
         }
     }
+    let mut routes: Vec<String> = Vec::new();
+    for part in include_str!("router.rs").split(".route(\"").skip(1) {
+        let (path, rest) = part.split_once('"').unwrap();
+        let handlers = rest.split(".route(").next().unwrap().split(';').next().unwrap();
+        for method in ["get", "post", "delete"] {
+            // `get(…)` at the beginning, `.post(…)` after it.
+            if handlers.trim_start_matches([',', ' ', '\n']).starts_with(&format!("{method}("))
+                || handlers.contains(&format!(").{method}("))
+            {
+                routes.push(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    routes.sort();
+    documented.sort();
+    assert_eq!(documented, routes);
 }

@@ -17,6 +17,9 @@ use openssl::sha::sha256;
 use serde::Deserialize;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+/// The name of the token of the settings.
+pub const OF_SETTINGS: &str = "token";
+
 /// What a token allows; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -106,7 +109,7 @@ impl Tokens {
 
     /// The token of the settings, and those of a file.
     pub fn load(token: Option<&str>, file: Option<&Path>) -> Result<Tokens, TokensError> {
-        let admin = |token: &str| (sha256(token.as_bytes()), Known { name: "token".into(), role: Role::Admin });
+        let admin = |token: &str| (sha256(token.as_bytes()), Known { name: OF_SETTINGS.into(), role: Role::Admin });
         let mut tokens = Tokens { known: token.map(admin).into_iter().collect(), stamp: None };
         let Some(path) = file else { return Ok(tokens) };
         // Before it is read: what is changed meanwhile is read again.

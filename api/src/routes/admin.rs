@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use refold_processor::engine::worker::first_to_serve;
 use refold_processor::source::Source;
@@ -13,6 +13,7 @@ use refold_processor::table::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::gate::{facts, judge, ways_on};
 use crate::intake::Intakes;
 use crate::parameters::parse_version;
@@ -74,6 +75,7 @@ pub struct HistoryQuery {
 /// service yet, it answers with the same one.
 pub async fn replay(
     State(views): State<Arc<Views>>,
+    Extension(caller): Extension<Caller>,
     Path(view): Path<String>,
     body: Result<Json<ReplayBody>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
@@ -86,7 +88,7 @@ pub async fn replay(
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail));
         }
         let before: Vec<Version> = views.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
-        let record = register(&views.catalogue, &planned, body.by.as_deref().unwrap_or(SOMEONE))?;
+        let record = register(&views.catalogue, &planned, &who(&caller, body.by.as_deref()))?;
         let is_new = !before.contains(&record.version);
         let versions = views.versions_of(&view)?;
         let active = views.catalogue.active(&view)?.map(|active| active.version);
@@ -109,6 +111,7 @@ pub async fn replay(
 /// `POST /v1/admin/views/{view}/versions/{version}/resume`: a failed version goes on where it stopped.
 pub async fn resume(
     State(views): State<Arc<Views>>,
+    Extension(caller): Extension<Caller>,
     Path((view, version)): Path<(String, String)>,
     body: Result<Json<ResumeBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -118,7 +121,7 @@ pub async fn resume(
     blocking(move || {
         let versions = views.versions_of(&view)?;
         let was_failed = matches!(record_of(&view, &versions, version)?.state, VersionState::Failed { .. });
-        let record = views.catalogue.resume(&view, version, body.by.as_deref().unwrap_or(SOMEONE))?;
+        let record = views.catalogue.resume(&view, version, &who(&caller, body.by.as_deref()))?;
         views.watch.running.look();
         Ok(Json(json!({ "view": view, "version": version.0, "state": record.state.name(), "resumed": was_failed })))
     })
@@ -165,6 +168,7 @@ fn pass_gate(views: &Views, versions: &[VersionRecord], asked: &Asked) -> Result
 /// `POST /v1/admin/views/{view}/switch`: sends readers to another version, in one step.
 pub async fn switch(
     State(views): State<Arc<Views>>,
+    Extension(caller): Extension<Caller>,
     Path(view): Path<String>,
     body: Result<Json<SwitchBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -194,7 +198,7 @@ pub async fn switch(
             (Some(forced), Some(reason)) => Some(format!("{reason} (forced: {forced})")),
             (_, reason) => reason,
         };
-        let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), reason.as_deref())?;
+        let pointer = catalogue.switch(&view, expected, to, &who(&caller, body.by.as_deref()), reason.as_deref())?;
         views.watch.running.look();
         let (from, is_moved) = (active.map(|version| version.0), active != Some(to));
         Ok(Json(json!({ "view": view, "from": from, "to": pointer.version.0, "switched": is_moved })))
@@ -243,6 +247,15 @@ pub async fn history(State(views): State<Arc<Views>>, Query(query): Query<Histor
 
 /// Who is written into the audit trail when nobody says who asks.
 const SOMEONE: &str = "api";
+
+/// Who is written into the audit trail: who says so, and whose token of the tokens file it was.
+fn who(caller: &Caller, by: Option<&str>) -> String {
+    match (by, caller.own_name()) {
+        (Some(by), Some(name)) if by != name => format!("{by} ({name})"),
+        (_, Some(name)) => name.to_owned(),
+        (by, None) => by.unwrap_or(SOMEONE).to_owned(),
+    }
+}
 
 /// The definition that was sent, else the declared one, else that of the newest version.
 fn definition(views: &Views, view: &str, body: &ReplayBody) -> Result<(String, String), Problem> {

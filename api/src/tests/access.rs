@@ -65,6 +65,9 @@ async fn a_role_may_do_what_it_says_and_what_lesser_ones_may() {
     }
     assert_eq!(status(Method::GET, "/v1/views/counts/live?username=ann", None).await, 401);
     assert_eq!(status(Method::GET, "/", None).await, 401, "the plain page lists views");
+    let (_, _, history) = as_caller(&world, Method::GET, "/v1/admin/history", &[("authorization", "Bearer operator")]).await;
+    let replay = history["history"].as_array().unwrap().last().unwrap();
+    assert_eq!(replay["by"], "operator", "the audit trail has the name of the token: {history}");
     let (_, _, refused) = as_caller(&world, Method::GET, "/v1/admin/status", &[("authorization", "Bearer reader")]).await;
     assert_eq!(refused["detail"], "the token reader has the role read, and this needs operate");
     let (_, headers, _) = as_caller(&world, Method::GET, ROWS, &[("authorization", "Bearer reader")]).await;
