@@ -15,7 +15,7 @@ use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecor
 use refold_processor::table::{Table, Version};
 use refold_processor::view::View;
 
-use crate::state::{ApiError, Running};
+use crate::ports::{ApiError, Running};
 use crate::versions::Planner;
 
 /// Versions that run in other processes.

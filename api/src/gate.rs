@@ -6,15 +6,13 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use parking_lot::Mutex;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::position::{Cut, Offset, Partition};
-use refold_processor::store::catalogue::{Ownership, VersionRecord, VersionState};
+use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
 
 use crate::problem::Problem;
-use crate::state::ApiState;
-use crate::views::progress_of;
+use crate::views::Views;
 
 /// Current facts about the target version of a switch.
 #[derive(Debug, Default)]
@@ -110,54 +108,88 @@ impl Gate {
 }
 
 /// Gathers the facts about a version.
-pub fn facts(state: &ApiState, record: &VersionRecord, active: Option<&VersionRecord>) -> Result<Facts, Problem> {
-    let ports = &state.0.ports;
-    let running = state.running();
+pub fn facts(views: &Views, record: &VersionRecord, active: Option<&VersionRecord>) -> Result<Facts, Problem> {
+    let watch = &views.watch;
+    let running = watch.running();
     let run = running.iter().find(|run| run.view == record.view && run.version == Some(record.version));
-    let held = ports.catalogue.ownership(&record.view, record.version)?;
+    let held = views.catalogue.ownership(&record.view, record.version)?;
     let unable = run.and_then(|run| run.unable.clone());
-    let is_held = held.as_ref().is_some_and(|held| held.is_held(ports.clock.now_ms()));
-    let visible = |record: &VersionRecord| Ok::<_, Problem>(progress_of(state, record)?.map(|progress| progress.visible));
-    let topic = state.planned(record).ok().and_then(|view| ports.sources.get(&view.source).map(|source| source.topic.clone()));
+    let is_held = held.as_ref().is_some_and(|held| held.is_held(views.clock.now_ms()));
+    let visible = |record: &VersionRecord| Ok::<_, Problem>(views.progress_of(record)?.map(|progress| progress.visible));
+    let topic = views.planned(record).ok().and_then(|view| views.sources.get(&view.source).map(|source| source.topic.clone()));
     Ok(Facts {
         // Another worker may be able to run it.
         unable: unable.filter(|_| !is_held),
         is_run: is_held,
         owner: held.map(|held| held.owner),
         visible: visible(record)?,
-        folded: run.filter(|run| run.unable.is_none() && ports.running.is_here()).map(|run| run.positions.clone()),
+        folded: run.filter(|run| run.unable.is_none() && watch.running.is_here()).map(|run| run.positions.clone()),
         active_visible: active.map(visible).transpose()?.flatten(),
-        ends: topic.map(|topic| state.0.seen.ends_of(&topic)).unwrap_or_default(),
+        ends: topic.map(|topic| watch.ends.of(&topic)).unwrap_or_default(),
     })
 }
 
-/// Reasons why the active version of a view is not healthy, with ways out, for `/readyz`.
-pub fn health(
-    state: &ApiState,
-    record: &VersionRecord,
-    versions: &[VersionRecord],
-    run: Option<&RunStatus>,
-) -> Result<Vec<String>, Problem> {
-    let ports = &state.0.ports;
+/// Why a view cannot be read, or is not as fresh as it should be, with ways out.
+pub fn reasons(views: &Views, view: &str, running: &[RunStatus]) -> Result<Vec<String>, Problem> {
+    let catalogue = &views.catalogue;
+    let mut reasons = Vec::new();
+    let Some(active) = catalogue.active(view)? else {
+        let runs: Vec<&RunStatus> = running.iter().filter(|run| run.view == view).collect();
+        // As long as nothing is read there is no telling.
+        let why = match runs.iter().map(|run| run.lag).sum::<u64>() {
+            0 if runs.is_empty() => catalogue.versions(view)?.iter().find_map(|record| views.waits_for(record, None)),
+            0 => None,
+            lag => Some(format!("the first is being built ({lag} events to go)")),
+        };
+        let why = why.unwrap_or_else(|| "the first is being built".to_owned());
+        reasons.push(format!("view {view}: no version is in service yet, {why}"));
+        let unable = runs.iter().filter_map(|run| Some((run.version?, run.unable.as_ref()?)));
+        reasons.extend(unable.map(|(version, error)| format!("view {view}: version {version} cannot be run here: {error}")));
+        return Ok(reasons);
+    };
+    let versions = catalogue.versions(view)?;
+    let run = running.iter().find(|run| run.view == view && run.version == Some(active.version));
+    if let Some(record) = versions.iter().find(|record| record.version == active.version) {
+        reasons.extend(health(views, record, &versions, run)?);
+    }
+    if let Some(RunStatus { store_error: Some(error), .. }) = run {
+        reasons.push(format!("view {view}: rows of version {} wait: {error}", active.version));
+    }
+    if let Some(RunStatus { stalled_s: Some(seconds), source_error: None, lag, .. }) = run {
+        reasons.push(format!("view {view}: version {} has folded nothing for {seconds} s although {lag} events wait", active.version));
+    }
+    // Where nothing is folded, rows are as good to read as ever.
+    if let Some(RunStatus { source_error: Some(error), .. }) = run
+        && views.watch.running.is_here()
+    {
+        reasons.push(format!("view {view}: version {} waits for events: {error}", active.version));
+    }
+
+    Ok(reasons)
+}
+
+/// Reasons why the active version of a view is not healthy, with ways out.
+fn health(views: &Views, record: &VersionRecord, versions: &[VersionRecord], run: Option<&RunStatus>) -> Result<Vec<String>, Problem> {
+    let watch = &views.watch;
     let (view, version) = (&record.view, record.version);
     if let VersionState::Failed { error } = &record.state {
         return Ok(vec![format!("view {view}: version {version} failed: {error}; {}", ways_on(record, versions))]);
     }
     let mut reasons = Vec::new();
-    let now_ms = ports.clock.now_ms();
+    let now_ms = views.clock.now_ms();
     if let Some(error) = run.and_then(|run| run.unable.as_ref()) {
         reasons.push(format!("view {view}: version {version} cannot be run here: {error}"));
     } else {
-        let held = ports.catalogue.ownership(view, version)?;
+        let held = views.catalogue.ownership(view, version)?;
         // During a hand-over between two workers, no worker holds the lease for a moment.
-        if state.0.behind.is_unowned_for_long(now_ms, (view, version), held.as_ref()) {
+        if watch.behind.is_unowned_for_long(now_ms, (view, version), held.as_ref()) {
             let last = held.map_or(String::new(), |held| format!(" (the last owner was {})", held.owner));
             reasons.push(format!(
                 "view {view}: version {version} is run by no worker{last}, so its rows are not updated: start refold process"
             ));
         }
     }
-    if let Some(run) = run.filter(|_| state.0.behind.is_for_long(now_ms, view, version)) {
+    if let Some(run) = run.filter(|_| watch.behind.is_for_long(now_ms, view, version)) {
         reasons.push(format!(
             "view {view}: version {version} is {} events behind the log, and reads {:.0} events a second",
             run.lag, run.events_per_s
@@ -165,13 +197,6 @@ pub fn health(
     }
     Ok(reasons)
 }
-
-/// More events behind than `allowance`, and more than the version reads within some seconds at its current rate.
-fn is_behind(run: &RunStatus, allowance: u64) -> bool {
-    run.unable.is_none() && run.lag > allowance && run.lag as f64 > run.events_per_s * BEHIND_S
-}
-
-const BEHIND_S: f64 = 10.0;
 
 /// The ways out for a failed version; `versions` are those that readers could be switched to.
 pub fn ways_on(failed: &VersionRecord, versions: &[VersionRecord]) -> String {
@@ -184,52 +209,6 @@ pub fn ways_on(failed: &VersionRecord, versions: &[VersionRecord]) -> String {
             format!("{resume}; version {} is {state}: refold switch {view} {} sends readers to it", other.version, other.version.0)
         }
         None => resume,
-    }
-}
-
-/// How long a problem must last before it is reported, milliseconds: longer than a hand-over between workers or a burst of events.
-const LASTING_MS: i64 = 5_000;
-
-/// The time since which each version has been behind the log.
-#[derive(Debug, Default)]
-pub struct Behind {
-    behind: Mutex<BTreeMap<(String, Version), i64>>,
-    unowned: Mutex<BTreeMap<(String, Version), i64>>,
-}
-
-impl Behind {
-    /// Records which versions are behind at `now_ms`.
-    pub fn note(&self, now_ms: i64, runs: &[RunStatus], allowance: u64) {
-        let mut since = self.behind.lock();
-        let behind: BTreeMap<(String, Version), i64> = runs
-            .iter()
-            .filter(|run| is_behind(run, allowance))
-            .filter_map(|run| {
-                let key = (run.view.clone(), run.version?);
-                let at_ms = since.get(&key).copied().unwrap_or(now_ms);
-                Some((key, at_ms))
-            })
-            .collect();
-        *since = behind;
-    }
-
-    /// Whether a version has been behind for long enough to be reported.
-    fn is_for_long(&self, now_ms: i64, view: &str, version: Version) -> bool {
-        self.behind.lock().get(&(view.to_owned(), version)).is_some_and(|since_ms| now_ms - since_ms >= LASTING_MS)
-    }
-
-    /// Whether no worker has held a version for long enough to be reported, or none ever did. One that was released is counted from when
-    /// that was first seen.
-    fn is_unowned_for_long(&self, now_ms: i64, (view, version): (&str, Version), held: Option<&Ownership>) -> bool {
-        let Some(held) = held else { return true };
-        let mut unowned = self.unowned.lock();
-        let key = (view.to_owned(), version);
-        if held.is_held(now_ms) {
-            unowned.remove(&key);
-            return false;
-        }
-        let since_ms = *unowned.entry(key).or_insert_with(|| held.until_ms.unwrap_or(now_ms));
-        now_ms - since_ms >= LASTING_MS
     }
 }
 
@@ -258,19 +237,5 @@ mod tests {
         assert_eq!(judge(&ahead, 0), None, "readers lose nothing, however far the log reaches");
         let alone = Facts { active_visible: None, ends: [(Partition(0), Offset(101)), (Partition(1), Offset(100))].into(), ..run() };
         assert_eq!(judge(&alone, 10), Some(Gate::Behind(11)));
-    }
-
-    #[test]
-    fn a_version_is_behind_when_it_stays_so() {
-        let behind = Behind::default();
-        let is_trouble = |now_ms, lag, events_per_s| {
-            let run = RunStatus { view: "v".into(), version: Some(Version(1)), lag, events_per_s, ..RunStatus::default() };
-            behind.note(now_ms, &[run], 1_000);
-            behind.is_for_long(now_ms, "v", Version(1))
-        };
-        assert_eq!([is_trouble(0, 1_001, 0.0), is_trouble(4_999, 9, 0.0)], [false, false], "a burst that was read");
-        assert_eq!([is_trouble(5_000, 1_001, 0.0), is_trouble(10_000, 1_001, 0.0)], [false, true]);
-        assert!(!is_trouble(20_000, 50_000, 5_000.0), "ten seconds' worth of what it reads");
-        assert_eq!([is_trouble(30_000, 50_001, 5_000.0), is_trouble(35_000, 60_000, 5_000.0)], [false, true]);
     }
 }

@@ -13,9 +13,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::metrics::HttpMetrics;
+use crate::counts::HttpMetrics;
 use crate::problem::Problem;
-use crate::state::ApiState;
 
 /// Concurrency limits and timeouts of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,39 +121,48 @@ impl Class {
 pub type Place = OwnedSemaphorePermit;
 
 /// The places of one class.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Places {
     class: Class,
     free: Arc<Semaphore>,
     count: usize,
     wait: Duration,
+    counts: Arc<HttpMetrics>,
 }
 
 impl Places {
     /// A number of places, and how long a request waits for one.
-    pub fn new(class: Class, count: usize, wait: Duration) -> Places {
+    pub fn new(class: Class, count: usize, wait: Duration, counts: &Arc<HttpMetrics>) -> Places {
         let count = count.max(1);
-        Places { class, free: Arc::new(Semaphore::new(count)), count, wait }
+        Places { class, free: Arc::new(Semaphore::new(count)), count, wait, counts: counts.clone() }
     }
 
     /// Takes one place.
     ///
     /// # Errors
     /// 503 when no place is released in time.
-    pub async fn take(&self, http: &HttpMetrics) -> Result<Place, Problem> {
-        self.take_many(1, http).await
+    pub async fn take(&self) -> Result<Place, Problem> {
+        self.take_many(1).await
     }
 
     /// Takes `count` places, at most all of them.
     ///
     /// # Errors
     /// As [`take`](Places::take).
-    pub async fn take_many(&self, count: usize, http: &HttpMetrics) -> Result<Place, Problem> {
+    pub async fn take_many(&self, count: usize) -> Result<Place, Problem> {
         let count = u32::try_from(count.min(self.count)).unwrap_or(u32::MAX);
         match tokio::time::timeout(self.wait, self.free.clone().acquire_many_owned(count)).await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(refused(self.class, http)),
+            _ => Err(self.refused()),
         }
+    }
+
+    /// Counts a request as shed and returns the problem.
+    pub fn refused(&self) -> Problem {
+        self.counts.shed(self.class);
+        let class = self.class.name();
+        let detail = format!("the limit of concurrent requests of class {class} is reached; try again in a second");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many concurrent requests", detail).with("class", class).retry_after_s(1)
     }
 
     /// The number of free places.
@@ -168,15 +176,6 @@ impl Places {
         let count = u32::try_from(count.min(self.count)).unwrap_or(u32::MAX);
         self.free.clone().acquire_many_owned(count).await.ok()
     }
-}
-
-/// Counts the request as shed and returns the problem.
-pub fn refused(class: Class, http: &HttpMetrics) -> Problem {
-    http.shed(class);
-    let detail = format!("the limit of concurrent requests of class {} is reached; try again in a second", class.name());
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many concurrent requests", detail)
-        .with("class", class.name())
-        .retry_after_s(1)
 }
 
 /// The places of all classes.
@@ -198,16 +197,17 @@ pub struct AllPlaces {
 
 impl AllPlaces {
     /// The places for these limits.
-    pub fn new(limits: &Limits, ingest_requests: usize, max_body_bytes: usize) -> AllPlaces {
-        let of = |class: Class, count: usize| Places::new(class, count, limits.wait);
+    pub fn new(limits: &Limits, ingest_requests: usize, max_body_bytes: usize, counts: &Arc<HttpMetrics>) -> AllPlaces {
+        let of = |class: Class, count: usize| Places::new(class, count, limits.wait, counts);
+        let body_bytes = ingest_requests.max(1).saturating_mul(max_body_bytes);
         AllPlaces {
             health: of(Class::Health, limits.health),
             metrics: of(Class::Metrics, limits.metrics),
             reads: of(Class::Reads, limits.reads),
             sources: of(Class::Sources, limits.sources),
             admin: of(Class::Admin, limits.admin),
-            ingest: Places::new(Class::Ingest, ingest_requests, limits.ingest_wait),
-            bodies: Places::new(Class::Ingest, kib(ingest_requests.max(1).saturating_mul(max_body_bytes)), limits.ingest_wait),
+            ingest: Places::new(Class::Ingest, ingest_requests, limits.ingest_wait, counts),
+            bodies: Places::new(Class::Ingest, kib(body_bytes), limits.ingest_wait, counts),
             snapshots: of(Class::Streams, limits.snapshots),
             stream_room: of(Class::Streams, kib(limits.stream_bytes)),
         }
@@ -246,8 +246,8 @@ tokio::task_local! {
 ///
 /// # Errors
 /// 503 when no place is released in time.
-pub async fn admit(State((state, class)): State<(ApiState, Class)>, request: Request, next: Next) -> Result<Response, Problem> {
-    let place = state.0.places.of(class).take(&state.0.http).await?;
+pub async fn admit(State((places, class)): State<(Arc<AllPlaces>, Class)>, request: Request, next: Next) -> Result<Response, Problem> {
+    let place = places.of(class).take().await?;
     Ok(PLACE.scope(Arc::new(place), next.run(request)).await)
 }
 
@@ -264,20 +264,20 @@ mod tests {
 
     #[tokio::test]
     async fn who_finds_no_place_in_time_is_told_when_to_come_again() {
-        let (http, places) = (HttpMetrics::new(), Places::new(Class::Reads, 2, Duration::from_millis(20)));
-        let first = places.take(&http).await.unwrap();
-        let rest = places.take_many(7, &http).await;
+        let places = Places::new(Class::Reads, 2, Duration::from_millis(20), &Arc::default());
+        let first = places.take().await.unwrap();
+        let rest = places.take_many(7).await;
         assert_eq!(rest.unwrap_err().document()["class"], "reads", "seven are more than all: all are wanted, and one is taken");
         drop(first);
-        assert!(places.take_many(7, &http).await.is_ok());
+        assert!(places.take_many(7).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_panic_gives_the_place_back() {
-        let (http, places) = (HttpMetrics::new(), Places::new(Class::Reads, 1, Duration::from_secs(60)));
-        let place = places.take(&http).await.unwrap();
-        let broken = PLACE.scope(Arc::new(place), crate::state::blocking(|| -> Result<(), Problem> { std::panic::panic_any("broken") }));
+        let places = Places::new(Class::Reads, 1, Duration::from_secs(60), &Arc::default());
+        let place = places.take().await.unwrap();
+        let broken = PLACE.scope(Arc::new(place), crate::work::blocking(|| -> Result<(), Problem> { std::panic::panic_any("broken") }));
         assert!(broken.await.unwrap_err().is_servers());
-        drop(places.take(&http).await.unwrap());
+        drop(places.take().await.unwrap());
     }
 }

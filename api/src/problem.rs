@@ -83,6 +83,11 @@ impl Problem {
         self.status.is_server_error()
     }
 
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// What happened, for people.
     pub fn detail(&self) -> &str {
         &self.detail

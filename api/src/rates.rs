@@ -1,4 +1,4 @@
-//! Events per second, from how a version's count of events grows.
+//! Events per second, from how counts of events grow.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,11 +11,45 @@ const WINDOW_MS: i64 = 10_000;
 /// Samples closer together than this are not kept, milliseconds.
 const STEP_MS: i64 = 500;
 
-type Samples = VecDeque<(i64, u64)>;
+/// A count that grows, over the last seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Growth(VecDeque<(i64, u64)>);
+
+impl Growth {
+    /// Notes the count at `now_ms`.
+    pub fn note(&mut self, now_ms: i64, count: u64) {
+        let samples = &mut self.0;
+        if samples.back().is_none_or(|(at_ms, _)| now_ms - at_ms >= STEP_MS) {
+            samples.push_back((now_ms, count));
+        }
+        // The newest one outside of the window stays: the rate is measured from it.
+        while samples.get(1).is_some_and(|(at_ms, _)| now_ms - at_ms >= WINDOW_MS) {
+            samples.pop_front();
+        }
+    }
+
+    /// How much it grows a second, up to what was noted last; `None` before there are two counts.
+    pub fn per_s(&self, now_ms: i64) -> Option<f64> {
+        let (_, last) = self.0.back()?;
+        let (at_ms, before) = self.0.front()?;
+        (now_ms > *at_ms && self.0.len() > 1).then(|| per_s(last.saturating_sub(*before), now_ms - at_ms))
+    }
+
+    fn rate(&self, now_ms: i64, count: u64) -> f64 {
+        match self.0.front() {
+            Some((at_ms, before)) if now_ms > *at_ms => per_s(count.saturating_sub(*before), now_ms - at_ms),
+            _ => 0.0,
+        }
+    }
+}
+
+fn per_s(count: u64, ms: i64) -> f64 {
+    count as f64 * 1000.0 / ms as f64
+}
 
 /// Counts of events of the last seconds, by version.
 #[derive(Debug, Default)]
-pub struct Rates(Mutex<BTreeMap<(String, Option<Version>), Samples>>);
+pub struct Rates(Mutex<BTreeMap<(String, Option<Version>), Growth>>);
 
 impl Rates {
     /// Notes the counts at `now_ms`, and fills in [`RunStatus::events_per_s`] where nobody has.
@@ -23,29 +57,12 @@ impl Rates {
         let mut known = self.0.lock();
         known.retain(|(view, version), _| statuses.iter().any(|status| status.view == *view && status.version == *version));
         for status in statuses {
-            let samples = known.entry((status.view.clone(), status.version)).or_default();
-            note(samples, now_ms, status.read);
+            let growth = known.entry((status.view.clone(), status.version)).or_default();
+            growth.note(now_ms, status.read);
             if status.events_per_s == 0.0 {
-                status.events_per_s = rate(samples, now_ms, status.read);
+                status.events_per_s = growth.rate(now_ms, status.read);
             }
         }
-    }
-}
-
-fn note(samples: &mut Samples, now_ms: i64, read: u64) {
-    if samples.back().is_none_or(|(at_ms, _)| now_ms - at_ms >= STEP_MS) {
-        samples.push_back((now_ms, read));
-    }
-    // The newest one outside of the window stays: the rate is measured from it.
-    while samples.get(1).is_some_and(|(at_ms, _)| now_ms - at_ms >= WINDOW_MS) {
-        samples.pop_front();
-    }
-}
-
-fn rate(samples: &Samples, now_ms: i64, read: u64) -> f64 {
-    match samples.front() {
-        Some((at_ms, before)) if now_ms > *at_ms => read.saturating_sub(*before) as f64 * 1000.0 / (now_ms - at_ms) as f64,
-        _ => 0.0,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Serves connections, with limits on their number and timeouts for request heads, idle connections and stalled responses.
+//! Serves connections, with limits on their number and timeouts for handshakes, request heads, idle connections and stalled responses.
 
 use std::future::Future;
 use std::io;
@@ -8,15 +8,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use axum::http::Request;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::Sleep;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Sleep, timeout};
+use tower::Service;
 
 use crate::limits::Limits;
+use crate::tls::Tls;
 
 /// Read buffer of each connection, bytes: the maximum size of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
@@ -28,8 +31,12 @@ const TOLD_AT_ONCE: usize = 64;
 /// Pause when the system cannot accept connections, for instance for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What holds the connection of a request open: it counts as one until the last of these is dropped. A WebSocket outlives the request that it began as.
+#[derive(Clone)]
+pub struct Connection(#[allow(dead_code, reason = "held, not looked at")] Arc<(OwnedSemaphorePermit, mpsc::Sender<()>)>);
+
 /// Serves connections until `shutdown` completes, then drains the requests that are in flight.
-pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, tls: Option<&Arc<Tls>>, shutdown: impl Future<Output = ()>) {
     let (places, told) = (Arc::new(Semaphore::new(limits.connections.max(1))), Arc::new(Semaphore::new(TOLD_AT_ONCE)));
     let (stop, stopping) = watch::channel(false);
     // Never sent to: the receiver completes when the last connection has ended.
@@ -49,33 +56,80 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, shutd
             }
             continue;
         };
-        let (router, open, mut stopping) = (router.clone(), open.clone(), stopping.clone());
-        let (head_for, write_for) = (limits.head_for, limits.write_for);
+        let connection = Connection(Arc::new((place, open.clone())));
+        let serving = Serving { router: router.clone(), connection, head_for: limits.head_for, stopping: stopping.clone() };
+        let (patient, tls) = (Patient::new(accepted, limits.write_for), tls.cloned());
         tokio::spawn(async move {
-            let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(head_for).max_buf_size(HEAD_BYTES);
-            let io = TokioIo::new(Patient::new(accepted, write_for));
-            let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
-            let ended = tokio::select! {
-                ended = connection.as_mut() => Some(ended),
-                _ = stopping.wait_for(|is_stopping| *is_stopping) => None,
-            };
-            let ended = match ended {
-                Some(ended) => ended,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            match tls {
+                None => serving.serve(patient).await,
+                Some(tls) => match timeout(serving.head_for, tls.accept(patient)).await {
+                    Ok(Ok(stream)) => serving.serve(stream).await,
+                    Ok(Err(error)) => tracing::debug!(error, "a handshake failed"),
+                    Err(_) => tracing::debug!("a handshake took too long"),
+                },
             }
-            drop((place, open));
         });
     }
     drop((listener, open));
     stop.send_replace(true);
     let _ = closed.recv().await;
+}
+
+/// One connection that is served.
+struct Serving {
+    router: Router,
+    connection: Connection,
+    head_for: Duration,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Serving {
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.head_for).max_buf_size(HEAD_BYTES);
+        let service = Holding { router: self.router, connection: self.connection.clone() };
+        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades());
+        let ended = tokio::select! {
+            ended = served.as_mut() => Some(ended),
+            _ = self.stopping.wait_for(|is_stopping| *is_stopping) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+        drop(self.connection);
+    }
+}
+
+/// The routes, whose requests hold their connection open.
+#[derive(Clone)]
+struct Holding {
+    router: Router,
+    connection: Connection,
+}
+
+impl<B> Service<Request<B>> for Holding
+where
+    Router: Service<Request<B>>,
+{
+    type Response = <Router as Service<Request<B>>>::Response;
+    type Error = <Router as Service<Request<B>>>::Error;
+    type Future = <Router as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.router.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.connection.clone());
+        self.router.call(request)
+    }
 }
 
 /// Accepts the next connection; retries on errors.

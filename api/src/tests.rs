@@ -2,19 +2,26 @@
 
 //! The routes over a log and a view store in memory.
 
+mod access;
 mod admin;
+mod assets;
 mod definitions;
 mod ends;
 mod events;
 mod gate;
+mod health;
 mod limits;
+mod reads;
 mod search;
+mod sockets;
 mod streams;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -42,6 +49,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use crate::limits::Class;
 use crate::versions::{Planner, register};
 
 const COUNTS: &str = "CREATE MATERIALIZED VIEW counts
@@ -159,8 +167,18 @@ fn world_with(settings: ApiSettings, change: impl FnOnce(&mut Ports)) -> World {
     World { router: router(state.clone()), catalogue, store, log, clock, told, changes, collected, state, planner }
 }
 
+/// A listener that only this machine reaches, without a token.
+fn local() -> AccessSettings {
+    AccessSettings { is_local: true, ..AccessSettings::default() }
+}
+
+/// The same with the token `secret`.
+fn with_token() -> AccessSettings {
+    AccessSettings { token: Some("secret".into()), ..local() }
+}
+
 fn open() -> ApiSettings {
-    ApiSettings { admin: Admin::Open, rows_default: 2, rows_max: 5, max_body_bytes: 4 << 10, ..ApiSettings::default() }
+    ApiSettings { access: local(), rows_default: 2, rows_max: 5, max_body_bytes: 4 << 10, ..ApiSettings::default() }
 }
 
 impl World {
@@ -215,6 +233,34 @@ impl World {
         let request = Request::post(path).header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap();
         let (status, _, document) = self.answer(request).await;
         (status, document)
+    }
+}
+
+impl World {
+    fn table(&self, sql: &str, version: Version) -> Table {
+        let view = self.planner.plan(sql, "test").unwrap();
+        Table { view: view.name.clone(), version, shape: view.shape.clone() }
+    }
+
+    /// Writes rows as the owner of a version does: into the store, and then to those who follow; `posts` of `None` deletes.
+    fn put(&self, table: &Table, rows: &[(&str, i64, Option<i64>)], progress: &Progress) {
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
+            Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.1)).with_timezone("+00:00")),
+            Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.2))),
+        ];
+        self.put_columns(table, &columns, &rows.iter().map(|row| row.2.is_none()).collect::<Vec<_>>(), progress);
+    }
+
+    fn put_columns(&self, table: &Table, columns: &[ArrayRef], deleted: &[bool], progress: &Progress) {
+        let fields = table.shape.columns.fields();
+        let columns = columns.iter().zip(fields).map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
+        let rows = RecordBatch::try_new(table.shape.columns.clone(), columns).unwrap();
+        let written_at = vec![(1 << 47) + progress.visible.sum() as i64; deleted.len()];
+        let batch = RowBatch { rows, written_at, deleted: deleted.to_vec() };
+        self.store.write(table, &batch).unwrap();
+        self.store.tell(table, Epoch(1), progress).unwrap();
+        self.changes.publish(table, &[batch], progress).unwrap();
     }
 }
 
@@ -355,9 +401,9 @@ async fn the_lag_is_up_to_where_the_log_ends_now() {
     world.told.statuses.lock().push(run);
     let record = NewRecord { key: None, value: "x".into() };
     world.log.append("tweet_feed", vec![record; 4]).unwrap();
-    assert_eq!(world.state.running()[0].lag, 5, "as of when it was read");
-    world.state.0.seen.look_at_ends(&world.state);
-    assert_eq!(world.state.running()[0].lag, 9);
+    assert_eq!(world.state.watch.running()[0].lag, 5, "as of when it was read");
+    drop(world.state.watch.ends.look());
+    assert_eq!(world.state.watch.running()[0].lag, 9);
 }
 
 #[tokio::test]
@@ -491,7 +537,7 @@ async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
 
 #[tokio::test]
 async fn quarantined_events_are_for_those_who_may_administrate() {
-    let world = world(ApiSettings { admin: Admin::Token("secret".into()), ..open() });
+    let world = world(ApiSettings { access: with_token(), ..open() });
     world.version(COUNTS, "ann", &[1], &at([5, 7]));
     assert_eq!(world.get("/v1/views/counts/quarantine").await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(world.get("/v1/views/counts/quarantine/0/1").await.0, StatusCode::UNAUTHORIZED);
@@ -567,16 +613,18 @@ async fn a_stream_holds_back_what_may_be_older_than_its_snapshot() {
     world.changes.begin_anew(&table, &at([15, 9])).unwrap();
     let (name, snapshot) = event(&mut stream).await;
     assert_eq!((name.as_str(), &snapshot["rows"][0]["posts"]), ("snapshot", &json!(20)), "{snapshot}");
-    world.state.close_streams();
+    world.state.live.close();
     assert!(stream.next().await.is_none(), "nobody is served any more");
 }
 
 #[tokio::test]
-async fn every_documented_route_is_there() {
+async fn every_documented_route_is_there_and_every_route_is_documented() {
     let world = world(open());
     let (_, document) = world.get("/openapi.json").await;
+    let mut documented = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
+            documented.push(format!("{} {path}", method.to_uppercase()));
             let path = path
                 .replace("{view}", "counts")
                 .replace("{source}", "tweets")
@@ -589,4 +637,20 @@ async fn every_documented_route_is_there() {
             assert!(!["urn:refold:problem:route", "urn:refold:problem:method"].contains(&kind), "{method} {path}");
         }
     }
+    let mut routes: Vec<String> = Vec::new();
+    for part in include_str!("router.rs").split(".route(\"").skip(1) {
+        let (path, rest) = part.split_once('"').unwrap();
+        let handlers = rest.split(".route(").next().unwrap().split(';').next().unwrap();
+        for method in ["get", "post", "delete"] {
+            // `get(…)` at the beginning, `.post(…)` after it.
+            if handlers.trim_start_matches([',', ' ', '\n']).starts_with(&format!("{method}("))
+                || handlers.contains(&format!(").{method}("))
+            {
+                routes.push(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    routes.sort();
+    documented.sort();
+    assert_eq!(documented, routes);
 }

@@ -8,7 +8,7 @@ use refold_processor::source::Sources;
 use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord};
 use refold_processor::view::{View, ViewError};
 
-use crate::state::ApiError;
+use crate::ports::ApiError;
 
 /// Plans views over the declared sources.
 pub struct Planner {

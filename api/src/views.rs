@@ -1,102 +1,263 @@
-//! `GET /v1/views` and `/v1/views/{view}`: what views there are, what they declare, and how fresh each version is.
+//! Views as the catalogue and their definitions have them: their versions, what they declare, and how fresh each version is.
 
-use axum::Json;
-use axum::extract::{Path, State};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
 use datafusion::arrow::datatypes::Field;
+use parking_lot::{Mutex, RwLock};
+use refold_processor::clock::Clock;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::json::{cut, micros, millis};
-use refold_processor::store::catalogue::{ActivePointer, VersionRecord, VersionState};
-use refold_processor::store::{Progress, StoreError};
+use refold_processor::source::Sources;
+use refold_processor::store::catalogue::{ActivePointer, Catalogue, VersionRecord, VersionState};
+use refold_processor::store::{Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table, Version};
-use refold_processor::view::{View, WindowSpec};
+use refold_processor::view::{Dashboard, DashboardKind, View, WindowSpec};
 use serde_json::{Map, Value, json};
 
 use crate::gate::ways_on;
+use crate::parameters::parameter;
+use crate::ports::{ApiError, Definitions, Ports};
 use crate::problem::Problem;
-use crate::state::{ApiState, blocking};
+use crate::versions::Planner;
+use crate::watch::Watch;
 
-/// `GET /v1/views`
-pub async fn list(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
-    blocking(move || Ok(Json(json!({ "views": documents(&state)? })))).await
+/// How long it is known how a view file has its view drawn: the file is read and planned for it.
+const DRAWN_FOR: Duration = Duration::from_secs(5);
+
+/// The views.
+pub struct Views {
+    /// Versions and the active pointers.
+    pub catalogue: Catalogue,
+    /// Rows.
+    pub rows: Arc<dyn RowReader>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The declared sources.
+    pub sources: Sources,
+    /// What is known of everything that runs.
+    pub watch: Arc<Watch>,
+    definitions: Arc<dyn Definitions>,
+    planner: Planner,
+    planned: RwLock<HashMap<String, Arc<View>>>,
+    /// How view files have their views drawn, each with the digest of its definition.
+    drawn: Mutex<HashMap<String, (Instant, Option<(String, Dashboard)>)>>,
 }
 
-/// `GET /v1/views/{view}`
-pub async fn one(State(state): State<ApiState>, Path(view): Path<String>) -> Result<Json<Value>, Problem> {
-    blocking(move || {
-        let running = state.running();
-        Ok(Json(document(&state, &view, &running)?))
-    })
-    .await
-}
-
-/// All views.
-pub(crate) fn documents(state: &ApiState) -> Result<Vec<Value>, Problem> {
-    let running = state.running();
-    let views = state.0.ports.catalogue.views()?;
-    views.iter().map(|view| document(state, view, &running)).collect()
-}
-
-/// The versions of a view that exists.
-pub(crate) fn versions_of(state: &ApiState, view: &str) -> Result<Vec<VersionRecord>, Problem> {
-    let catalogue = &state.0.ports.catalogue;
-    let versions = catalogue.versions(view)?;
-    if versions.is_empty() {
-        let known = catalogue.views()?;
-        let problem = Problem::not_found(format!("there is no view {view}; there are: {}", or_none(&known)));
-        return Err(problem.with("views", known));
+impl Views {
+    /// The views that these ports lead to.
+    ///
+    /// # Errors
+    /// When a source's schema is not valid.
+    pub fn new(ports: &Ports, watch: &Arc<Watch>) -> Result<Views, ApiError> {
+        Ok(Views {
+            catalogue: ports.catalogue.clone(),
+            rows: ports.rows.clone(),
+            clock: ports.clock.clone(),
+            sources: ports.sources.clone(),
+            watch: watch.clone(),
+            definitions: ports.definitions.clone(),
+            planner: Planner::new(&ports.sources)?,
+            planned: RwLock::default(),
+            drawn: Mutex::default(),
+        })
     }
-    Ok(versions)
+
+    /// The versions of a view that exists.
+    pub fn versions_of(&self, view: &str) -> Result<Vec<VersionRecord>, Problem> {
+        let versions = self.catalogue.versions(view)?;
+        if versions.is_empty() {
+            let known = self.catalogue.views()?;
+            let problem = Problem::not_found(format!("there is no view {view}; there are: {}", or_none(&known)));
+            return Err(problem.with("views", known));
+        }
+        Ok(versions)
+    }
+
+    /// The planned view of a version. Equal definitions are planned once.
+    pub fn planned(&self, record: &VersionRecord) -> Result<Arc<View>, Problem> {
+        if let Some(view) = self.planned.read().get(&record.digest) {
+            return Ok(view.clone());
+        }
+        let label = format!("{} {}", record.view, record.version);
+        let view = self.planner.plan(&record.sql, &label).map_err(|error| {
+            Problem::definition(format!(
+                "version {} of view {} does not match the declared sources: {error}; restore the declaration, or build a version of the new \
+                 definition with refold replay {}",
+                record.version, record.view, record.view
+            ))
+        })?;
+        let view = Arc::new(view);
+        self.planned.write().insert(record.digest.clone(), view.clone());
+        Ok(view)
+    }
+
+    /// Plans a definition that is new here.
+    pub fn plan(&self, sql: &str, file: &str) -> Result<View, Problem> {
+        Ok(self.planner.plan(sql, file)?)
+    }
+
+    /// The file that declares a view now, and its text.
+    ///
+    /// # Errors
+    /// 422 when it cannot be read: the mistake is in the schemas folder, not in the server.
+    pub fn declared(&self, view: &str) -> Result<Option<(String, String)>, Problem> {
+        let unreadable = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail);
+        self.definitions.of(view).map_err(unreadable)
+    }
+
+    /// What a version is waiting for that is not begun yet, so that there is no `run`: the history of its source.
+    pub fn waits_for(&self, record: &VersionRecord, run: Option<&RunStatus>) -> Option<String> {
+        if record.state != VersionState::Building || run.is_some() {
+            return None;
+        }
+        self.watch.history_of(&self.planned(record).ok()?.source)
+    }
+
+    /// The table of a version.
+    pub fn table(&self, record: &VersionRecord) -> Result<Table, Problem> {
+        let planned = self.planned(record)?;
+        Ok(Table { view: record.view.clone(), version: record.version, shape: planned.shape.clone() })
+    }
+
+    /// How far the table of a version is, as readers see it.
+    pub fn progress_of(&self, record: &VersionRecord) -> Result<Option<Progress>, Problem> {
+        if record.state == VersionState::Dropped {
+            return Ok(None);
+        }
+        let Ok(table) = self.table(record) else { return Ok(None) };
+        match self.rows.progress(&table) {
+            Ok(progress) => Ok(progress),
+            // Not created yet by the worker that takes the version, or created for a schema that has changed since, which reads of its rows report.
+            Err(StoreError::UnknownTable(_) | StoreError::OtherShape { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All views.
+    pub fn documents(&self) -> Result<Vec<Value>, Problem> {
+        let running = self.watch.running();
+        let views = self.catalogue.views()?;
+        views.iter().map(|view| self.document(view, &running)).collect()
+    }
+
+    /// One view: what it declares, and how fresh each version is.
+    pub fn document(&self, view: &str, running: &[RunStatus]) -> Result<Value, Problem> {
+        let versions = self.versions_of(view)?;
+        let active = self.catalogue.active(view)?;
+        let shown = shown_definition(&versions, active.as_ref());
+        let mut document = Map::new();
+        document.insert("view".into(), view.into());
+        let active_json = active.as_ref().map(|active| {
+            json!({
+                "version": active.version.0,
+                "previous": active.previous.map(|version| version.0),
+                "since": millis(active.switched_ms),
+                "by": active.switched_by,
+                "reason": active.reason,
+            })
+        });
+        document.insert("active".into(), active_json.into());
+        let mut active_watermark_us = None;
+        let mut version_documents = Vec::new();
+        for record in &versions {
+            let run = running.iter().find(|run| run.view == *view && run.version == Some(record.version));
+            let progress = self.progress_of(record)?;
+            if active.as_ref().is_some_and(|active| active.version == record.version) {
+                active_watermark_us = progress.as_ref().and_then(|progress| progress.watermark_us);
+            }
+            let mut version_document = version_document(record, run, progress.as_ref(), self.waits_for(record, run));
+            if let (VersionState::Failed { .. }, Some(members)) = (&record.state, version_document.as_object_mut()) {
+                let is_active = active.as_ref().is_some_and(|active| active.version == record.version);
+                let others = if is_active { versions.as_slice() } else { Default::default() };
+                members.insert("way_on".into(), ways_on(record, others).into());
+            }
+            version_documents.push(version_document);
+        }
+        if let Some(record) = shown {
+            match self.planned(record) {
+                Ok(planned) => {
+                    describe(&mut document, &planned, active_watermark_us);
+                    document.insert("dashboard".into(), self.drawing(&planned, record)?);
+                }
+                // One that no longer plans must not hide how far its versions are.
+                Err(problem) => {
+                    document.insert("sql".into(), record.sql.clone().into());
+                    document.insert("definition".into(), record.sql.clone().into());
+                    document.insert("problem".into(), problem.document());
+                }
+            }
+        }
+        document.insert("versions".into(), version_documents.into());
+        Ok(document.into())
+    }
+
+    /// How a view is drawn: as its file says now, if it has the definition that readers get; a title changes no row, so no version is built for it.
+    fn drawing(&self, planned: &View, record: &VersionRecord) -> Result<Value, Problem> {
+        let declared = self.drawn(&record.view).filter(|(digest, _)| *digest == record.digest);
+        let mut drawn = declared.map_or_else(|| planned.dashboard.clone(), |(_, dashboard)| dashboard);
+        if drawn.kind == DashboardKind::Ranking && drawn.series.is_none() {
+            drawn.series = self.series_of(planned, &drawn)?;
+        }
+        let columns = planned.shape.columns.fields();
+        let name = |column: Option<usize>| column.and_then(|column| columns.get(column)).map(|field| field.name().as_str());
+        let label = name(drawn.label);
+        Ok(json!({
+            "kind": drawn.kind.name(),
+            "title": drawn.title.clone().unwrap_or_else(|| title_of(&record.view)),
+            "label": label,
+            "value": name(drawn.value),
+            "rank": name(drawn.rank),
+            "time": name(drawn.time),
+            "series_label": drawn.series.as_ref().and(drawn.series_label.as_deref().or(label)),
+            "series": drawn.series,
+        }))
+    }
+
+    /// How the file of a view has it drawn, and the digest of its definition.
+    fn drawn(&self, view: &str) -> Option<(String, Dashboard)> {
+        if let Some((_, drawn)) = self.drawn.lock().get(view).filter(|(at, _)| at.elapsed() < DRAWN_FOR) {
+            return drawn.clone();
+        }
+        let declared = self.definitions.of(view).ok().flatten();
+        let planned = declared.and_then(|(file, sql)| self.planner.plan(&sql, &file).ok());
+        let drawn = planned.map(|planned| (planned.digest.clone(), planned.dashboard.clone()));
+        self.drawn.lock().insert(view.to_owned(), (Instant::now(), drawn.clone()));
+        drawn
+    }
+
+    /// A view in service whose partitions are the history of what a ranking ranks: its key has the name and the type of the ranking's label.
+    fn series_of(&self, ranking: &View, drawn: &Dashboard) -> Result<Option<String>, Problem> {
+        let columns = ranking.shape.columns.fields();
+        let Some(label) = drawn.label.and_then(|column| columns.get(column)) else { return Ok(None) };
+        for view in self.catalogue.views()? {
+            let Some(active) = self.catalogue.active(&view)? else { continue };
+            let versions = self.catalogue.versions(&view)?;
+            let record = versions.iter().find(|record| record.version == active.version);
+            let Some(planned) = record.and_then(|record| self.planned(record).ok()) else { continue };
+            let [key] = planned.shape.partition_key.as_slice() else { continue };
+            let key = planned.shape.columns.fields().get(*key);
+            let is_of_label = key.is_some_and(|key| key.name() == label.name() && key.data_type() == label.data_type());
+            if is_of_label && planned.dashboard.kind == DashboardKind::Series {
+                return Ok(Some(view));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `hashtag_trends` → `Hashtag trends`
+fn title_of(view: &str) -> String {
+    let words = view.replace('_', " ");
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Names for a sentence.
-pub(crate) fn or_none(names: &[String]) -> String {
+pub fn or_none(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
-}
-
-fn document(state: &ApiState, view: &str, running: &[RunStatus]) -> Result<Value, Problem> {
-    let versions = versions_of(state, view)?;
-    let active = state.0.ports.catalogue.active(view)?;
-    let shown = shown_definition(&versions, active.as_ref());
-    let mut document = Map::new();
-    document.insert("view".into(), view.into());
-    let active_json = active.as_ref().map(|active| {
-        json!({
-            "version": active.version.0,
-            "previous": active.previous.map(|version| version.0),
-            "since": millis(active.switched_ms),
-            "by": active.switched_by,
-            "reason": active.reason,
-        })
-    });
-    document.insert("active".into(), active_json.into());
-    let mut active_watermark_us = None;
-    let mut version_documents = Vec::new();
-    for record in &versions {
-        let run = running.iter().find(|run| run.view == *view && run.version == Some(record.version));
-        let progress = progress_of(state, record)?;
-        if active.as_ref().is_some_and(|active| active.version == record.version) {
-            active_watermark_us = progress.as_ref().and_then(|progress| progress.watermark_us);
-        }
-        let mut version_document = version_document(record, run, progress.as_ref(), state.waits_for(record, run));
-        if let (VersionState::Failed { .. }, Some(members)) = (&record.state, version_document.as_object_mut()) {
-            let is_active = active.as_ref().is_some_and(|active| active.version == record.version);
-            let others = if is_active { versions.as_slice() } else { Default::default() };
-            members.insert("way_on".into(), ways_on(record, others).into());
-        }
-        version_documents.push(version_document);
-    }
-    if let Some(record) = shown {
-        match state.planned(record) {
-            Ok(planned) => describe(&mut document, &planned, active_watermark_us),
-            // One that no longer plans must not hide how far its versions are.
-            Err(problem) => {
-                document.insert("sql".into(), record.sql.clone().into());
-                document.insert("problem".into(), problem.document());
-            }
-        }
-    }
-    document.insert("versions".into(), version_documents.into());
-    Ok(document.into())
 }
 
 /// What is described is what readers get; before there is an active version, the newest one.
@@ -105,36 +266,35 @@ fn shown_definition<'a>(versions: &'a [VersionRecord], active: Option<&ActivePoi
     served.or_else(|| versions.iter().rev().find(|record| record.state != VersionState::Dropped)).or(versions.last())
 }
 
-/// How far the table of a version is, as readers see it.
-pub(crate) fn progress_of(state: &ApiState, record: &VersionRecord) -> Result<Option<Progress>, Problem> {
-    if record.state == VersionState::Dropped {
-        return Ok(None);
-    }
-    let Ok(planned) = state.planned(record) else { return Ok(None) };
-    let table = Table { view: record.view.clone(), version: record.version, shape: planned.shape.clone() };
-    match state.0.ports.rows.progress(&table) {
-        Ok(progress) => Ok(progress),
-        // Not created yet by the worker that takes the version, or created for a schema that has changed since, which reads of its rows report.
-        Err(StoreError::UnknownTable(_) | StoreError::OtherShape { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 fn describe(document: &mut Map<String, Value>, view: &View, watermark_us: Option<i64>) {
     let columns = view.shape.columns.fields();
     let name = |column: usize| columns.get(column).map_or("", |field| field.name().as_str());
-    let column_json =
-        |field: &Field| json!({ "name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable() });
-    let clustering = |(column, order): &(usize, Order)| json!({ "column": name(*column), "order": order });
+    let role = |column: usize| match () {
+        () if view.shape.partition_key.contains(&column) => "partition_key",
+        () if view.shape.clustering.iter().any(|(clustering, _)| *clustering == column) => "clustering_key",
+        () => "value",
+    };
+    let column_json = |(index, field): (usize, &Field)| {
+        json!({
+            "name": field.name(),
+            "type": field.data_type().to_string(),
+            "nullable": field.is_nullable(),
+            "role": role(index),
+        })
+    };
+    let clustering: Vec<Value> =
+        view.shape.clustering.iter().map(|(column, order): &(usize, Order)| json!({ "column": name(*column), "order": order })).collect();
     let partition_key: Vec<&str> = view.shape.partition_key.iter().map(|column| name(*column)).collect();
-    let template: Vec<String> = partition_key.iter().map(|column| format!("{}={{{column}}}", crate::rows::parameter(column))).collect();
+    let template: Vec<String> = partition_key.iter().map(|column| format!("{}={{{column}}}", parameter(column))).collect();
     let members = json!({
         "source": view.source,
         "sql": view.sql,
+        "definition": view.sql,
         "digest": view.digest,
-        "columns": columns.iter().map(|field| column_json(field)).collect::<Vec<_>>(),
+        "columns": columns.iter().map(AsRef::as_ref).enumerate().map(column_json).collect::<Vec<_>>(),
         "partition_key": partition_key,
-        "clustering": view.shape.clustering.iter().map(clustering).collect::<Vec<_>>(),
+        "clustering": clustering,
+        "order": clustering,
         "window": view.window.map(|window| window_document(&window, name(window.column), watermark_us)),
         "ranking": view.ranking.as_ref().map(|ranking| json!({ "column": name(ranking.column), "k": ranking.k })),
         "keep_ms": view.options.keep_us.map(|us| us / 1000),
@@ -156,7 +316,7 @@ fn window_document(window: &WindowSpec, column: &str, watermark_us: Option<i64>)
 }
 
 /// The start of the newest window that ends at or before the watermark.
-fn newest_closed_us(window: &WindowSpec, watermark_us: i64) -> Option<i64> {
+pub fn newest_closed_us(window: &WindowSpec, watermark_us: i64) -> Option<i64> {
     let last_start = watermark_us.checked_sub(window.size_us)?;
     last_start.checked_sub(last_start.checked_rem_euclid(window.slide_us)?)
 }
@@ -216,7 +376,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
 }
 
 /// What a reader is told who comes before there is anything to read.
-pub(crate) fn building_document(run: Option<&RunStatus>, version: Version, state: &VersionState) -> Value {
+pub fn building_document(run: Option<&RunStatus>, version: Version, state: &VersionState) -> Value {
     json!({
         "version": version.0,
         "state": state.name(),

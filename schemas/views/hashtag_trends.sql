@@ -6,7 +6,9 @@ WITH (
   partition_key = 'slot',        -- a read names the window ...
   clustering = 'rank',           -- ... and gets its ranking, first place first
   accept_late = '1 minute',
-  keep = '1 day'
+  keep = '1 day',
+  dashboard_title = 'Trending hashtags',
+  dashboard_series = 'hashtag_counts'    -- the history of each entry
 ) AS
 SELECT slot, hashtag, count(*) AS occurrences,
        row_number() OVER (PARTITION BY slot ORDER BY count(*) DESC, hashtag) AS rank

@@ -8,7 +8,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use refold_processor::log::{Bounds, Log, LogError, LogReader, NewRecord, Records};
 use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::store::memory::MemoryStore;
-use refold_processor::store::{Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError};
+use refold_processor::store::{
+    Keys, KeysRead, Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError,
+};
 use refold_processor::table::{Epoch, Table};
 
 /// A gate that calls pass until it is closed.
@@ -193,6 +195,10 @@ impl RowReader for HookedStore {
 
     fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
         self.inner.scan(table)
+    }
+
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
+        self.inner.keys(table, read)
     }
 
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {

@@ -82,7 +82,7 @@ async fn a_replay_without_a_definition_takes_the_declared_one_and_a_wrong_one_is
 
 #[tokio::test]
 async fn administration_needs_the_token_and_is_closed_without_one_where_others_reach_it() {
-    let with_token = world(ApiSettings { admin: Admin::Token("secret".into()), ..open() });
+    let with_token = world(ApiSettings { access: with_token(), ..open() });
     let request = |token: Option<&str>| {
         let request = Request::get("/v1/admin/status");
         let request =
@@ -94,7 +94,7 @@ async fn administration_needs_the_token_and_is_closed_without_one_where_others_r
     assert_eq!(with_token.answer(request(Some("guess"))).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(with_token.answer(request(Some("secret"))).await.0, StatusCode::OK);
     assert_eq!(with_token.get("/v1/views").await.0, StatusCode::OK, "reading needs none");
-    let closed = world(ApiSettings { admin: Admin::Closed, ..open() });
+    let closed = world(ApiSettings { access: AccessSettings::default(), ..open() });
     let (status, _, answer) = closed.answer(request(None)).await;
     assert_eq!((status, answer["detail"].as_str().unwrap().contains("REFOLD_TOKEN")), (StatusCode::FORBIDDEN, true));
 }

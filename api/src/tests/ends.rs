@@ -60,10 +60,10 @@ async fn the_ends_of_a_topic_are_one_question_and_those_of_a_large_one_are_asked
     for (partitions, questions) in [(2, 3), (300, 1)] {
         let log = Large::of(partitions);
         let world = world_with(open(), |ports| ports.log = log.clone());
-        (0..3).for_each(|_| world.state.0.seen.look_at_ends(&world.state));
+        (0..3).for_each(|_| drop(world.state.watch.ends.look()));
         let asked = [&log.by_topic, &log.by_partition].map(|count| count.load(Ordering::SeqCst));
         assert_eq!(asked, [questions, 0], "{partitions} partitions");
-        let ends = world.state.0.seen.ends_of("tweet_feed");
+        let ends = world.state.watch.ends.of("tweet_feed");
         assert_eq!((ends.len(), ends.get(&Partition(1))), (partitions as usize, Some(&Offset(7))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use refold_processor::store::{PartitionRead, RowReader, StoreError};
+use refold_processor::store::{Keys, KeysRead, PartitionRead, RowReader, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -43,6 +43,10 @@ impl RowReader for SlowRows {
         self.rows.scan(table)
     }
 
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
+        self.rows.keys(table, read)
+    }
+
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {
         self.rows.progress(table)
     }
@@ -74,18 +78,18 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// Serves over a real listener until the sender is dropped.
-async fn listening(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<io::Result<()>>) {
+pub async fn listening(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(serve(world.state.clone(), listener, async move {
+    let served = tokio::spawn(serve(world.state.clone(), listener, None, async move {
         let _ = stopped.await;
     }));
     (address, stop, served)
 }
 
 /// The whole answer to a request over a connection of its own.
-async fn ask(address: SocketAddr, request: &str) -> String {
+pub async fn ask(address: SocketAddr, request: &str) -> String {
     let asked = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let _ = stream.write_all(request.as_bytes()).await;
@@ -96,7 +100,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     tokio::time::timeout(SOON, asked).await.expect("it waits for others")
 }
 
-fn get(path: &str) -> String {
+pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
@@ -119,7 +123,7 @@ async fn sixty_four_slow_senders_keep_no_post_no_read_and_no_readiness_waiting()
         stream.write_all(post(&sent, 900 << 10).as_bytes()).await.unwrap();
         senders.push(stream);
     }
-    until(|| world.state.0.places.bodies.free() < 300).await;
+    until(|| world.state.places.bodies.free() < 300).await;
     let event = "{\"username\":\"ann\",\"timestamp\":0}";
     let taken = ask(address, &post(event, event.len())).await;
     assert!(taken.starts_with("HTTP/1.1 200") && taken.contains("\"written\":1"), "{taken}");
@@ -128,7 +132,7 @@ async fn sixty_four_slow_senders_keep_no_post_no_read_and_no_readiness_waiting()
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
     drop(senders);
-    until(|| world.state.0.places.bodies.free() == 1 << 10).await;
+    until(|| world.state.places.bodies.free() == 1 << 10).await;
     drop(stop);
     tokio::time::timeout(SOON, served).await.expect("it is not stopped").unwrap().unwrap();
 }
@@ -160,7 +164,7 @@ async fn sixty_four_slow_reads_keep_no_post_and_no_readiness_waiting_and_further
     }
     assert_eq!(world.answer(request()).await.0, StatusCode::SERVICE_UNAVAILABLE);
     slow.let_go();
-    until(|| world.state.0.places.free_of(Class::Reads) == 64).await;
+    until(|| world.state.places.free_of(Class::Reads) == 64).await;
     assert_eq!(world.answer(request()).await.0, StatusCode::OK);
 }
 

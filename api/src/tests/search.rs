@@ -108,7 +108,7 @@ async fn a_search_from_the_start_of_a_log_holds_up_no_post_and_ends_with_its_cli
     searching.abort();
     let _ = searching.await;
     let_go.send(()).unwrap();
-    until(|| world.state.0.intakes["tweets"].retries.try_lock().is_ok()).await;
+    until(|| world.state.intakes.get("tweets").unwrap().retries.try_lock().is_ok()).await;
     assert_eq!(reads.load(Ordering::SeqCst), 1, "nobody waits for what is left of three MiB");
     let (status, answer) = world.post(&right, "application/x-ndjson", POST).await;
     assert_eq!((status, &answer["written"]), (StatusCode::OK, &json!(1)), "{answer}");

@@ -24,7 +24,7 @@ fn streaming(limits: Limits) -> (World, Table) {
 }
 
 fn room(world: &World) -> usize {
-    world.state.0.places.stream_room.free()
+    world.state.places.stream_room.free()
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ pub(crate) fn connect(settings: &CassandraSettings) -> Result<CassandraStore, St
         window: Window::new(settings.batches_in_flight),
         registers,
         last_entry_us: Mutex::new(0),
+        seen_keys: Mutex::default(),
         table_options,
     })
 }

@@ -18,6 +18,7 @@ mod connect;
 mod error;
 mod flight;
 mod journal;
+mod keys;
 mod progress;
 mod reading;
 mod reclaim;
@@ -56,6 +57,8 @@ pub struct CassandraStore {
     registers: RegisterStatements,
     /// The time of the newest journal entry of this process, microseconds since the Unix epoch.
     last_entry_us: Mutex<i64>,
+    /// Partitions that were listed lately.
+    seen_keys: Mutex<Vec<keys::Seen>>,
     /// Options of new tables that depend on the server.
     table_options: &'static str,
 }

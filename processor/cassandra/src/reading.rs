@@ -7,7 +7,7 @@
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
-use refold_processor::store::{Page, PartitionRead, Progress, RowReader, StoreError};
+use refold_processor::store::{Keys, KeysRead, Page, PartitionRead, Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table};
 use scylla::response::PagingState;
 
@@ -18,7 +18,7 @@ use crate::tables::OpenTable;
 use crate::types::{Decoder, Role, decoder, encoder};
 
 /// How many pieces of the ring are scanned at once.
-const SCANS_AT_ONCE: usize = 4;
+pub(crate) const SCANS_AT_ONCE: usize = 4;
 /// Pieces of the ring for each node.
 const PIECES_A_NODE: usize = 16;
 
@@ -67,6 +67,10 @@ impl RowReader for CassandraStore {
             pieces.buffer_unordered(SCANS_AT_ONCE).try_concat().await
         };
         self.client.wait(scan).map_err(|failure| failure.of_table("scanning table", &open.name)).inspect_err(|error| self.note(error))
+    }
+
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
+        self.list_keys(table, read)
     }
 
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {

@@ -5,12 +5,16 @@ use std::ops::Bound;
 
 use datafusion::arrow::array::{Array, BooleanArray, RecordBatch, Scalar};
 use datafusion::arrow::compute::kernels::cmp::lt;
+use datafusion::scalar::ScalarValue;
 use parking_lot::RwLock;
 
+use super::keys::scalars;
 use super::range::before;
 use super::rows::{RowCodec, StoredRows, is_live, wins};
 use super::shape::ShapeDescription;
-use super::{Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError, is_isolated};
+use super::{
+    Keys, KeysRead, Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, StoreError, is_isolated,
+};
 use crate::table::{Epoch, Table};
 
 /// A view store in memory. Deletions are remembered as long as their table.
@@ -201,6 +205,24 @@ impl RowReader for MemoryStore {
             return Ok(Vec::new());
         }
         Ok(vec![found.codec.decode(table, &rows)?])
+    }
+
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
+        let tables = self.tables.read();
+        let found = find(&tables, table)?;
+        found.codec.list(table, read, |from| {
+            let rows = found.rows.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+            let first = rows.filter(|(_, value)| is_live(value)).map(|(key, value)| (key.to_vec(), value.to_vec())).next();
+            Ok(first)
+        })
+    }
+
+    fn last_partition(&self, table: &Table) -> Result<Option<Vec<ScalarValue>>, StoreError> {
+        let tables = self.tables.read();
+        let found = find(&tables, table)?;
+        let last = found.rows.iter().rev().find(|(_, value)| is_live(value));
+        let partition = last.map(|(key, value)| found.codec.partition_of(table, key, value)).transpose()?;
+        partition.map(|partition| scalars(table, &partition)).transpose()
     }
 
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {

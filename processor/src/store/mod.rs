@@ -8,11 +8,13 @@ pub mod catalogue;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+mod keys;
 pub mod memory;
 mod range;
 mod rows;
 mod shape;
 
+pub use keys::{KeyFilter, key_batch};
 pub use range::{PartitionRange, before};
 pub use rows::RowCodec;
 pub use shape::ShapeDescription;
@@ -59,6 +61,25 @@ pub struct Page {
     pub rows: RecordBatch,
     /// Where the next page begins; `None` at the end.
     pub next: Option<Bytes>,
+}
+
+/// A listing of the partitions of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeysRead {
+    /// What the first column of the partition key begins with: of a text its bytes, of other values those of what JSON shows.
+    pub prefix: String,
+    /// How many keys at the most.
+    pub limit: usize,
+}
+
+/// Partitions of a table.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The columns of the partition key, in its order; each partition once, in the order of partition keys.
+    pub keys: RecordBatch,
+    /// Whether these are all there are. A store that does not keep partitions in order looks at a limited number of them, so that it may
+    /// not have seen others.
+    pub complete: bool,
 }
 
 /// How far a version's table is, as its owner tells readers.
@@ -202,6 +223,15 @@ pub trait RowReader: Send + Sync {
 
     /// All rows of the table, in batches, in no particular order.
     fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError>;
+
+    /// Partitions that begin with a text. A partition whose rows are all deleted may be among them for a while.
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError>;
+
+    /// The last partition in the order of partition keys; `None`: there is none, or the store does not keep partitions in order.
+    fn last_partition(&self, table: &Table) -> Result<Option<Vec<ScalarValue>>, StoreError> {
+        let _ = table;
+        Ok(None)
+    }
 
     /// What [`RowWriter::tell`] last said.
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError>;

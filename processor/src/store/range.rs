@@ -114,7 +114,7 @@ impl RowCodec {
         Ok(([partition, &encoded].concat(), order))
     }
 
-    fn encode_value(&self, column: usize, order: Order, value: &ScalarValue) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn encode_value(&self, column: usize, order: Order, value: &ScalarValue) -> Result<Vec<u8>, StoreError> {
         let array = self.key_value(column, value)?;
         let options = SortOptions { descending: order == Order::Desc, nulls_first: true };
         let field = SortField::new_with_options(array.data_type().clone(), options);

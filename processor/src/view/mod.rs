@@ -11,6 +11,7 @@ mod aggregates;
 mod batch;
 mod checked;
 mod constants;
+mod dashboard;
 mod error;
 mod errors;
 mod events;
@@ -40,6 +41,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::SchemaRef;
 
 pub use self::absent::{Absent, AbsentRow};
+pub use self::dashboard::{Dashboard, DashboardKind};
 pub use self::error::ViewError;
 pub use self::mapper::{Mapper, Partial};
 pub use self::merger::Merger;
@@ -101,7 +103,7 @@ pub struct View {
     pub source_columns: Vec<usize>,
     /// Its options.
     pub options: ViewOptions,
-    /// A digest of the definition: equal text up to white space and comments has an equal digest.
+    /// A digest of the definition: equal text up to white space, comments and how it is drawn has an equal digest.
     pub digest: String,
     /// The shape of its table.
     pub shape: TableShape,
@@ -111,6 +113,8 @@ pub struct View {
     pub window_source_column: Option<usize>,
     /// Its ranking, if it is a top-k.
     pub ranking: Option<Ranking>,
+    /// How a dashboard draws it.
+    pub dashboard: Dashboard,
     /// The group key: the pane's start first if there is a window, then the other GROUP BY columns.
     pub groups: SchemaRef,
     /// The state of all aggregates, column by column.

@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, SqlOption, Value};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::ViewOptions;
+use super::dashboard::{self, Written};
 use super::error::{Problem, nearest};
 use super::statement::Words;
 use crate::source::parse_duration_us;
@@ -17,6 +18,8 @@ pub(super) struct Placed {
     pub partition_key_at: Location,
     pub clustering_at: Location,
     pub keep_at: Location,
+    /// How the view is to be drawn.
+    pub dashboard: Vec<Written>,
 }
 
 /// Reads the options of a view.
@@ -30,6 +33,7 @@ pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Probl
         unbounded: false,
     };
     let mut places: Vec<(String, Location)> = Vec::new();
+    let mut drawn = Vec::new();
     for option in options {
         let SqlOption::KeyValue { key, value } = option else {
             return Err(Problem::new(words.query, format!("{option} is not an option")).help("write options as name = 'value'"));
@@ -45,11 +49,14 @@ pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Probl
             "accept_late" => read.accept_late_us = Some(duration(key, &text(key, value)?)?),
             "keep" => read.keep_us = Some(duration(key, &text(key, value)?)?),
             "unbounded" => read.unbounded = boolean(key, value)?,
+            known if dashboard::NAMES.contains(&known) => {
+                drawn.push(Written { name: name.clone(), at: key.span.start, text: text(key, value)? });
+            }
             _ => {
                 let problem = Problem::new(key.span.start, format!("unknown option {name}"));
-                return Err(match nearest(&name, NAMES) {
+                return Err(match nearest(&name, NAMES.into_iter().chain(dashboard::NAMES)) {
                     Some(known) => problem.help(format!("did you mean {known}?")),
-                    None => problem.help(format!("the options are {}", NAMES.join(", "))),
+                    None => problem.help(format!("the options are {}, and {}", NAMES.join(", "), dashboard::NAMES.join(", "))),
                 });
             }
         }
@@ -60,7 +67,13 @@ pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Probl
         return Err(Problem::new(words.query, "the option partition_key is missing")
             .help("write WITH (partition_key = 'a, b', …): the columns that a read names"));
     }
-    Ok(Placed { options: read, partition_key_at: place("partition_key"), clustering_at: place("clustering"), keep_at: place("keep") })
+    Ok(Placed {
+        options: read,
+        partition_key_at: place("partition_key"),
+        clustering_at: place("clustering"),
+        keep_at: place("keep"),
+        dashboard: drawn,
+    })
 }
 
 fn text(key: &Ident, value: &Expr) -> Result<String, Problem> {

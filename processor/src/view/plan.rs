@@ -36,7 +36,7 @@ use super::rows::{Ranker, RowPlan};
 use super::session::{finish, session};
 use super::statement::{self, Words};
 use super::{View, WindowSpec, functions};
-use super::{checked, constants, errors, syntax, ties};
+use super::{checked, constants, dashboard, errors, syntax, ties};
 
 /// The stack that planning may use: it recurses over the text, whose nesting is bounded by its length.
 const PLANNING_STACK: usize = 256 << 20;
@@ -126,6 +126,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         }),
         _ => None,
     };
+    let dashboard = dashboard::of(&placed.dashboard, &shape, window_spec.as_ref(), ranking.as_ref())?;
     let row_plan = row_plan(&state, &above, &below, (&results, &ranked), &shape.columns).map_err(|error| planned(&error))?;
     let order = &below.group_order;
     let group_fields: Vec<Field> =
@@ -143,6 +144,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         window: window_spec,
         window_source_column: window.map(|(_, window)| window.source_column),
         ranking,
+        dashboard,
         groups: Arc::new(Schema::new(group_fields)),
         states: Arc::clone(&states),
         compiled: Arc::new(Compiled {

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::dashboard;
 use super::error::Problem;
 
 /// The longest view text, in bytes. With it everything that grows with the text is bounded.
@@ -225,12 +226,12 @@ fn syntax(error: ParserError, first: Location, last: Location) -> Problem {
     }
 }
 
-/// The xxh3-128 of the tokens in hexadecimal: white space, comments and the case of keywords do not count.
+/// The xxh3-128 of the tokens in hexadecimal: white space, comments, the case of keywords and how the view is drawn do not count.
 fn digest(tokens: &[TokenWithSpan]) -> String {
     let mut hash = Xxh3::new();
     let end = tokens.iter().rposition(|token| !matches!(token.token, Token::SemiColon | Token::EOF)).map_or(0, |last| last + 1);
     let mut text = String::new();
-    for token in tokens.iter().take(end) {
+    for token in without_drawing(tokens.get(..end).unwrap_or_default()) {
         text.clear();
         let _infallible = match &token.token {
             Token::Word(word) if word.keyword != Keyword::NoKeyword => write!(text, "{}", word.value.to_uppercase()),
@@ -240,4 +241,46 @@ fn digest(tokens: &[TokenWithSpan]) -> String {
         hash.update(&[0]);
     }
     format!("{:032x}", hash.digest128())
+}
+
+/// The tokens without the options that say how the view is drawn, each with one of the commas beside it.
+fn without_drawing(tokens: &[TokenWithSpan]) -> Vec<&TokenWithSpan> {
+    let is_word = |token: &TokenWithSpan, keyword| matches!(&token.token, Token::Word(word) if word.keyword == keyword);
+    let begin = tokens
+        .windows(2)
+        .position(|pair| matches!(pair, [with, paren] if is_word(with, Keyword::WITH) && paren.token == Token::LParen))
+        // Options stand before the query.
+        .filter(|with| !tokens.iter().take(*with).any(|token| is_word(token, Keyword::AS)));
+    let Some((head, rest)) = begin.and_then(|with| tokens.split_at_checked(with + 2)) else { return tokens.iter().collect() };
+    let mut depth = 0_usize;
+    let close = rest.iter().position(|token| match token.token {
+        Token::LParen => {
+            depth += 1;
+            false
+        }
+        Token::RParen if depth == 0 => true,
+        Token::RParen => {
+            depth -= 1;
+            false
+        }
+        _ => false,
+    });
+    let Some((options, tail)) = close.and_then(|close| rest.split_at_checked(close)) else { return tokens.iter().collect() };
+    let is_drawing = |option: &&[TokenWithSpan]| {
+        option
+            .first()
+            .is_some_and(|token| matches!(&token.token, Token::Word(word) if word.value.to_lowercase().starts_with(dashboard::PREFIX)))
+    };
+    let all: Vec<&[TokenWithSpan]> = options.split(|token| token.token == Token::Comma).collect();
+    if !all.iter().any(|option| is_drawing(option)) {
+        return tokens.iter().collect();
+    }
+    let comma = options.iter().find(|token| token.token == Token::Comma);
+    let mut kept: Vec<&TokenWithSpan> = head.iter().collect();
+    for (index, option) in all.into_iter().filter(|option| !is_drawing(option)).enumerate() {
+        kept.extend(comma.filter(|_| index > 0));
+        kept.extend(option);
+    }
+    kept.extend(tail);
+    kept
 }

@@ -89,7 +89,7 @@ const LOG: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect]
 /// Verbs that open the view store.
 const STORE: &[Scope] = API;
 const CLIENT: &[Scope] = &[Scope::Client];
-const TOKEN: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Client];
+const TOKEN: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Client];
 
 /// The longest time in milliseconds: a century.
 const CENTURY_MS: u64 = 100 * 365 * 86_400_000;
@@ -164,9 +164,32 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "",
         TOKEN,
-        "The bearer token of administration, needed when listening beyond this machine; visible in ps when given as a flag: prefer token_file",
+        "The bearer token of role admin, one is needed when listening beyond this machine; visible in ps when given as a flag: prefer token_file",
     ),
     plain("token-file", Kind::File, "", TOKEN, "A file with the token in it"),
+    plain(
+        "tokens-file",
+        Kind::File,
+        "",
+        API,
+        "A TOML file of further tokens with roles, read again when it has changed: [[token]] with name, role (read, operate, admin) and sha256",
+    ),
+    plain(
+        "public-reads",
+        Kind::Switch,
+        "false",
+        API,
+        "Whoever reaches the API may read views without a token; on a loopback address they may anyway",
+    ),
+    plain("origins", Kind::Text, "", API, "Origins of other sites whose pages may use the API, https://HOST,…"),
+    plain(
+        "tls-certificate",
+        Kind::File,
+        "",
+        API,
+        "The certificate of the API and those that it is signed by, PEM; with it the API speaks TLS; read again when it has changed",
+    ),
+    plain("tls-key", Kind::File, "", API, "The key of the certificate, PEM"),
     plain("memory-mb", Kind::Number(192, 1 << 20), "512", ENGINE, "Memory of the process, MiB; what of the state does not fit is on disk"),
     plain(
         "threads",

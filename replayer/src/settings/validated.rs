@@ -40,6 +40,13 @@ pub struct Settings {
     pub into: Option<String>,
     pub server: String,
     pub token: Option<String>,
+    /// A file of further tokens, with roles.
+    pub tokens_file: Option<PathBuf>,
+    pub public_reads: bool,
+    /// Origins of other sites.
+    pub origins: Vec<String>,
+    /// Certificate and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Accepted host names on a loopback listener.
     pub own_names: Vec<String>,
     /// How many streams of changes may be open at once.
@@ -107,6 +114,10 @@ impl Settings {
             into: reader.optional("into")?,
             server: reader.url("server")?,
             token: reader.secret("token", "token-file")?.map(|(token, _)| token),
+            tokens_file: reader.optional("tokens-file")?.map(PathBuf::from),
+            public_reads: reader.switch("public-reads")?,
+            origins: reader.origins("origins")?,
+            tls: reader.both("tls-certificate", "tls-key")?,
             own_names: reader.list("own-names")?,
             memory_bytes: reader.size("memory-mb", 1 << 20)?.saturating_sub(PROGRAM_BYTES),
             threads: or_processors(reader.number("threads")? as usize),
@@ -202,6 +213,30 @@ impl Reader<'_> {
         match text.split_once(':') {
             Some((first, second)) => Ok(Some((first.to_owned(), second.to_owned()))),
             None => Err(format!("{place}: write USER:PASSWORD")),
+        }
+    }
+
+    /// Two files, or none.
+    fn both(&self, first: &'static str, second: &'static str) -> Result<Option<(PathBuf, PathBuf)>, String> {
+        match (self.optional(first)?, self.optional(second)?) {
+            (None, None) => Ok(None),
+            (Some(first), Some(second)) => Ok(Some((first.into(), second.into()))),
+            (Some(_), None) => Err(format!("{} is set without {}; set both", first.replace('-', "_"), second.replace('-', "_"))),
+            (None, Some(_)) => Err(format!("{} is set without {}; set both", second.replace('-', "_"), first.replace('-', "_"))),
+        }
+    }
+
+    /// Origins as browsers send them.
+    fn origins(&self, flag: &'static str) -> Result<Vec<String>, String> {
+        let (_, place, _) = self.value(flag)?;
+        let origins = self.list(flag)?;
+        let is_origin = |origin: &String| {
+            let host = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']))
+        };
+        match origins.iter().find(|origin| !is_origin(origin)) {
+            Some(wrong) => Err(format!("{place}: {wrong:?} is not an origin; write https://HOST or https://HOST:PORT, without a path")),
+            None => Ok(origins),
         }
     }
 

@@ -77,7 +77,7 @@ fn into_server(arguments: &Collect, settings: &Settings, spec: Spec, stop: &Stop
     let source = choose(&sources, arguments.source.as_deref(), "--source")?;
     // The server knows the schemas that it declares under this number too.
     let encoder = Encoder::new(source, Some(derived_id(&source.schema_json)?))?;
-    let sink = ServerSink::new(&server, &source.name);
+    let sink = ServerSink::new(&server, &source.name, settings.token.as_deref());
     sink.is_there()?;
     // What one server has is no reason to skip it for another.
     let folder = collector_folder(&settings.data).join(server.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));

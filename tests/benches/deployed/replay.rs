@@ -16,7 +16,7 @@ use refold_processor::log::Log;
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::store::memory::MemoryStore;
 use refold_processor::store::{
-    Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, Store, StoreError,
+    Keys, KeysRead, Outcome, Page, PartitionRead, Progress, Register, Registers, RowBatch, RowReader, RowWriter, Store, StoreError,
 };
 use refold_processor::table::{Epoch, Table};
 use tempfile::TempDir;
@@ -193,6 +193,10 @@ impl RowReader for Nothing {
 
     fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
         self.inner.scan(table)
+    }
+
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
+        self.inner.keys(table, read)
     }
 
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {

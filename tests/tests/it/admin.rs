@@ -56,9 +56,10 @@ fn a_listener_that_others_reach_has_no_administration_without_a_token() {
     wait_until("it answers", || ureq::get(format!("{url}/healthz")).call().is_ok());
     get(&format!("{url}/v1/admin/status")).is_problem(403, "closed").with_detail("REFOLD_TOKEN");
     ask(&url, "/v1/admin/views/hashtag_counts/replay", &json!({}), Some("guess")).is_problem(403, "closed");
-    get(&format!("{url}/v1/views")).is(200);
+    get(&format!("{url}/v1/views")).is_problem(403, "closed").with_detail("public_reads = true");
+    post_lines(&url, "tweets", &post(1, NEW_YEAR_MS, "#closed")).is_problem(403, "closed");
     let said = running.stop();
-    assert!(said.out.contains("admin   closed"), "{said:#?}");
+    assert!(said.out.contains("admin   closed") && said.out.contains("reads   closed"), "{said:#?}");
 }
 
 /// Ends the process when a test fails.

@@ -288,7 +288,7 @@ fn health_readiness_and_the_documented_routes_answer() {
     let url = &program.url;
     assert_eq!(get(&format!("{url}/readyz")).is(200).json, json!({ "ready": true, "reasons": [] }));
     let page = get(&format!("{url}/")).is(200);
-    assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html") && page.text.contains("hashtag_trends"));
+    assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html") && page.text.contains("<title>Refold"));
 
     let documented = get(&format!("{url}/openapi.json")).is(200).json;
     let paths = documented["paths"].as_object().unwrap();

@@ -262,7 +262,7 @@ fn versions_at_different_places_of_a_log_that_was_made_anew_are_all_refused() {
     world.wait_until_current(&world.start(), &views, 150);
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::rename(&kept, &state).unwrap();
-    // Longer than the one before: positions alone do not give it away.
+    // Longer than the one before: positions alone do not give it unavailable.
     let log = EmbeddedLog::open(&world.folder.path().join("another"), EmbeddedLogSettings::default(), world.ports.clock.clone()).unwrap();
     let log = Arc::new(HookedLog::new(Arc::new(log)));
     let source = world.ports.sources.values().next().unwrap();

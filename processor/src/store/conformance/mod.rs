@@ -54,6 +54,8 @@ macro_rules! store_conformance {
                 a_partition_is_not_its_namesakes,
                 scan_sees_all_live_rows_of_its_table_alone,
                 reads_that_make_no_sense_are_refused,
+                partitions_are_listed_by_how_they_begin,
+                partitions_of_times_are_listed_by_their_text_and_the_last_one_is_known,
             ],
             types: [
                 every_type_comes_back_as_it_was,

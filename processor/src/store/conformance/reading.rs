@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::store::{Page, StoreError};
+use crate::store::{KeysRead, Page, StoreError};
 
 fn filled(store: &dyn Store, view: &str, order: Order) -> Table {
     let table = created(store, counts_table(view, order));
@@ -209,4 +209,62 @@ pub fn reads_that_make_no_sense_are_refused(harness: &mut dyn Harness) {
         let error = store.read(&table, &read).unwrap_err();
         assert!(matches!(&error, StoreError::Broken(text) if text.contains(named)), "{error}");
     }
+}
+
+fn names(keys: &crate::store::Keys) -> Vec<String> {
+    crate::json::rows(&keys.keys).iter().map(|key| key["hashtag"].as_str().unwrap().to_owned()).collect()
+}
+
+/// In the order of keys, each once, none of deleted rows alone, and it is told whether there are more.
+pub fn partitions_are_listed_by_how_they_begin(harness: &mut dyn Harness) {
+    let store = harness.store();
+    let table = created(store, counts_table("reading_keys", Order::Desc));
+    let other = created(store, Table { version: Version(2), ..table.clone() });
+    let list = |prefix: &str, limit: usize| {
+        let keys = store.keys(&table, &KeysRead { prefix: prefix.into(), limit }).unwrap();
+        (names(&keys), keys.complete)
+    };
+    let all = |names: &[&str]| (names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), true);
+    assert_eq!(list("", 10), all(&[]));
+    let long = "rust in words that need more than one block of thirty-two bytes";
+    for name in ["zig", "rust", "rusty", "rus", "Rust", "éclair", "ru\0", long] {
+        write(store, &table, &[upsert(name, 1, 1, 1), upsert(name, 2, 1, 1)]);
+    }
+    write(store, &table, &[upsert("ruby", 1, 1, 1), delete("ruby", 1, 2)]);
+    write(store, &other, &[upsert("rune", 1, 1, 1)]);
+    assert_eq!(list("ru", 10), all(&["ru\0", "rus", "rust", long, "rusty"]));
+    assert_eq!(list("rust", 10), all(&["rust", long, "rusty"]));
+    assert_eq!(list("rust in words that need more than one block of", 10), all(&[long]));
+    assert_eq!(list("R", 10), all(&["Rust"]), "capitals are letters of their own");
+    assert_eq!(list("é", 10), all(&["éclair"]));
+    assert_eq!(list("x", 10), all(&[]));
+    assert_eq!(list("", 20).0.len(), 8);
+    let (first, complete) = list("ru", 2);
+    assert_eq!((first, complete), (vec!["ru\0".to_owned(), "rus".to_owned()], false), "there are more");
+    assert!(list("ru", 5).1, "there are no more");
+}
+
+/// A number or a time begins as JSON shows it.
+pub fn partitions_of_times_are_listed_by_their_text_and_the_last_one_is_known(harness: &mut dyn Harness) {
+    let store = harness.store();
+    let columns = Schema::new(vec![Field::new("slot", DataType::Int64, false), Field::new("rank", DataType::Int64, false)]);
+    let shape = TableShape { columns: Arc::new(columns), partition_key: vec![0], clustering: vec![(1, Order::Asc)] };
+    let table = created(store, Table { view: "reading_numbers".into(), version: Version(1), shape });
+    assert_eq!(store.last_partition(&table).unwrap(), None);
+    let slots = [-7_i64, 30, 3, 31, 400, 300];
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(slots.to_vec())), Arc::new(Int64Array::from(vec![1; slots.len()]))];
+    let rows = RecordBatch::try_new(Arc::clone(&table.shape.columns), columns).unwrap();
+    store.write(&table, &RowBatch { rows, written_at: vec![1; slots.len()], deleted: vec![false; slots.len()] }).unwrap();
+    let listed = |prefix: &str| {
+        let keys = store.keys(&table, &KeysRead { prefix: prefix.into(), limit: 10 }).unwrap();
+        assert!(keys.complete);
+        let slots = keys.keys.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
+        slots
+    };
+    assert_eq!(listed("3"), [3, 30, 31, 300]);
+    assert_eq!(listed("-"), [-7]);
+    assert_eq!(listed(""), [-7, 3, 30, 31, 300, 400]);
+    // A store that keeps no order does not know.
+    let last = store.last_partition(&table).unwrap();
+    assert!(last.as_deref().is_none_or(|last| last == [ScalarValue::from(400_i64)]), "{last:?}");
 }

@@ -1,13 +1,15 @@
 //! The read side. An iterator sees the store as it was when it was made, so a page is of one moment.
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::scalar::ScalarValue;
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 
 use super::EmbeddedStore;
 use super::layout::{Told, decode_json, progress_key};
+use crate::store::keys::scalars;
 use crate::store::range::KeyRange;
 use crate::store::rows::{StoredRows, is_live};
-use crate::store::{Page, PartitionRead, Progress, RowReader, StoreError};
+use crate::store::{Keys, KeysRead, Page, PartitionRead, Progress, RowReader, StoreError};
 use crate::table::Table;
 
 /// How many rows a batch of a scan has.
@@ -61,6 +63,42 @@ impl RowReader for EmbeddedStore {
             batches.push(open.codec.decode(table, &found)?);
         }
         Ok(batches)
+    }
+
+    fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
+        let open = self.table(table)?;
+        let end = KeyRange::of_prefix(&open.codec.prefix).end;
+        let mut rows = self.iterate(&KeyRange { start: open.codec.prefix.clone(), end })?;
+        open.codec.list(table, read, |from| {
+            rows.seek(from);
+            while let Some((key, value)) = rows.item() {
+                if is_live(value) {
+                    return Ok(Some((key.to_vec(), value.to_vec())));
+                }
+                rows.next();
+            }
+            rows.status().map_err(|error| self.error(&error))?;
+            Ok(None)
+        })
+    }
+
+    fn last_partition(&self, table: &Table) -> Result<Option<Vec<ScalarValue>>, StoreError> {
+        let open = self.table(table)?;
+        let range = KeyRange::of_prefix(&open.codec.prefix);
+        let mut rows = self.iterate(&range)?;
+        match &range.end {
+            // Nothing stands at the end itself: no key is shorter than a prefix and a row.
+            Some(end) => rows.seek_for_prev(end),
+            None => rows.seek_to_last(),
+        }
+        while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(&open.codec.prefix)) {
+            if is_live(value) {
+                return scalars(table, &open.codec.partition_of(table, key, value)?).map(Some);
+            }
+            rows.prev();
+        }
+        rows.status().map_err(|error| self.error(&error))?;
+        Ok(None)
     }
 
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::DataType;
 
 use super::harness::{HASHTAG_COUNTS, HASHTAG_TRENDS, planned};
 use crate::table::Order;
-use crate::view::{Mapper, Merger, Ranking, View, WindowSpec};
+use crate::view::{Dashboard, DashboardKind, Mapper, Merger, Ranking, View, WindowSpec};
 
 #[test]
 fn hashtag_counts() {
@@ -54,6 +54,54 @@ fn white_space_comments_and_the_case_of_keywords_do_not_change_the_digest() {
     assert_ne!(planned(&other_window).digest, view.digest);
     let other_name = HASHTAG_COUNTS.replace("occurrences", "Occurrences");
     assert_ne!(planned(&other_name).digest, view.digest);
+}
+
+#[test]
+fn how_a_view_is_drawn_does_not_change_the_digest() {
+    let plain = planned(HASHTAG_COUNTS).digest;
+    for (from, to) in [
+        ("WITH (", "WITH (dashboard = 'series', "),
+        ("WITH (", "WITH (dashboard_title = 'Posts, by tag (live)', Dashboard = 'series', "),
+        ("'1 day') AS", "'1 day', dashboard_title = 'Tags') AS"),
+        ("clustering =", "dashboard_value = 'occurrences', clustering ="),
+    ] {
+        let drawn = HASHTAG_COUNTS.replace(from, to);
+        assert_ne!(drawn, HASHTAG_COUNTS);
+        assert_eq!(planned(&drawn).digest, plain, "{drawn}");
+    }
+    let other = HASHTAG_COUNTS.replace("'1 day') AS", "'2 days', dashboard_title = 'Tags') AS");
+    assert_ne!(planned(&other).digest, plain);
+}
+
+#[test]
+fn a_view_is_drawn_as_it_says_and_otherwise_as_it_looks() {
+    let series = Dashboard { kind: DashboardKind::Series, label: Some(0), value: Some(2), time: Some(1), ..Dashboard::default() };
+    assert_eq!(planned(HASHTAG_COUNTS).dashboard, series);
+    let ranking =
+        Dashboard { kind: DashboardKind::Ranking, label: Some(1), value: Some(2), rank: Some(3), time: Some(0), ..Dashboard::default() };
+    assert_eq!(planned(HASHTAG_TRENDS).dashboard, ranking);
+    let declared = HASHTAG_TRENDS.replace(
+        "WITH (",
+        "WITH (dashboard = 'ranking', dashboard_title = 'Trends', dashboard_series = 'hashtag_counts', dashboard_series_label = 'tag', ",
+    );
+    let expected = Dashboard {
+        title: Some("Trends".into()),
+        series: Some("hashtag_counts".into()),
+        series_label: Some("tag".into()),
+        ..ranking.clone()
+    };
+    assert_eq!(planned(&declared).dashboard, expected);
+    let none = HASHTAG_TRENDS.replace("WITH (", "WITH (dashboard = 'none', ");
+    assert_eq!(planned(&none).dashboard, Dashboard::default());
+    let shops = |options: &str| {
+        planned(&format!(
+            "CREATE MATERIALIZED VIEW v WITH (partition_key = 'shop', unbounded = true{options}) AS
+             SELECT shop, count(*) AS n FROM orders GROUP BY shop"
+        ))
+    };
+    assert_eq!(shops("").dashboard, Dashboard::default(), "neither windows nor an order");
+    let places = shops(", dashboard = 'ranking', dashboard_label = 'shop'").dashboard;
+    assert_eq!((places.label, places.value, places.time), (Some(0), Some(1), None));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use refold_processor::log::NewRecord;
 use refold_processor::position::{Cut, Offset, Partition};
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
 use crate::client::{agent, escaped};
 use crate::failure::Failure;
@@ -19,12 +19,22 @@ pub struct ServerSink {
     server: String,
     /// Where the source is.
     url: String,
+    /// What the server lets posts in by.
+    token: Option<String>,
 }
 
 impl ServerSink {
     /// The way into the topic of `source` through `server`.
-    pub fn new(server: &str, source: &str) -> ServerSink {
-        ServerSink { agent: agent(), server: server.to_owned(), url: format!("{server}/v1/sources/{}", escaped(source)) }
+    pub fn new(server: &str, source: &str, token: Option<&str>) -> ServerSink {
+        let url = format!("{server}/v1/sources/{}", escaped(source));
+        ServerSink { agent: agent(), server: server.to_owned(), url, token: token.map(str::to_owned) }
+    }
+
+    fn bearer<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     /// Fails when nobody answers at the beginning: most likely there is nobody. Who goes away later is waited for.
@@ -60,7 +70,7 @@ impl ServerSink {
 
 impl Sink for ServerSink {
     fn ends(&self) -> Result<LogEnds, CollectError> {
-        let document = self.answered(self.agent.get(&self.url).call())?;
+        let document = self.answered(self.bearer(self.agent.get(&self.url)).call())?;
         let end = |(partition, bounds): (&String, &Value)| Some((Partition(partition.parse().ok()?), Offset(bounds.get("end")?.as_u64()?)));
         let log = document.get("log").and_then(Value::as_str);
         let partitions = document.get("partitions").and_then(Value::as_object);
@@ -79,7 +89,7 @@ impl Sink for ServerSink {
     fn append_missing(&self, records: Vec<NewRecord>, since: &Cut) -> Result<usize, CollectError> {
         let since: Vec<String> = since.iter().map(|(partition, position)| format!("{partition}:{position}")).collect();
         let url = format!("{}/events?since={}", self.url, since.join(","));
-        let sent = self.agent.post(url).header("content-type", records::RECORDS).send(&records::encode(&records)[..]);
+        let sent = self.bearer(self.agent.post(url)).header("content-type", records::RECORDS).send(&records::encode(&records)[..]);
         let document = self.answered(sent)?;
         let count = |name: &str| document.get(name).and_then(Value::as_u64).unwrap_or(0);
         match count("refused_count") {

@@ -259,7 +259,8 @@ fn announce(
     output: &mut Output,
 ) -> std::io::Result<()> {
     let spec = source.map(|source| source.collected.spec.as_str());
-    let url = format!("http://{address}");
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
     let log = settings.kafka.as_ref().map(|brokers| format!("kafka {brokers}"));
     let store = (!settings.cassandra.is_empty()).then(|| format!("cassandra {}", settings.cassandra.join(",")));
     if as_json {
@@ -277,9 +278,14 @@ fn announce(
         output.line(&format!("  source  {}", spec.unwrap_or("none; post events to /v1/sources/<source>/events")))?;
     }
     if !address.ip().is_loopback() {
-        output.line("  open    events may be posted and rows read by whoever reaches this address, without a token")?;
-        if settings.token.is_none() {
+        let has_token = settings.token.is_some() || settings.tokens_file.is_some();
+        if !has_token {
             output.line("  admin   closed: this address can be reached from other machines; set a token (REFOLD_TOKEN) to open it")?;
+        }
+        match (settings.public_reads, has_token) {
+            (true, _) => output.line("  reads   open: rows may be read by whoever reaches this address, without a token")?,
+            (false, true) => output.line("  reads   with a token; public_reads = true opens them to whoever reaches this address")?,
+            (false, false) => output.line("  reads   closed, as admin; public_reads = true opens them to whoever reaches this address")?,
         }
     }
     output.line(match source.is_none_or(Opened::is_resumable) {

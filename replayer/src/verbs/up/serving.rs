@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use refold_api::versions::Planner;
-use refold_api::{Admin, ApiSettings, ApiState, Collected, Limits, Running};
+use refold_api::{AccessSettings, ApiSettings, ApiState, Collected, Limits, Running, Tls, TlsSettings};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -54,6 +54,8 @@ impl Api {
             clock: parts.clock.clone(),
         };
         let state = ApiState::new(ports, api_settings(settings, &listener.local_addr()?))?;
+        let tls = settings.tls.clone().map(|(certificate, key)| Tls::new(&TlsSettings { certificate, key }));
+        let tls = tls.transpose()?.map(Arc::new);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("api").build().context("the API cannot be started")?;
         listener.set_nonblocking(true)?;
@@ -67,7 +69,7 @@ impl Api {
             let until = async move {
                 let _ = asked.await;
             };
-            let ended = refold_api::serve(state, listener, until).await;
+            let ended = refold_api::serve(state, listener, tls, until).await;
             let _ = done.send(());
             let _ = happened.send(Happened::ApiEnded(ended));
         });
@@ -87,20 +89,24 @@ impl Api {
 }
 
 fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
-    let admin = match &settings.token {
-        Some(token) => Admin::Token(token.clone()),
-        None if address.ip().is_loopback() => Admin::Open,
-        None => Admin::Closed,
+    let is_local = address.ip().is_loopback();
+    let access = AccessSettings {
+        token: settings.token.clone(),
+        tokens_file: settings.tokens_file.clone(),
+        public_reads: settings.public_reads,
+        is_local,
+        origins: settings.origins.clone(),
+        is_tls: settings.tls.is_some(),
     };
     ApiSettings {
-        admin,
+        access,
         max_body_bytes: settings.max_body_bytes,
         ingest_requests: settings.ingest_requests,
         live_streams: settings.live_streams,
         rows_default: settings.rows_default,
         rows_max: settings.rows_max,
         caught_up_lag_events: settings.caught_up_lag_events,
-        own_names: address.ip().is_loopback().then(|| settings.own_names.clone()),
+        own_names: is_local.then(|| settings.own_names.clone()),
         limits: Limits { connections: settings.live_streams.saturating_add(FURTHER_CONNECTIONS), ..Limits::default() },
     }
 }

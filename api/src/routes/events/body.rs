@@ -8,9 +8,9 @@ use bytes::BytesMut;
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::intake::Intakes;
 use crate::limits::{Limits, Place, kib};
 use crate::problem::Problem;
-use crate::state::ApiState;
 
 /// Limits for draining the rest of a body that is too large, before the response.
 const DROPPED_BYTES: usize = 256 << 20;
@@ -34,8 +34,8 @@ pub struct Received {
 ///
 /// # Errors
 /// 408 when the body is below the minimum rate, 413 when it is too large, 503 when memory cannot be reserved in time.
-pub async fn read(state: &ApiState, body: Body) -> Result<WithRoom, Problem> {
-    let (max_bytes, limits) = (state.0.settings.max_body_bytes, &state.0.settings.limits);
+pub async fn read(intakes: &Intakes, body: Body) -> Result<WithRoom, Problem> {
+    let (max_bytes, limits) = (intakes.max_body_bytes, &intakes.limits);
     let mut chunks = body.into_data_stream();
     let mut received = Received::default();
     let mut begun = Instant::now();
@@ -54,7 +54,7 @@ pub async fn read(state: &ApiState, body: Body) -> Result<WithRoom, Problem> {
         }
         // The body is not read while it waits for memory, so that time does not count against the sender.
         let asked = Instant::now();
-        received.make_room(state, chunk.len()).await?;
+        received.make_room(intakes, chunk.len()).await?;
         begun += asked.elapsed();
         received.bytes.extend_from_slice(&chunk);
     }
@@ -70,7 +70,7 @@ pub struct WithRoom {
 }
 
 impl Received {
-    async fn make_room(&mut self, state: &ApiState, more: usize) -> Result<(), Problem> {
+    async fn make_room(&mut self, intakes: &Intakes, more: usize) -> Result<(), Problem> {
         let wanted = self.bytes.len() + more;
         if wanted <= FIRST_BYTES {
             return Ok(());
@@ -79,8 +79,8 @@ impl Received {
         if wanted <= has {
             return Ok(());
         }
-        let step = (wanted - has).next_multiple_of(ROOM_BYTES).min(state.0.settings.max_body_bytes.saturating_sub(has).max(1));
-        let room = state.0.places.bodies.take_many(kib(step), &state.0.http).await?;
+        let step = (wanted - has).next_multiple_of(ROOM_BYTES).min(intakes.max_body_bytes.saturating_sub(has).max(1));
+        let room = intakes.places.bodies.take_many(kib(step)).await?;
         match &mut self.room {
             Some(had) => had.merge(room),
             None => self.room = Some(room),

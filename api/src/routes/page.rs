@@ -1,18 +1,19 @@
-//! `GET /`: a plain page that lists what there is, with links to it.
+//! `GET /` where the dashboard is not built: a plain page that lists what there is, with links to it.
 
-use axum::extract::State;
+use std::sync::Arc;
+
 use axum::response::Html;
 use serde_json::Value;
 
 use crate::problem::Problem;
-use crate::state::{ApiState, blocking};
-use crate::views::documents;
+use crate::views::Views;
+use crate::work::blocking;
 
 const HEAD: &str = include_str!("page.html");
 
-/// `GET /`
-pub async fn show(State(state): State<ApiState>) -> Result<Html<String>, Problem> {
-    blocking(move || Ok(Html(page(&documents(&state)?)))).await
+/// The page.
+pub async fn show(views: Arc<Views>) -> Result<Html<String>, Problem> {
+    blocking(move || Ok(Html(page(&views.documents()?)))).await
 }
 
 fn page(views: &[Value]) -> String {

@@ -25,10 +25,10 @@ use refold_processor::source::Source;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::intake::{Intake, Intakes};
 use crate::problem::Problem;
 use crate::records;
-use crate::state::{ApiState, Intake, blocking};
-use crate::views::or_none;
+use crate::work::blocking;
 
 /// The most refused lines that an answer names; all are counted.
 const REFUSED_SHOWN: usize = 100;
@@ -50,13 +50,13 @@ pub struct EventsQuery {
 
 /// `POST /v1/sources/{source}/events`
 pub async fn post(
-    State(state): State<ApiState>,
+    State(intakes): State<Arc<Intakes>>,
     Path(source): Path<String>,
     Query(query): Query<EventsQuery>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let intake = intake(&state, &source)?;
-    if let Err(problem) = check_open(&state, &intake.source) {
+    let intake = intakes.find(&source)?;
+    if let Err(problem) = check_open(&intakes, &intake.source) {
         // Who is still sending would not get to read the answer.
         body::drain(request.into_body()).await;
         return Err(problem);
@@ -64,17 +64,17 @@ pub async fn post(
     let since = query.since.as_deref().map(positions).transpose()?;
     let (parts, body) = request.into_parts();
     let is_records = is_records(&parts.headers)?;
-    let body::WithRoom { bytes, room } = body::read(&state, body).await?;
+    let body::WithRoom { bytes, room } = body::read(&intakes, body).await?;
     // Acquired once the body is complete, so that slow senders never hold a place.
-    let place = state.0.places.ingest.take(&state.0.http).await?;
+    let place = intakes.places.ingest.take().await?;
     let take = {
-        let (state, intake) = (state.clone(), intake.clone());
-        move || if is_records { take_records(&state, &intake, bytes) } else { Ok(take_lines(&intake, &bytes)) }
+        let (intakes, intake) = (intakes.clone(), intake.clone());
+        move || if is_records { take_records(&intakes, &intake, bytes) } else { Ok(take_lines(&intake, &bytes)) }
     };
     let Some(since) = since else {
         return blocking(move || {
             let (records, refused) = take()?;
-            let answer = append(&state, &intake, Taken { sent: records.len(), records, refused, ..Taken::default() });
+            let answer = append(&intakes, &intake, Taken { sent: records.len(), records, refused, ..Taken::default() });
             drop((place, room));
             answer.map(Json)
         })
@@ -88,12 +88,12 @@ pub async fn post(
     .await?;
     let sent = records.len();
     // An earlier attempt to send the same events may still be running after its client hung up; this one must see its result.
-    let alone = search::alone(&state, &intake).await?;
-    let (found, alone) = search::missing(&state, &intake, records, since, alone).await?;
-    let place = state.0.places.ingest.take(&state.0.http).await?;
+    let alone = search::alone(&intakes, &intake).await?;
+    let (found, alone) = search::missing(&intakes, &intake, records, since, alone).await?;
+    let place = intakes.places.ingest.take().await?;
     blocking(move || {
         let taken = Taken { sent, records: found.missing, refused, positions: found.positions, is_again: true };
-        let answer = append(&state, &intake, taken);
+        let answer = append(&intakes, &intake, taken);
         drop((place, room, alone));
         answer.map(Json)
     })
@@ -102,19 +102,11 @@ pub async fn post(
 
 /// While the history of a source is written, an event of now would make the rest of it too late. An append to a log that is unavailable takes its time,
 /// and may be carried out after all when the client has long gone.
-fn check_open(state: &ApiState, source: &Source) -> Result<(), Problem> {
-    match state.history_of(&source.name) {
+fn check_open(intakes: &Intakes, source: &Source) -> Result<(), Problem> {
+    match intakes.watch.history_of(&source.name) {
         Some(history) => Err(Problem::unavailable(format!("{history}; try again in some seconds"))),
-        None => state.0.seen.unavailable(&source.topic).map_or(Ok(()), Err),
+        None => intakes.watch.ends.unavailable(&source.topic).map_or(Ok(()), Err),
     }
-}
-
-/// The declared source of this name.
-pub(crate) fn intake(state: &ApiState, source: &str) -> Result<Arc<Intake>, Problem> {
-    state.0.intakes.get(source).cloned().ok_or_else(|| {
-        let known: Vec<String> = state.0.intakes.keys().cloned().collect();
-        Problem::not_found(format!("there is no source {source}; there are: {}", or_none(&known))).with("sources", known)
-    })
 }
 
 /// `0:12,1:40`
@@ -165,10 +157,10 @@ fn take_lines(intake: &Intake, body: &[u8]) -> (Vec<NewRecord>, Vec<Refused>) {
 }
 
 /// Every record is decoded before it is taken: what is in the log should not be quarantined for what could be seen here.
-fn take_records(state: &ApiState, intake: &Intake, body: Bytes) -> Result<(Vec<NewRecord>, Vec<Refused>), Problem> {
+fn take_records(intakes: &Intakes, intake: &Intake, body: Bytes) -> Result<(Vec<NewRecord>, Vec<Refused>), Problem> {
     let records = records::decode(body).map_err(Problem::body)?;
     let (mut spans, mut payload) = (Vec::with_capacity(records.len()), Vec::new());
-    let record_time_ms = state.0.ports.clock.now_ms();
+    let record_time_ms = intakes.clock.now_ms();
     for (record, offset) in records.iter().zip(1..) {
         let too_large = || Problem::body("the records do not fit in 4 GiB");
         let start = u32::try_from(payload.len()).map_err(|_| too_large())?;
@@ -178,7 +170,7 @@ fn take_records(state: &ApiState, intake: &Intake, body: Bytes) -> Result<(Vec<N
     }
     let end = Offset(records.len() as u64 + 1);
     let run = Records { partition: Partition(0), spans, payload: payload.into(), next: end, end };
-    let mut decoder = Decoder::new(&intake.source, &[], state.0.ports.schemas.clone())?;
+    let mut decoder = Decoder::new(&intake.source, &[], intakes.schemas.clone())?;
     let decoded = decoder.decode(&run)?;
     let refused: BTreeMap<u64, Refused> = decoded
         .rejected
@@ -205,16 +197,16 @@ struct Taken {
     is_again: bool,
 }
 
-fn append(state: &ApiState, intake: &Intake, taken: Taken) -> Result<Value, Problem> {
+fn append(intakes: &Intakes, intake: &Intake, taken: Taken) -> Result<Value, Problem> {
     let source = &intake.source;
     let Taken { sent, records, refused, mut positions, is_again } = taken;
     let written = records.len();
     if !records.is_empty() {
-        for (partition, offset) in state.0.ports.log.append(&source.topic, records)? {
+        for (partition, offset) in intakes.log.append(&source.topic, records)? {
             positions.set(partition, positions.position(partition).max(offset.next()));
         }
     }
-    state.0.http.events(&source.name, written, refused.len());
+    intakes.counts.events(&source.name, written, refused.len());
     let line = |refused: &Refused| json!({ "line": refused.number, "reason": refused.reason, "detail": refused.detail });
     let shown: Vec<Value> = refused.iter().take(REFUSED_SHOWN).map(line).collect();
     if sent == 0 && !refused.is_empty() {

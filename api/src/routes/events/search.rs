@@ -10,9 +10,9 @@ use refold_processor::log::NewRecord;
 use refold_processor::position::Cut;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::limits::{Class, refused};
+use crate::intake::{Intake, Intakes};
 use crate::problem::Problem;
-use crate::state::{ApiState, Intake, blocking};
+use crate::work::blocking;
 
 /// Exclusive right to search a source and to append the missing events.
 pub type Alone = OwnedMutexGuard<()>;
@@ -21,9 +21,9 @@ pub type Alone = OwnedMutexGuard<()>;
 ///
 /// # Errors
 /// 503 when that search takes longer.
-pub async fn alone(state: &ApiState, intake: &Intake) -> Result<Alone, Problem> {
-    let turn = tokio::time::timeout(state.0.settings.limits.wait, intake.retries.clone().lock_owned()).await;
-    turn.map_err(|_| refused(Class::Ingest, &state.0.http))
+pub async fn alone(intakes: &Intakes, intake: &Intake) -> Result<Alone, Problem> {
+    let turn = tokio::time::timeout(intakes.limits.wait, intake.retries.clone().lock_owned()).await;
+    turn.map_err(|_| intakes.places.ingest.refused())
 }
 
 /// Finds the events that are not in the log past `since`. The search stops when the client hangs up.
@@ -31,7 +31,7 @@ pub async fn alone(state: &ApiState, intake: &Intake) -> Result<Alone, Problem> 
 /// # Errors
 /// 409 when `since` is past the end of the log, or when the log has too much data past `since`.
 pub async fn missing(
-    state: &ApiState,
+    intakes: &Arc<Intakes>,
     intake: &Arc<Intake>,
     records: Vec<NewRecord>,
     since: Cut,
@@ -39,9 +39,9 @@ pub async fn missing(
 ) -> Result<(Found, Alone), Problem> {
     let gone = Gone::default();
     let is_gone = gone.0.clone();
-    let (state, intake) = (state.clone(), intake.clone());
+    let (intakes, intake) = (intakes.clone(), intake.clone());
     blocking(move || {
-        let (log, topic, limits) = (&state.0.ports.log, &intake.source.topic, &state.0.settings.limits);
+        let (log, topic, limits) = (&intakes.log, &intake.source.topic, &intakes.limits);
         let partitions = log.partitions(topic)?;
         if let Some((unknown, _)) = since.iter().find(|(partition, _)| !partitions.contains(partition)) {
             return Err(Problem::parameter(format!("parameter since: topic {topic} has no partition {unknown}")));

@@ -6,10 +6,10 @@ use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, Metr
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::timing::Durations;
+use refold_processor::store::catalogue::Catalogue;
 use refold_processor::table::Version;
 
 use crate::problem::Problem;
-use crate::state::ApiState;
 
 /// What the catalogue has of a view.
 #[derive(Clone)]
@@ -21,8 +21,7 @@ pub struct Catalogued {
 }
 
 /// Reads the catalogue.
-pub fn catalogued(state: &ApiState) -> Result<Vec<Catalogued>, Problem> {
-    let catalogue = &state.0.ports.catalogue;
+pub fn catalogued(catalogue: &Catalogue) -> Result<Vec<Catalogued>, Problem> {
     let mut views = Vec::new();
     for view in catalogue.views()? {
         let active = catalogue.active(&view)?.map(|active| active.version);

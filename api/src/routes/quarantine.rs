@@ -3,6 +3,8 @@
 //! They are read from the version's state, by the worker that runs it, so the process that runs the version answers. They hold what was posted, which no view may show:
 //! who may not administrate may not read them.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -18,10 +20,12 @@ use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
 use serde_json::{Value, json};
 
+use crate::intake::{Intake, Intakes};
+use crate::parameters::parse_version;
 use crate::problem::Problem;
-use crate::rows::{parse_version, record_of};
-use crate::state::{ApiState, Intake, blocking};
-use crate::views::versions_of;
+use crate::reading::record_of;
+use crate::views::Views;
+use crate::work::blocking;
 
 const PARAMETERS: [&str; 4] = ["version", "reason", "limit", "cursor"];
 const LIMIT_DEFAULT: usize = 100;
@@ -32,22 +36,23 @@ const SHOWN_BYTES: usize = 4 << 10;
 
 /// `GET /v1/views/{view}/quarantine`
 pub async fn list(
-    State(state): State<ApiState>,
+    State(views): State<Arc<Views>>,
+    State(intakes): State<Arc<Intakes>>,
     Path(view): Path<String>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Json<Value>, Problem> {
     blocking(move || {
         let asked = Asked::parse(&parameters, &PARAMETERS)?;
-        let versions = versions_of(&state, &view)?;
-        let record = resolve(&state, &view, &versions, asked.cursor.map(|cursor| cursor.version).or(asked.version))?;
+        let versions = views.versions_of(&view)?;
+        let record = resolve(&views, &view, &versions, asked.cursor.map(|cursor| cursor.version).or(asked.version))?;
         let from = asked.cursor.map_or((Partition(0), Offset(0)), |cursor| cursor.at);
-        let page = read(&state, record, &Wanted { from, reason: asked.reason, limit: asked.limit.unwrap_or(LIMIT_DEFAULT) })?;
+        let page = read(&views, record, &Wanted { from, reason: asked.reason, limit: asked.limit.unwrap_or(LIMIT_DEFAULT) })?;
         let next = page.next.map(|at| Cursor { version: record.version, at }.text());
         Ok(Json(json!({
             "view": view,
             "version": record.version.0,
-            "quarantined": counts(&state, record),
-            "records": documents(&state, record, &page.events, SHOWN_BYTES)?,
+            "quarantined": counts(&views, record),
+            "records": documents(&views, &intakes, record, &page.events, SHOWN_BYTES)?,
             "next_cursor": next,
         })))
     })
@@ -56,7 +61,8 @@ pub async fn list(
 
 /// `GET /v1/views/{view}/quarantine/{partition}/{offset}`
 pub async fn one(
-    State(state): State<ApiState>,
+    State(views): State<Arc<Views>>,
+    State(intakes): State<Arc<Intakes>>,
     Path((view, partition, offset)): Path<(String, String, String)>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Json<Value>, Problem> {
@@ -66,15 +72,15 @@ pub async fn one(
             text.parse::<u64>().map_err(|_| Problem::parameter(format!("{name} {text:?} is not a number, such as 0")))
         };
         let (partition_number, offset) = (number("partition", &partition)?, Offset(number("offset", &offset)?));
-        let versions = versions_of(&state, &view)?;
-        let record = resolve(&state, &view, &versions, asked.version)?;
+        let versions = views.versions_of(&view)?;
+        let record = resolve(&views, &view, &versions, asked.version)?;
         let page = match u32::try_from(partition_number) {
-            Ok(partition) => read(&state, record, &Wanted { from: (Partition(partition), offset), reason: None, limit: 1 })?,
+            Ok(partition) => read(&views, record, &Wanted { from: (Partition(partition), offset), reason: None, limit: 1 })?,
             Err(_) => Page::default(),
         };
         let is_asked_for = |event: &Quarantined| u64::from(event.partition.0) == partition_number && event.rejected.offset == offset;
         let events: Vec<Quarantined> = page.events.into_iter().filter(is_asked_for).collect();
-        let mut documents = documents(&state, record, &events, usize::MAX)?;
+        let mut documents = documents(&views, &intakes, record, &events, usize::MAX)?;
         documents.pop().map(Json).ok_or_else(|| {
             let detail = format!("version {} of view {view} has no quarantined event at {partition}/{offset}", record.version);
             Problem::not_found(detail)
@@ -145,18 +151,17 @@ impl Cursor {
 }
 
 /// The version asked for, or the one in service, or before there is one the newest.
-fn resolve<'a>(state: &ApiState, view: &str, versions: &'a [VersionRecord], wanted: Option<Version>) -> Result<&'a VersionRecord, Problem> {
-    let active = state.0.ports.catalogue.active(view)?.map(|active| active.version);
+fn resolve<'a>(views: &Views, view: &str, versions: &'a [VersionRecord], wanted: Option<Version>) -> Result<&'a VersionRecord, Problem> {
+    let active = views.catalogue.active(view)?.map(|active| active.version);
     let newest = || versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| record.version);
     let version = wanted.or(active).or_else(newest);
     let version = version.ok_or_else(|| Problem::not_found(format!("all versions of view {view} are dropped")))?;
     record_of(view, versions, version)
 }
 
-fn read(state: &ApiState, record: &VersionRecord, wanted: &Wanted) -> Result<Page, Problem> {
-    let page = state
-        .0
-        .ports
+fn read(views: &Views, record: &VersionRecord, wanted: &Wanted) -> Result<Page, Problem> {
+    let page = views
+        .watch
         .running
         .quarantined(&record.view, record.version, wanted)
         .map_err(|error| if error.is_retryable() { Problem::unavailable(error.to_string()) } else { Problem::internal(error.to_string()) })?;
@@ -175,18 +180,24 @@ fn read(state: &ApiState, record: &VersionRecord, wanted: &Wanted) -> Result<Pag
 }
 
 /// How many events of each reason the version has quarantined.
-fn counts(state: &ApiState, record: &VersionRecord) -> Value {
-    let run = state.running().into_iter().find(|run| run.view == record.view && run.version == Some(record.version));
+fn counts(views: &Views, record: &VersionRecord) -> Value {
+    let run = views.watch.running().into_iter().find(|run| run.view == record.view && run.version == Some(record.version));
     run.map_or(Value::Null, |run| json!(run.quarantined))
 }
 
-fn documents(state: &ApiState, record: &VersionRecord, events: &[Quarantined], shown_bytes: usize) -> Result<Vec<Value>, Problem> {
-    let planned = state.planned(record)?;
-    let intake = state.0.intakes.get(&planned.source);
+fn documents(
+    views: &Views,
+    intakes: &Intakes,
+    record: &VersionRecord,
+    events: &[Quarantined],
+    shown_bytes: usize,
+) -> Result<Vec<Value>, Problem> {
+    let planned = views.planned(record)?;
+    let intake = intakes.get(&planned.source);
     let is_shown_whole = |event: &Quarantined| event.is_whole() && event.value.len() <= shown_bytes;
     let shown: Vec<&Quarantined> = events.iter().filter(|event| is_shown_whole(event)).collect();
     let mut values = match intake {
-        Some(intake) => decoded(state, intake, &shown)?,
+        Some(intake) => decoded(intakes, intake, &shown)?,
         None => vec![None; shown.len()],
     }
     .into_iter();
@@ -212,10 +223,10 @@ fn documents(state: &ApiState, record: &VersionRecord, events: &[Quarantined], s
 }
 
 /// The events of those that decode, in their order; of none while their schemas cannot be asked for.
-fn decoded(state: &ApiState, intake: &Intake, events: &[&Quarantined]) -> Result<Vec<Option<Value>>, Problem> {
+fn decoded(intakes: &Intakes, intake: &Intake, events: &[&Quarantined]) -> Result<Vec<Option<Value>>, Problem> {
     let schema = arrow_schema(&intake.source.schema_json)?;
     let columns: Vec<usize> = (0..schema.fields().len()).collect();
-    let mut decoder = Decoder::new(&intake.source, &columns, state.0.ports.schemas.clone())?;
+    let mut decoder = Decoder::new(&intake.source, &columns, intakes.schemas.clone())?;
     let (mut spans, mut payload) = (Vec::with_capacity(events.len()), Vec::new());
     for (index, event) in events.iter().enumerate() {
         // They are of many partitions: their places here stand for their offsets.

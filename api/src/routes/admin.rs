@@ -1,8 +1,10 @@
 //! `/v1/admin/…`: what operators do.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use refold_processor::engine::worker::first_to_serve;
 use refold_processor::source::Source;
@@ -11,13 +13,15 @@ use refold_processor::table::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::gate::{facts, judge, ways_on};
+use crate::intake::Intakes;
+use crate::parameters::parse_version;
 use crate::problem::Problem;
-use crate::rows::{parse_version, record_of};
-use crate::sources::document;
-use crate::state::{ApiState, blocking};
+use crate::reading::record_of;
 use crate::versions::register;
-use crate::views::{documents, versions_of};
+use crate::views::Views;
+use crate::work::blocking;
 
 /// The longest audit trail that is answered.
 const HISTORY_MAX: usize = 1_000;
@@ -70,25 +74,26 @@ pub struct HistoryQuery {
 /// `POST /v1/admin/views/{view}/replay`: a new version, built from the start of the log. Asked again while that version is not in
 /// service yet, it answers with the same one.
 pub async fn replay(
-    State(state): State<ApiState>,
+    State(views): State<Arc<Views>>,
+    Extension(caller): Extension<Caller>,
     Path(view): Path<String>,
     body: Result<Json<ReplayBody>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
     blocking(move || {
-        let (file, sql) = definition(&state, &view, &body)?;
-        let planned = state.plan(&sql, &file)?;
+        let (file, sql) = definition(&views, &view, &body)?;
+        let planned = views.plan(&sql, &file)?;
         if planned.name != view {
             let detail = format!("{file} defines view {}, not {view}", planned.name);
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail));
         }
-        let before: Vec<Version> = state.0.ports.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
-        let record = register(&state.0.ports.catalogue, &planned, body.by.as_deref().unwrap_or(SOMEONE))?;
+        let before: Vec<Version> = views.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
+        let record = register(&views.catalogue, &planned, &who(&caller, body.by.as_deref()))?;
         let is_new = !before.contains(&record.version);
-        let versions = versions_of(&state, &view)?;
-        let active = state.0.ports.catalogue.active(&view)?.map(|active| active.version);
+        let versions = views.versions_of(&view)?;
+        let active = views.catalogue.active(&view)?.map(|active| active.version);
         let first = first_to_serve(active, versions.iter().map(|record| (record.version, &record.state)));
-        state.0.ports.running.look();
+        views.watch.running.look();
         let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
         let answer = json!({
             "view": view,
@@ -105,7 +110,8 @@ pub async fn replay(
 
 /// `POST /v1/admin/views/{view}/versions/{version}/resume`: a failed version goes on where it stopped.
 pub async fn resume(
-    State(state): State<ApiState>,
+    State(views): State<Arc<Views>>,
+    Extension(caller): Extension<Caller>,
     Path((view, version)): Path<(String, String)>,
     body: Result<Json<ResumeBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -113,10 +119,10 @@ pub async fn resume(
     let version =
         parse_version(&version).ok_or_else(|| Problem::parameter(format!("{version:?} is not the number of a version, such as 2")))?;
     blocking(move || {
-        let versions = versions_of(&state, &view)?;
+        let versions = views.versions_of(&view)?;
         let was_failed = matches!(record_of(&view, &versions, version)?.state, VersionState::Failed { .. });
-        let record = state.0.ports.catalogue.resume(&view, version, body.by.as_deref().unwrap_or(SOMEONE))?;
-        state.0.ports.running.look();
+        let record = views.catalogue.resume(&view, version, &who(&caller, body.by.as_deref()))?;
+        views.watch.running.look();
         Ok(Json(json!({ "view": view, "version": version.0, "state": record.state.name(), "resumed": was_failed })))
     })
     .await
@@ -132,7 +138,7 @@ struct Asked {
 
 /// Refuses a target version that is not current. For a forced switch, returns the description of the gate that was overridden. The version's state and the active pointer
 /// are checked by the catalogue.
-fn pass_gate(state: &ApiState, versions: &[VersionRecord], asked: &Asked) -> Result<Option<String>, Problem> {
+fn pass_gate(views: &Views, versions: &[VersionRecord], asked: &Asked) -> Result<Option<String>, Problem> {
     let Some(target) = versions.iter().find(|record| record.version == asked.to) else { return Ok(None) };
     if asked.active == Some(asked.to) {
         return match &target.state {
@@ -152,7 +158,7 @@ fn pass_gate(state: &ApiState, versions: &[VersionRecord], asked: &Asked) -> Res
         return Ok(None);
     }
     let active = versions.iter().find(|record| Some(record.version) == asked.active);
-    match judge(&facts(state, target, active)?, state.0.settings.caught_up_lag_events) {
+    match judge(&facts(views, target, active)?, views.watch.caught_up_lag_events) {
         Some(gate) if asked.force => Ok(Some(gate.describe(target.version))),
         Some(gate) => Err(gate.problem(&target.view, target.version)),
         None => Ok(None),
@@ -161,7 +167,8 @@ fn pass_gate(state: &ApiState, versions: &[VersionRecord], asked: &Asked) -> Res
 
 /// `POST /v1/admin/views/{view}/switch`: sends readers to another version, in one step.
 pub async fn switch(
-    State(state): State<ApiState>,
+    State(views): State<Arc<Views>>,
+    Extension(caller): Extension<Caller>,
     Path(view): Path<String>,
     body: Result<Json<SwitchBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -170,8 +177,8 @@ pub async fn switch(
         return Err(Problem::body("force needs a reason for the audit trail: name the reason for switching to this version"));
     }
     blocking(move || {
-        let versions = versions_of(&state, &view)?;
-        let catalogue = &state.0.ports.catalogue;
+        let versions = views.versions_of(&view)?;
+        let catalogue = &views.catalogue;
         let pointer = catalogue.active(&view)?;
         let active = pointer.as_ref().map(|pointer| pointer.version);
         let expected = body.expected.map(Version).or(active);
@@ -187,12 +194,12 @@ pub async fn switch(
             },
         };
         let asked = Asked { to, expected, active, force: body.force };
-        let reason = match (pass_gate(&state, &versions, &asked)?, body.reason) {
+        let reason = match (pass_gate(&views, &versions, &asked)?, body.reason) {
             (Some(forced), Some(reason)) => Some(format!("{reason} (forced: {forced})")),
             (_, reason) => reason,
         };
-        let pointer = catalogue.switch(&view, expected, to, body.by.as_deref().unwrap_or(SOMEONE), reason.as_deref())?;
-        state.0.ports.running.look();
+        let pointer = catalogue.switch(&view, expected, to, &who(&caller, body.by.as_deref()), reason.as_deref())?;
+        views.watch.running.look();
         let (from, is_moved) = (active.map(|version| version.0), active != Some(to));
         Ok(Json(json!({ "view": view, "from": from, "to": pointer.version.0, "switched": is_moved })))
     })
@@ -200,17 +207,17 @@ pub async fn switch(
 }
 
 /// `GET /v1/admin/status`: all views and versions.
-pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+pub async fn status(State(views): State<Arc<Views>>, State(intakes): State<Arc<Intakes>>) -> Result<Json<Value>, Problem> {
     blocking(move || {
         // The status is asked for most when something is unavailable.
         let unavailable = |source: &Source| json!({ "source": source.name, "topic": source.topic, "partitions": {} });
         let described = |source: &Source| {
             // What is known to be unavailable takes its time to say so again.
-            let found = if state.0.seen.unavailable(&source.topic).is_some() { None } else { document(&state, source).ok() };
+            let found = if views.watch.ends.unavailable(&source.topic).is_some() { None } else { intakes.document(source).ok() };
             found.unwrap_or_else(|| unavailable(source))
         };
-        let sources: Vec<Value> = state.0.ports.sources.values().map(described).collect();
-        let collector = state.0.ports.collected.as_ref().map(|collected| {
+        let sources: Vec<Value> = views.sources.values().map(described).collect();
+        let collector = views.watch.collected.as_ref().map(|collected| {
             let totals = collected.report.totals();
             json!({
                 "source": collected.spec,
@@ -220,19 +227,19 @@ pub async fn status(State(state): State<ApiState>) -> Result<Json<Value>, Proble
                 "failed": collected.failed(),
             })
         });
-        Ok(Json(json!({ "views": documents(&state)?, "sources": sources, "collector": collector })))
+        Ok(Json(json!({ "views": views.documents()?, "sources": sources, "collector": collector })))
     })
     .await
 }
 
 /// `GET /v1/admin/history`: the audit trail, the newest entry last.
-pub async fn history(State(state): State<ApiState>, Query(query): Query<HistoryQuery>) -> Result<Json<Value>, Problem> {
+pub async fn history(State(views): State<Arc<Views>>, Query(query): Query<HistoryQuery>) -> Result<Json<Value>, Problem> {
     blocking(move || {
         if let Some(view) = &query.view {
-            versions_of(&state, view)?;
+            views.versions_of(view)?;
         }
         let limit = query.limit.unwrap_or(100).min(HISTORY_MAX);
-        let entries = state.0.ports.catalogue.history(query.view.as_deref(), limit)?;
+        let entries = views.catalogue.history(query.view.as_deref(), limit)?;
         Ok(Json(json!({ "history": entries })))
     })
     .await
@@ -241,20 +248,24 @@ pub async fn history(State(state): State<ApiState>, Query(query): Query<HistoryQ
 /// Who is written into the audit trail when nobody says who asks.
 const SOMEONE: &str = "api";
 
-/// A view file that cannot be read: the mistake is in the schemas folder, not in the server.
-fn unreadable(detail: String) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail)
+/// Who is written into the audit trail: who says so, and whose token of the tokens file it was.
+fn who(caller: &Caller, by: Option<&str>) -> String {
+    match (by, caller.own_name()) {
+        (Some(by), Some(name)) if by != name => format!("{by} ({name})"),
+        (_, Some(name)) => name.to_owned(),
+        (by, None) => by.unwrap_or(SOMEONE).to_owned(),
+    }
 }
 
 /// The definition that was sent, else the declared one, else that of the newest version.
-fn definition(state: &ApiState, view: &str, body: &ReplayBody) -> Result<(String, String), Problem> {
+fn definition(views: &Views, view: &str, body: &ReplayBody) -> Result<(String, String), Problem> {
     if let Some(sql) = &body.sql {
         return Ok((body.file.clone().unwrap_or_else(|| "sql".into()), sql.clone()));
     }
-    if let Some(declared) = state.0.ports.definitions.of(view).map_err(unreadable)? {
+    if let Some(declared) = views.declared(view)? {
         return Ok(declared);
     }
-    let versions = versions_of(state, view)?;
+    let versions = views.versions_of(view)?;
     let newest = versions.last().ok_or_else(|| Problem::not_found(format!("there is no view {view}")))?;
     Ok((format!("{view} {}", newest.version), newest.sql.clone()))
 }
