@@ -542,7 +542,7 @@ async fn a_server_that_stops_says_so_and_waits_for_nobody() {
     client.next().await;
     assert_eq!(refused(address, "/v1/live", &[]).await, 503, "one may be open");
     drop(stop);
-    assert_eq!(client.closed().await, CloseCode::Unavailable);
+    assert_eq!(client.closed().await, CloseCode::Away);
     drop(client);
     tokio::time::timeout(SOON, served).await.expect("it is not stopped").unwrap().unwrap();
 }
