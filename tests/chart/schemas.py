@@ -17,7 +17,7 @@ def builtin(folder, versions):
         for strict in ("", "-strict"):
             target = folder / f"v{version}.0{strict}"
             target.mkdir(parents=True, exist_ok=True)
-            for file in (source / f"v{version}-local{strict}").glob("*.json"):
+            for file in (source / f"v{version}.0-local{strict}").glob("*.json"):
                 # Their ids are absolute, which kubeconform takes for addresses in the network.
                 schema = json.loads(file.read_text().replace('"/api/_definitions.json#', '"_definitions.json#'))
                 schema.pop("$id", None)
