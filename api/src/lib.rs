@@ -102,7 +102,7 @@ fn of_class(routes: Router<ApiState>, state: &ApiState, class: Class) -> Router<
 /// # Errors
 /// None at present: errors of the listener are retried.
 pub async fn serve(state: ApiState, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-    // A status may wait for a lock that a starting version holds, and the log may be away: neither waits for the other.
+    // A status may wait for a lock that a starting version holds, and the log may be unavailable: neither waits for the other.
     let rates = tokio::spawn(again_and_again(state.clone(), |state| drop(state.running())));
     let ends = tokio::spawn(again_and_again(state.clone(), |state| state.0.seen.look_at_ends(state)));
     let closing = state.clone();

@@ -62,7 +62,7 @@ pub async fn follow(
     }
     let most = state.0.settings.live_streams;
     let permit = state.0.streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::away(format!(
+        Problem::unavailable(format!(
             "{most} streams of changes are open, as many as the setting live_streams allows; read /rows, or try again later"
         ))
     })?;
@@ -178,7 +178,7 @@ impl Wanted {
 
 fn no_feed(error: LogError, table: &Table) -> Problem {
     match error {
-        LogError::UnknownTopic(topic) => Problem::away(format!(
+        LogError::UnknownTopic(topic) => Problem::unavailable(format!(
             "changes of version {} of view {} cannot be followed: there is no topic {topic}; its worker makes it, unless change_feed is off there",
             table.version, table.view
         )),
@@ -284,7 +284,7 @@ impl Streaming {
                     }
                     return self.send_snapshot(begun).await;
                 }
-                // Away, or not built yet.
+                // Unavailable, or not built yet.
                 Err(problem) if problem.is_servers() => self.pause().await?,
                 Err(problem) => {
                     self.hand_over(event("error", &problem.document().to_string()), None).await?;
@@ -304,7 +304,7 @@ impl Streaming {
             return false;
         }
         let (state, view) = (self.wanted.state.clone(), self.wanted.view.clone());
-        // A catalogue that is away has switched nothing.
+        // A catalogue that is unavailable has switched nothing.
         let active = blocking(move || Ok(state.0.pointers.active(&state, &view)?)).await.ok().flatten();
         active.is_some_and(|active| active != version)
     }

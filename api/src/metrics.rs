@@ -121,7 +121,7 @@ pub async fn measure(State(state): State<ApiState>, request: Request, next: Next
     response
 }
 
-/// `GET /metrics`. It answers whatever is away: then with what was seen last, and says so.
+/// `GET /metrics`. It answers whatever is unavailable: then with what was seen last, and says so.
 pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> {
     let (runs, catalogued, ends) = tokio::join!(
         look(&state.0.seen.runs, &state, |state| Ok(running_here(state))),
@@ -132,7 +132,7 @@ pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> 
         let mut families = state.0.http.registry.gather();
         families.extend(versions::gathered(&runs.last, &catalogued.last, state.0.ports.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
-        families.extend(away(catalogued.is_away, ends.is_away || state.0.seen.has_trouble())?.gather());
+        families.extend(unavailable(catalogued.is_unavailable, ends.is_unavailable || state.0.seen.has_trouble())?.gather());
         if let Some(collected) = &state.0.ports.collected {
             families.extend(of_collector(collected)?.gather());
         }
@@ -143,14 +143,14 @@ pub async fn scrape(State(state): State<ApiState>) -> Result<Response, Problem> 
     Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response())
 }
 
-/// How long a scrape waits for what may be away: well below the time that Prometheus gives it.
+/// How long a scrape waits for what may be unavailable: well below the time that Prometheus gives it.
 const LOOK_FOR: Duration = Duration::from_secs(2);
 
-/// What was last seen of something that may be away.
+/// What was last seen of something that may be unavailable.
 #[derive(Clone, Default)]
 pub struct Look<T> {
     last: T,
-    is_away: bool,
+    is_unavailable: bool,
     /// Whether a request for it is running.
     is_asked: bool,
 }
@@ -176,11 +176,11 @@ pub struct Seen {
 struct Trouble {
     why: Problem,
     /// The topic as a whole cannot be reached for now.
-    is_away: bool,
+    is_unavailable: bool,
 }
 
 impl Seen {
-    /// Asks the log where it ends. May take long when it is away.
+    /// Asks the log where it ends. May take long when it is unavailable.
     pub fn look_at_ends(&self, state: &ApiState) {
         note(&self.ends, Ok(ends(state)));
     }
@@ -208,8 +208,8 @@ impl Seen {
     }
 
     /// Why a topic can take nothing for now, as far as that is known.
-    pub fn away(&self, topic: &str) -> Option<Problem> {
-        self.trouble.lock().get(topic).filter(|trouble| trouble.is_away).map(|trouble| trouble.why.clone())
+    pub fn unavailable(&self, topic: &str) -> Option<Problem> {
+        self.trouble.lock().get(topic).filter(|trouble| trouble.is_unavailable).map(|trouble| trouble.why.clone())
     }
 
     fn has_trouble(&self) -> bool {
@@ -219,7 +219,7 @@ impl Seen {
 
 fn note<T: Clone>(seen: &Mutex<Look<T>>, found: Result<T, Problem>) -> Look<T> {
     let mut noted = seen.lock();
-    noted.is_away = found.is_err();
+    noted.is_unavailable = found.is_err();
     if let Ok(found) = found {
         noted.last = found;
     }
@@ -242,7 +242,7 @@ async fn look<T: Clone + Send + 'static>(
         return look;
     }
     let mut noted = seen.lock();
-    noted.is_away = true;
+    noted.is_unavailable = true;
     noted.clone()
 }
 
@@ -255,15 +255,15 @@ impl<T> Drop for Asking<T> {
     }
 }
 
-fn away(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
+fn unavailable(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let figures = [
-        ("refold_catalogue_away", "1 while the catalogue cannot be read; what comes from it is as it was seen last.", catalogue),
-        ("refold_log_away", "1 while the log cannot be asked; its ends are as they were seen last.", log),
+        ("refold_catalogue_unavailable", "1 while the catalogue cannot be read; what comes from it is as it was seen last.", catalogue),
+        ("refold_log_unavailable", "1 while the log cannot be asked; its ends are as they were seen last.", log),
     ];
-    for (name, help, is_away) in figures {
+    for (name, help, is_unavailable) in figures {
         let gauge = Gauge::with_opts(Opts::new(name, help))?;
-        gauge.set(if is_away { 1.0 } else { 0.0 });
+        gauge.set(if is_unavailable { 1.0 } else { 0.0 });
         registry.register(Box::new(gauge))?;
     }
     Ok(registry)
@@ -320,7 +320,7 @@ struct End {
 /// Where the log ends, and notes what is wrong where that cannot be asked.
 fn ends(state: &ApiState) -> Vec<End> {
     let seen = &state.0.seen;
-    // A log that is away takes its time: whoever else asks meanwhile gets what was seen last.
+    // A log that is unavailable takes its time: whoever else asks meanwhile gets what was seen last.
     let Some(_asking) = seen.asking.try_lock() else { return seen.ends.lock().last.clone() };
     let mut ends = Vec::new();
     for source in state.0.ports.sources.values() {
@@ -349,7 +349,7 @@ fn ask_for_ends(state: &ApiState, source: &Source, ends: &mut Vec<End>) -> Resul
         Ok(partitions) => partitions,
         Err(error) => {
             ends.extend(before);
-            return Err(Trouble { is_away: error.is_retryable(), why: error.into() });
+            return Err(Trouble { is_unavailable: error.is_retryable(), why: error.into() });
         }
     };
     let error = match log.topic_bounds(topic) {
@@ -365,7 +365,7 @@ fn ask_for_ends(state: &ApiState, source: &Source, ends: &mut Vec<End>) -> Resul
             Err(_) => ends.extend(before.iter().filter(|end| end.partition == partition).cloned()),
         }
     }
-    Err(Trouble { is_away: false, why: error.into() })
+    Err(Trouble { is_unavailable: false, why: error.into() })
 }
 
 fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {

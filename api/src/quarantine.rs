@@ -159,7 +159,7 @@ fn read(state: &ApiState, record: &VersionRecord, wanted: &Wanted) -> Result<Pag
         .ports
         .running
         .quarantined(&record.view, record.version, wanted)
-        .map_err(|error| if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) })?;
+        .map_err(|error| if error.is_retryable() { Problem::unavailable(error.to_string()) } else { Problem::internal(error.to_string()) })?;
     page.ok_or_else(|| {
         let (view, version) = (&record.view, record.version);
         match &record.state {
@@ -167,7 +167,7 @@ fn read(state: &ApiState, record: &VersionRecord, wanted: &Wanted) -> Result<Pag
                 let detail = format!("version {version} of view {view} has failed, so that nobody reads its quarantine: {error}");
                 Problem::new(StatusCode::CONFLICT, "not-running", "The version does not run", detail)
             }
-            _ => Problem::away(format!(
+            _ => Problem::unavailable(format!(
                 "version {version} of view {view} does not run in this process now; ask the one that runs it, or again in a moment"
             )),
         }
@@ -228,7 +228,7 @@ fn decoded(state: &ApiState, intake: &Intake, events: &[&Quarantined]) -> Result
     let mut values = vec![None; events.len()];
     let decoded = match decoder.decode(&run) {
         Ok(decoded) => decoded,
-        // What is refused can be looked at while schemas are away: as it came.
+        // What is refused can be looked at while schemas are unavailable: as it came.
         Err(error) if error.is_retryable() => return Ok(values),
         Err(error) => return Err(error.into()),
     };
