@@ -72,7 +72,7 @@ topologySpreadConstraints:
 {{- define "refold.env" -}}
 {{- $root := index . 0 -}}
 {{- $v := $root.Values -}}
-{{- $env := dict "REFOLD_LOG_JSON" "true" -}}
+{{- $env := dict "REFOLD_LOG_JSON" "true" "REFOLD_LISTEN" "0.0.0.0:7070" "REFOLD_DATA" "/var/lib/refold" "REFOLD_SCHEMAS" "/etc/refold/schemas" -}}
 {{- if and (eq $v.mode "services") (ne (index . 1) "client") -}}
 {{- $_ := set $env "REFOLD_KAFKA" $v.kafka.brokers -}}
 {{- if or $v.kafka.configSecret.name $v.kafka.properties }}{{ $_ := set $env "REFOLD_KAFKA_CONFIG" (printf "/etc/refold/kafka/%s" ($v.kafka.configSecret.name | empty | ternary "kafka.properties" $v.kafka.configSecret.key)) }}{{ end -}}
