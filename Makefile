@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 ENV := set -euo pipefail; source scripts/environment;
 .DEFAULT_GOAL := help
-.PHONY: help build up services test prove bench fmt lint fuzz
+.PHONY: help build up services test test-watch prove bench fmt lint fuzz
 
 help: ## Lists these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-8s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-10s %s\n' "$$name" "$$does"; done
 
 build: ## Installs what the build needs and builds; target/refold is a link to the program
 	@scripts/setup build
@@ -22,6 +22,10 @@ services: build ## Starts a Kafka and a Cassandra to try Refold over, until Ctrl
 test: ## Installs what the tests need and runs lints, all tests and short fuzzing; a part of the tests by ARGS='view::'
 	@scripts/setup test
 	@scripts/test $(ARGS)
+
+test-watch: ## Dashboards and alerts alone, over a real Prometheus; draws each panel by ARGS='--pictures DIR'
+	@scripts/setup watch
+	@$(ENV) cargo build --release --workspace --bins --example services && scripts/test-watch $(ARGS)
 
 prove: ## Runs all tests with the proofs at full count, and long fuzzing
 	@scripts/setup test

@@ -94,7 +94,10 @@ def tests_of_alerts():
     """For each alert, its tests: when, and whether it fires then."""
     tested = {}
     for path in RULE_TESTS:
-        for part in re.split(r"^      - expr: |^  - name: ", path.read_text(), flags=re.MULTILINE):
+        text = path.read_text()
+        for name in re.findall(r"- alertname: (\w+)\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels", text):
+            tested.setdefault(name, []).append((path.name, True))
+        for part in re.split(r"^      - expr: |^  - name: ", text, flags=re.MULTILINE):
             asked = re.match(r'ALERTS\{alertname=(~?)"([^"]+)"', part)
             if not asked:
                 continue
