@@ -1,0 +1,60 @@
+import 'uplot/dist/uPlot.min.css';
+import './styles/tokens.css';
+import './styles/base.css';
+import './styles/pages.css';
+
+import { type JSX, render } from 'preact';
+import { useEffect } from 'preact/hooks';
+
+import { Health } from './pages/Health';
+import { History } from './pages/History';
+import { Live } from './pages/Live';
+import { Login } from './pages/Login';
+import { Versions } from './pages/Versions';
+import { Shell } from './parts/Shell';
+import { go, path } from './router';
+import { loadSession, session } from './state';
+
+function App(): JSX.Element | null {
+  const who = session.value;
+  const here = path.value;
+  const isOut = who !== null && who.needs_login && who.role === null;
+  useEffect(() => {
+    document.title = `${titleOf(here, isOut)} · Refold`;
+  }, [here, isOut]);
+  if (isOut) return <Login />;
+  // Whoever is logged in has nothing to do on the log-in page.
+  if (here === '/login' && who !== null) {
+    go('/', 'replace');
+    return null;
+  }
+  return <Shell>{pageOf(here)}</Shell>;
+}
+
+function pageOf(here: string): JSX.Element {
+  if (here === '/') return <Live />;
+  if (here === '/series') return <History />;
+  if (here === '/health') return <Health />;
+  const view = /^\/views(?:\/([^/]+))?\/?$/.exec(here);
+  if (view !== null) return <Versions name={view[1] === undefined ? null : decodeURIComponent(view[1])} />;
+  return (
+    <div class="blank">
+      <h2>There is no such page</h2>
+      <p>
+        The pages are <a href="/">Live</a>, <a href="/series">History</a>, <a href="/views">Versions</a> and <a href="/health">Health</a>.
+      </p>
+    </div>
+  );
+}
+
+function titleOf(here: string, isOut: boolean): string {
+  if (isOut) return 'Log in';
+  if (here === '/series') return 'History';
+  if (here === '/health') return 'Health';
+  if (here.startsWith('/views')) return 'Versions';
+  return 'Live';
+}
+
+void loadSession();
+const root = document.getElementById('app');
+if (root !== null) render(<App />, root);
