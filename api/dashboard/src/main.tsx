@@ -36,7 +36,7 @@ function pageOf(here: string): JSX.Element {
   if (here === '/series') return <History />;
   if (here === '/health') return <Health />;
   const view = /^\/views(?:\/([^/]+))?\/?$/.exec(here);
-  if (view !== null) return <Versions name={view[1] === undefined ? null : decodeURIComponent(view[1])} />;
+  if (view !== null) return <Versions name={nameOf(view[1])} />;
   return (
     <div class="blank">
       <h2>There is no such page</h2>
@@ -45,6 +45,14 @@ function pageOf(here: string): JSX.Element {
       </p>
     </div>
   );
+}
+
+function nameOf(part: string | undefined): string | null {
+  try {
+    return part === undefined ? null : decodeURIComponent(part);
+  } catch {
+    return part ?? null;
+  }
 }
 
 function titleOf(here: string, isOut: boolean): string {
