@@ -8,7 +8,8 @@ import type { ViewDocument } from './types';
 /** How far back a sparkline goes. */
 export const SPARK_MS = DAY;
 /** The most points of a sparkline: more are finer than its pixels. */
-const SPARK_POINTS = 300;
+export const SPARK_POINTS = 288;
+export const SPARK_POINTS_NARROW = 72;
 /** What is usual changes slowly. */
 const USUAL_FOR = 30 * 60_000;
 
@@ -51,20 +52,19 @@ export class Histories {
   }
 
   /** The values of the day before a moment, oldest first; a slot without a row is zero once it is known. */
-  spark(label: string, at: number): (number | null)[] {
+  spark(label: string, at: number, most = SPARK_POINTS): (number | null)[] {
     const history = this.known.get(label);
     if (history === undefined) return [];
     const { slot } = this;
-    const step = Math.max(slot, Math.ceil(SPARK_MS / SPARK_POINTS / slot) * slot);
+    const step = Math.max(slot, Math.ceil(SPARK_MS / most / slot) * slot);
+    // The slot of now has only begun: its few events would look like a fall.
     const end = Math.floor(at / slot) * slot;
     const values: (number | null)[] = [];
-    for (let from = end - SPARK_MS; from <= end; from += step) {
+    for (let from = end - SPARK_MS; from < end; from += step) {
       let sum = 0;
       for (let start = from; start < from + step; start += slot) sum += history.values.get(start) ?? 0;
       values.push(from + step <= history.from ? null : sum);
     }
-    // The slot of now has only begun: its few events would look like a fall. It is shown once it is whole.
-    values.pop();
     return values;
   }
 

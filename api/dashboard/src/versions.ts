@@ -1,6 +1,6 @@
 // What versions of a view mean for people: what can be done next, how far each is, who served when. Pure.
 
-import { ago, count, duration, parseTime } from './format';
+import { count, duration, parseTime } from './format';
 import type { AuditEntry, Role, VersionDocument, ViewDocument } from './types';
 
 const RANKS: Record<Role, number> = { read: 1, operate: 2, admin: 3 };
@@ -84,7 +84,7 @@ export function whatNext(view: ViewDocument, now: number): string {
     return `Version ${failed.version} has failed: ${failed.error ?? 'no reason is known'}. Readers are not affected. ${sentence(failed.way_on ?? 'Resume it once the cause is gone')}`;
   }
   const since = parseTime(view.active?.since);
-  const serves = `Version ${active.version} serves readers${since === null ? '' : `, since ${ago(since, now)}`.replace(', since now', ' as of now')}`;
+  const serves = `Version ${active.version} serves readers${since === null ? '' : `, for ${duration(now - since)}`}`;
   if (back !== null) return `${serves}. Version ${back.version} is still fed: you can roll back to it in one step.`;
   return `${serves}. To change the view, replay a new definition beside it.`;
 }

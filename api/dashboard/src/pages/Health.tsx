@@ -11,20 +11,22 @@ import { session, usePoll, views } from '../state';
 import type { HealthDocument, HealthItem, QuarantinedRecord, ViewDocument } from '../types';
 
 const GROUPS: { kind: HealthItem['kind']; title: string }[] = [
-  { kind: 'source', title: 'Sources' },
+  { kind: 'source', title: 'Source' },
   { kind: 'log', title: 'Log' },
   { kind: 'store', title: 'Store' },
   { kind: 'catalogue', title: 'Catalogue' },
-  { kind: 'worker', title: 'Workers' },
-  { kind: 'view', title: 'Views' },
+  { kind: 'worker', title: 'Worker' },
+  { kind: 'view', title: 'View' },
 ];
 
-/** Samples of the last hour, one every ten seconds. */
-const SAMPLE_EVERY = 10_000;
-const SAMPLES = 360;
+const LOOK_EVERY = 2_000;
+/** Samples of the last hour. */
+const SAMPLES = 3_600_000 / LOOK_EVERY;
+/** Points that a line of this width can show. */
+const POINTS = 120;
 
 export function Health(): JSX.Element {
-  const health = usePoll<HealthDocument>('/v1/health', 2000);
+  const health = usePoll<HealthDocument>('/v1/health', LOOK_EVERY);
   const samples = useSamples(health.data);
   const { data, error } = health;
   if (data === null) {
@@ -94,12 +96,10 @@ function Thing({ item, samples }: { item: HealthItem; samples: readonly number[]
       <span>
         <Mark state={item.state} />
       </span>
-      <div class="thing-name">
-        <div class="strong">
-          <Name>{item.name}</Name>
-        </div>
-        <div class="quiet small">{kind}</div>
-      </div>
+      <span class="thing-kind quiet">{kind}</span>
+      <span class="thing-name strong">
+        <Name>{item.name}</Name>
+      </span>
       <div class="number">
         {item.detail}
         {item.state !== 'ok' && since !== null && (
@@ -109,7 +109,7 @@ function Thing({ item, samples }: { item: HealthItem; samples: readonly number[]
           </span>
         )}
       </div>
-      <div class="spark-cell">{samples.length > 2 && <Spark values={samples} label={`${words(sampled(item)?.name ?? 'value')} while this page was open`} />}</div>
+      <div class="spark-cell">{samples.length > 2 && <Spark values={thinned(samples)} label={`${words(sampled(item)?.name ?? 'value')} while this page was open`} />}</div>
       {item.hint != null && item.state !== 'ok' && <p class="thing-hint">{item.hint}</p>}
     </div>
   );
@@ -131,7 +131,7 @@ let keptAt = -Infinity;
 function useSamples(data: HealthDocument | null): ReadonlyMap<string, readonly number[]> {
   const [, redraw] = useState(0);
   useEffect(() => {
-    if (data === null || performance.now() - keptAt < SAMPLE_EVERY - 500) return;
+    if (data === null || performance.now() - keptAt < LOOK_EVERY / 2) return;
     keptAt = performance.now();
     for (const item of data.items) {
       const sample = sampled(item);
@@ -145,6 +145,17 @@ function useSamples(data: HealthDocument | null): ReadonlyMap<string, readonly n
     redraw(count => count + 1);
   }, [data]);
   return kept;
+}
+
+/** The mean of each run of samples, so that a line has no more points than pixels. */
+function thinned(samples: readonly number[]): number[] {
+  const run = Math.ceil(samples.length / POINTS);
+  const means: number[] = [];
+  for (let from = 0; from < samples.length; from += run) {
+    const some = samples.slice(from, from + run);
+    means.push(some.reduce((sum, value) => sum + value, 0) / some.length);
+  }
+  return means;
 }
 
 const REASONS: Record<string, string> = {

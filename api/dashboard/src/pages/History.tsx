@@ -46,6 +46,7 @@ function SeriesPage({ view, others, all, state }: Props): JSX.Element {
   const [seen, setSeen] = useState<Seen | null>(null);
   const before = useRef<HistoryState['range'][]>([]);
   const colors = useColors(state.keys);
+  const height = useHeight();
   const suggestions = useSuggestions(view, all, state.keys);
   const change = (to: Partial<HistoryState>, how: 'push' | 'replace' = 'push'): void => {
     setQuery(historyQuery({ ...state, view: others.length > 1 ? view.view : state.view, ...to }), how);
@@ -127,7 +128,7 @@ function SeriesPage({ view, others, all, state }: Props): JSX.Element {
           keys={state.keys}
           colors={colors}
           range={range}
-          height={420}
+          height={height}
           withLabels={state.keys.length > 1}
           asTable={state.table}
           onBrush={(from, to) => {
@@ -160,6 +161,18 @@ function Nothing({ view, suggestions, onChoose }: { view: ViewDocument; suggesti
       </ul>
     </div>
   );
+}
+
+/** What is left of the window under the tools, so that a chart is seen whole. */
+function useHeight(): number {
+  const room = (): number => Math.max(280, Math.min(560, innerHeight - 360));
+  const [height, setHeight] = useState(room);
+  useEffect(() => {
+    const onResize = (): void => setHeight(room());
+    addEventListener('resize', onResize);
+    return () => removeEventListener('resize', onResize);
+  }, []);
+  return height;
 }
 
 /** A key keeps its colour while others come and go. */

@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/ho
 
 import { Ranking, type Shown } from '../follow';
 import { count, duration, moment, span, time as clock, times, words } from '../format';
-import { Histories } from '../histories';
+import { Histories, SPARK_POINTS, SPARK_POINTS_NARROW } from '../histories';
 import { isTyping } from '../parts/Shell';
 import { KeySeries } from '../parts/KeySeries';
 import { Loading, Mark, Name, Note, Spark } from '../parts/ui';
@@ -69,6 +69,7 @@ function titleOf(view: ViewDocument): string {
 
 /** A ratio from which an entry is far above its usual level. */
 const HIGH = 2;
+const isPhone = matchMedia('(max-width: 720px)');
 /** A pointer that rests for so long holds nothing any more. */
 const POINTS_FOR = 3000;
 
@@ -114,7 +115,7 @@ function RankingPage({ view, all }: { view: ViewDocument; all: ViewDocument[] })
   const isPanelOpen = chosen !== null && series !== null;
   return (
     <>
-      <div class="head">
+      <div class="head live-head">
         <div class="head-text">
           <h1>{titleOf(view)}</h1>
           <When ranking={ranking} view={view} isStale={isStale} />
@@ -246,6 +247,9 @@ function Travel({ ranking, view }: { ranking: Ranking; view: ViewDocument }): JS
       <button type="button" class="button plain icon" aria-label={`Back by ${span(size)}`} title={`Back by ${span(size)}`} onClick={() => goTo(value - size, 0)}>
         ‹
       </button>
+      <span class="number only-wide" aria-hidden="true">
+        {moment(oldest, now.value)}
+      </span>
       <input
         type="range"
         min={oldest}
@@ -256,12 +260,17 @@ function Travel({ ranking, view }: { ranking: Ranking; view: ViewDocument }): JS
         aria-valuetext={value >= newest ? 'the newest window' : `the window from ${moment(value, now.value, withSeconds)}`}
         onInput={event => goTo(Number(event.currentTarget.value), 60)}
       />
+      <span class="number only-wide" aria-hidden="true">
+        {clock(newest, withSeconds)}
+      </span>
       <button type="button" class="button plain icon" aria-label={`Forward by ${span(size)}`} title={`Forward by ${span(size)}`} disabled={value >= newest} onClick={() => goTo(value + size, 0)}>
         ›
       </button>
-      <button type="button" class="button" disabled={at === null} onClick={() => void ranking.travel(null)}>
-        Newest
-      </button>
+      {at !== null && (
+        <button type="button" class="button" onClick={() => void ranking.travel(null)}>
+          Newest
+        </button>
+      )}
     </div>
   );
 }
@@ -307,7 +316,7 @@ function List({ ranking, shown, valueName, labelName, chosen, onChoose, view, hi
       </div>
       <ol ref={list} role="list" onPointerMove={pointed} onPointerLeave={left}>
         {shown.entries.map(entry => (
-          <Row key={entry.label} entry={entry} shown={shown} isChosen={entry.label === chosen} onChoose={onChoose} view={view} histories={histories} valueName={valueName} />
+          <Row key={entry.label} entry={entry} shown={shown} isChosen={entry.label === chosen} isNarrow={chosen !== null || isPhone.matches} onChoose={onChoose} view={view} histories={histories} valueName={valueName} />
         ))}
       </ol>
     </div>
@@ -318,16 +327,18 @@ interface RowProps {
   entry: Entry;
   shown: Shown;
   isChosen: boolean;
+  /** Whether there is little room for a sparkline. */
+  isNarrow: boolean;
   onChoose: ((label: string) => void) | null;
   view: ViewDocument;
   histories: Histories | null;
   valueName: string;
 }
 
-function Row({ entry, shown, isChosen, onChoose, view, histories, valueName }: RowProps): JSX.Element {
+function Row({ entry, shown, isChosen, isNarrow, onChoose, view, histories, valueName }: RowProps): JSX.Element {
   const moved = movement(entry, shown.before);
   const risen = surgeOf(entry, view, histories);
-  const values = histories?.spark(entry.label, shown.end) ?? [];
+  const values = histories?.spark(entry.label, shown.end, isNarrow ? SPARK_POINTS_NARROW : SPARK_POINTS) ?? [];
   const spoken = [`${entry.place}: ${entry.label}`, `${count(entry.value)} ${valueName}`, movementWords(moved), surgeWords(risen)].filter(text => text !== '').join(', ');
   return (
     <li class={`entry ${isChosen ? 'is-chosen' : ''}`} data-label={entry.label}>

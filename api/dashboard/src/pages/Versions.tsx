@@ -181,7 +181,7 @@ function Version({ version, owner, isActive, onResume }: VersionProps): JSX.Elem
       </div>
       <div>
         <div class="version-facts">
-          {version.lag != null && <span>{version.lag === 0 ? 'nothing to read' : `${count(version.lag)} events behind`}</span>}
+          {version.lag != null && version.state !== 'building' && <span>{version.lag === 0 ? 'nothing to read' : `${count(version.lag)} events behind`}</span>}
           {version.events_per_s !== undefined && version.running && <span>{count(Math.round(version.events_per_s))} events/s</span>}
           {watermark !== null && (
             <span>
@@ -325,7 +325,7 @@ function Definition({ view }: { view: ViewDocument }): JSX.Element | null {
           {before === text ? `As of version ${against.version}, unchanged.` : `What differs from version ${against.version} is marked.`}
         </p>
       )}
-      <pre class="sql" tabIndex={0} aria-label="SQL" dir="ltr">
+      <pre class={`sql ${before !== null && before !== text ? 'is-diff' : ''}`} tabIndex={0} aria-label="SQL" dir="ltr">
         {lines.map((line, index) => (
           <span key={index} class={line.is}>
             {line.text}

@@ -94,7 +94,7 @@ export function Chart(props: Props): JSX.Element {
     const options: uPlot.Options = {
       width,
       height,
-      padding: [12, hasLabels ? LABEL_ROOM : 12, 0, 0],
+      padding: [12, hasLabels ? LABEL_ROOM : 20, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 7, width: 2, fill: color('--paper') }, drag: { x: true, y: false, setScale: false }, focus: { prox: -1 } },
       scales: {
