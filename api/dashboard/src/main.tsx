@@ -13,7 +13,8 @@ import { Login } from './pages/Login';
 import { Versions } from './pages/Versions';
 import { Shell } from './parts/Shell';
 import { go, path } from './router';
-import { loadSession, session } from './state';
+import { Loading } from './parts/ui';
+import { loadSession, session, views } from './state';
 
 function App(): JSX.Element | null {
   const who = session.value;
@@ -28,7 +29,12 @@ function App(): JSX.Element | null {
     go('/', 'replace');
     return null;
   }
-  return <Shell>{pageOf(here)}</Shell>;
+  // Who may read is known first: asking before that would only be refused.
+  return <Shell>{who === null ? <First /> : pageOf(here)}</Shell>;
+}
+
+function First(): JSX.Element {
+  return <Loading what={views.value.error === null ? 'One moment…' : 'The server does not answer. This page goes on by itself as soon as it does.'} />;
 }
 
 function pageOf(here: string): JSX.Element {

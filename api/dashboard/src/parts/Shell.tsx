@@ -18,7 +18,7 @@ const PAGES = [
 
 export function Shell({ children }: { children: ComponentChildren }): JSX.Element {
   const [areKeysShown, setKeysShown] = useState(false);
-  const health = usePoll<HealthDocument>('/v1/health', 5000);
+  const health = usePoll<HealthDocument>(session.value === null ? null : '/v1/health', 5000);
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
