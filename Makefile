@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 ENV := set -euo pipefail; source scripts/environment;
 .DEFAULT_GOAL := help
-.PHONY: help build dashboard up services image chart test test-chart test-watch test-cluster prove bench fmt lint fuzz
+.PHONY: help build dashboard up services image chart test test-chart test-watch prove bench fmt lint fuzz
 
 help: ## Lists these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-12s %s\n' "$$name" "$$does"; done
@@ -37,10 +37,6 @@ test-chart: ## Checks the Helm chart with all its example values, and the releas
 	@scripts/setup chart
 	@scripts/chart check
 
-test-cluster: ## Runs the chart in a real Kubernetes on this machine, as root; one scene by ARGS='rolling_upgrade'
-	@scripts/setup cluster
-	@$(ENV) exec tests/cluster/run $(ARGS)
-
 test-watch: ## Dashboards and alerts alone, over a real Prometheus; draws each panel by ARGS='--pictures DIR'
 	@scripts/setup watch
 	@$(ENV) cargo build --release --workspace --bins --example services && scripts/test-watch $(ARGS)
@@ -48,7 +44,6 @@ test-watch: ## Dashboards and alerts alone, over a real Prometheus; draws each p
 prove: ## Runs all tests with the proofs at full count, and long fuzzing
 	@scripts/setup test
 	@REFOLD_PROVE_SCALE=full scripts/test $(ARGS)
-	@if [ -z "$(ARGS)" ]; then $(MAKE) test-cluster; fi
 
 bench: ## Runs the benchmarks; one of them by ARGS='--bench functions'
 	@scripts/setup test

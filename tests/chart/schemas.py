@@ -27,6 +27,8 @@ def builtin(folder, versions):
 def custom(folder, definitions):
     import yaml
 
+    # A lone equals sign, an operator of matchers, is a tag of its own in YAML 1.1.
+    yaml.SafeLoader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
     folder.mkdir(parents=True, exist_ok=True)
     for file in definitions:
         for definition in yaml.safe_load_all(pathlib.Path(file).read_text()):
