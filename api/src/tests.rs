@@ -448,6 +448,7 @@ async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
     assert_eq!(view["active"]["version"], 1);
     let version = &view["versions"][0];
     assert_eq!((&version["state"], &version["lag"], &version["positions"]), (&json!("active"), &json!(3), &json!({ "0": 5, "1": 7 })));
+    assert_eq!((&version["owner"], &version["definition"]), (&json!("worker"), &json!(COUNTS)));
     let (_, all) = world.get("/v1/views").await;
     assert_eq!(all["views"], json!([view]));
     let (_, page) = world.get("/").await;
