@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 ENV := set -euo pipefail; source scripts/environment;
 .DEFAULT_GOAL := help
-.PHONY: help build up services test prove bench fmt lint fuzz
+.PHONY: help build up services image chart test test-chart test-cluster prove bench fmt lint fuzz
 
 help: ## Lists these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-8s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-12s %s\n' "$$name" "$$does"; done
 
 build: ## Installs what the build needs and builds; target/refold is a link to the program
 	@scripts/setup build
@@ -19,13 +19,29 @@ services: build ## Starts a Kafka and a Cassandra to try Refold over, until Ctrl
 	@scripts/setup services
 	@$(ENV) cargo build --release --workspace --example services && exec "$$CARGO_TARGET_DIR/release/examples/services"
 
+image: ## Builds the image localhost/refold, or another name by ARGS; target/image has it as an archive, and what it is made of
+	@scripts/setup image
+	@scripts/image build $(ARGS)
+
+chart: ## Writes README.md and values.schema.json of the Helm chart from its values
+	@scripts/chart generate
+
 test: ## Installs what the tests need and runs lints, all tests and short fuzzing; a part of the tests by ARGS='view::'
 	@scripts/setup test
 	@scripts/test $(ARGS)
 
+test-chart: ## Checks the Helm chart with all its example values, and the release workflow
+	@scripts/setup chart
+	@scripts/chart check
+
+test-cluster: ## Runs the chart in a real Kubernetes on this machine, as root; one scene by ARGS='rolling_upgrade'
+	@scripts/setup cluster
+	@$(ENV) exec tests/cluster/run $(ARGS)
+
 prove: ## Runs all tests with the proofs at full count, and long fuzzing
 	@scripts/setup test
 	@REFOLD_PROVE_SCALE=full scripts/test $(ARGS)
+	@if [ -z "$(ARGS)" ]; then $(MAKE) test-cluster; fi
 
 bench: ## Runs the benchmarks; one of them by ARGS='--bench functions'
 	@scripts/setup test

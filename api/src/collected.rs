@@ -53,7 +53,7 @@ impl Collected {
     pub fn is_writing_history(&self, now_ms: i64) -> bool {
         match *self.history.lock() {
             History::IsWritten => true,
-            // A machine was suspended, or the log away: when it goes on, it first fills the gap.
+            // A machine was suspended, or the log unavailable: when it goes on, it first fills the gap.
             History::IsThere { noted_ms } => now_ms - noted_ms > STALE_MS,
             History::HasEnded => false,
         }

@@ -68,7 +68,7 @@ impl Elsewhere {
         let view = self.view(record)?;
         let table = Table { view: record.view.clone(), version: record.version, shape: view.shape.clone() };
         let progress = self.rows.progress(&table).ok()??;
-        // Where the log ends is put beside it by whoever looks at that all the time: a log that is away takes its time to say so.
+        // Where the log ends is put beside it by whoever looks at that all the time: a log that is unavailable takes its time to say so.
         let topic = self.sources.get(&view.source)?.topic.clone();
         Some(RunStatus {
             view: record.view.clone(),

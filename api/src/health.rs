@@ -123,8 +123,8 @@ impl Health {
     fn log(&self) -> Item {
         let item = Item::ok("log", "log", "it answers");
         let ends = &self.views.watch.ends;
-        let away: Vec<&Source> = self.views.sources.values().filter(|source| ends.away(&source.topic).is_some()).collect();
-        let Some(first) = away.first() else { return item };
+        let unavailable: Vec<&Source> = self.views.sources.values().filter(|source| ends.unavailable(&source.topic).is_some()).collect();
+        let Some(first) = unavailable.first() else { return item };
         let (why, _) = ends.trouble_of(&first.topic).unwrap_or_default();
         let hint = "rows are read as before; posts are refused until the log answers, and versions go on where they were";
         item.wrong(State::Error, why, hint)
@@ -139,7 +139,7 @@ impl Health {
         });
         let error = records.find_map(|record| {
             let table = self.views.table(record).ok()?;
-            self.views.rows.progress(&table).err().filter(|error| matches!(error, refold_processor::store::StoreError::Away(_)))
+            self.views.rows.progress(&table).err().filter(|error| matches!(error, refold_processor::store::StoreError::Unavailable(_)))
         });
         match error {
             Some(error) => {

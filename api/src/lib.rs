@@ -65,7 +65,7 @@ pub async fn serve(
     tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    // A status may wait for a lock that a starting version holds, and the log may be away: neither waits for the other.
+    // A status may wait for a lock that a starting version holds, and the log may be unavailable: neither waits for the other.
     let (watch, ends, access, files) = (state.watch.clone(), state.watch.clone(), state.access.clone(), tls.clone());
     let samples = [
         tokio::spawn(again_and_again(move || drop(watch.running()))),

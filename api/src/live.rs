@@ -82,7 +82,7 @@ impl Live {
     /// 503 when there is none.
     pub fn admit(&self) -> Result<Open, Problem> {
         let permit = self.streams.clone().try_acquire_owned().map_err(|_| {
-            Problem::away(format!(
+            Problem::unavailable(format!(
                 "{} streams of changes are open, as many as the setting live_streams allows; read /rows, or try again later",
                 self.most_streams
             ))

@@ -62,8 +62,8 @@ impl Problem {
     }
 
     /// Something cannot be answered now, but may be later.
-    pub fn away(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "away", "Not available now", detail).retry_after_s(1)
+    pub fn unavailable(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail).retry_after_s(1)
     }
 
     /// Adds a member to the document.
@@ -146,7 +146,7 @@ impl From<StoreError> for Problem {
             StoreError::OtherShape { .. } => Problem::definition(format!(
                 "{error}: a declared schema has changed since the table was created; restore the schema, or build a new version with refold replay"
             )),
-            error if error.is_retryable() => Problem::away(error.to_string()),
+            error if error.is_retryable() => Problem::unavailable(error.to_string()),
             error => Problem::internal(error.to_string()),
         }
     }
@@ -157,9 +157,9 @@ impl From<LogError> for Problem {
         let detail = error.to_string();
         match error {
             // The topic was removed; it is available again once it is recreated.
-            LogError::UnknownTopic(_) => Problem::away(detail),
+            LogError::UnknownTopic(_) => Problem::unavailable(detail),
             LogError::PastEnd { .. } => Problem::new(StatusCode::CONFLICT, "past-end", "The log does not reach so far", detail),
-            error if error.is_retryable() => Problem::away(detail),
+            error if error.is_retryable() => Problem::unavailable(detail),
             _ => Problem::internal(detail),
         }
     }
@@ -169,7 +169,7 @@ impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Problem {
         let detail = error.to_string();
         match error {
-            error if error.is_retryable() => Problem::away(detail),
+            error if error.is_retryable() => Problem::unavailable(detail),
             // A mistake in a declared schema or in the declaration of schema ids.
             DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Lookup(_) => Problem::definition(detail),
             _ => Problem::internal(detail),

@@ -20,7 +20,7 @@ use crate::stop::Stop;
 
 /// How long the loop waits for a first event before it looks at the signal to stop.
 const WAIT: Duration = Duration::from_millis(200);
-/// The longest pause before a log that is away is asked again.
+/// The longest pause before a log that is unavailable is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What collecting needs beside the source.
@@ -35,7 +35,7 @@ pub struct Collection<'a> {
     pub report: &'a Report,
     /// The most events in one append.
     pub batch_events: usize,
-    /// The pause before a log that is away is asked again; it doubles up to five seconds.
+    /// The pause before a log that is unavailable is asked again; it doubles up to five seconds.
     pub retry_pause: Duration,
     /// Ends collecting after the batch at hand.
     pub stop: &'a Stop,

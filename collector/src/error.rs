@@ -64,7 +64,7 @@ pub enum CollectError {
     },
     /// A server before the log does not answer, or cannot reach it.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
     /// The log refused.
     #[error("topic {topic}: {error}")]
     Log {
@@ -80,7 +80,7 @@ impl CollectError {
     pub fn is_retryable(&self) -> bool {
         match self {
             CollectError::Log { error, .. } => error.is_retryable(),
-            CollectError::Away(_) => true,
+            CollectError::Unavailable(_) => true,
             // Somebody will give the disk room.
             CollectError::Keep { error, .. } => matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
             _ => false,

@@ -163,7 +163,7 @@ pub fn find_while(
                 return Ok(None);
             }
             let Some(read) = reader.read(READ_BYTES, Duration::ZERO)? else {
-                return Err(LogError::Away(format!("{topic} could not be searched to the end that it had")));
+                return Err(LogError::Unavailable(format!("{topic} could not be searched to the end that it had")));
             };
             for span in &read.spans {
                 let count = read.value(span).and_then(|value| counts.get_mut(value));

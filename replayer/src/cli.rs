@@ -96,12 +96,15 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   refold status
   refold status hashtag_counts --watch
+  refold status --wait                                          until every version has caught up
   refold status --json | jq 'select(.lag > 1000)'";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   refold replay hashtag_counts                                 with the declared file, schemas/views/hashtag_counts.sql
   refold replay hashtag_counts --file new.sql
+  refold replay hashtag_counts --switch                         waits until it has caught up, then switches
+  refold replay --changed schemas --switch                      all views that have changed
   refold status hashtag_counts --watch                         then: how far it is";
 
 const SWITCH_EXAMPLES: &str = "\
@@ -233,6 +236,9 @@ pub struct Status {
     /// Shows it again every second, until stopped
     #[arg(long)]
     pub watch: bool,
+    /// Waits until every version has caught up; ends with status 1 if one has failed
+    #[arg(long, conflicts_with = "watch")]
+    pub wait: bool,
     /// Prints one object a version
     #[arg(long)]
     pub json: bool,
@@ -244,11 +250,23 @@ pub struct Status {
 #[derive(Debug, Args)]
 pub struct Replay {
     /// The view
-    #[arg(value_name = "VIEW")]
-    pub view: String,
+    #[arg(value_name = "VIEW", required_unless_present = "changed", conflicts_with = "changed")]
+    pub view: Option<String>,
     /// The definition [default: the file that declares the view where refold up runs]
-    #[arg(long, value_name = "NEW.sql")]
+    #[arg(long, value_name = "NEW.sql", requires = "view")]
     pub file: Option<PathBuf>,
+    /// All views of this schemas folder whose definition is not the one in service. A version that has the definition already is used
+    #[arg(long, value_name = "DIR")]
+    pub changed: Option<PathBuf>,
+    /// Waits until the version has caught up; ends with status 1 if it fails
+    #[arg(long)]
+    pub wait: bool,
+    /// Waits, then sends readers to the version
+    #[arg(long)]
+    pub switch: bool,
+    /// Why it is switched to, for the audit trail
+    #[arg(long, value_name = "TEXT", requires = "switch")]
+    pub reason: Option<String>,
     /// Prints the answer as JSON
     #[arg(long)]
     pub json: bool,

@@ -52,7 +52,7 @@ impl KnownSchemas {
 
     /// Reads the catalogue again: a schema may have been registered since.
     fn refresh(&self) -> Result<(), SchemaError> {
-        let schemas = self.catalogue.schemas().map_err(|error| SchemaError::Away(error.to_string()))?;
+        let schemas = self.catalogue.schemas().map_err(|error| SchemaError::Unavailable(error.to_string()))?;
         let mut known = self.known.write();
         for (number, json) in schemas {
             // What is in the catalogue was a schema when it was registered.

@@ -150,7 +150,7 @@ impl Deployment {
         let (log, store) = (kafka.log(), cassandra.store(&self.keyspace));
         let topic = &self.application.source.topic;
         let deadline = Instant::now() + Duration::from_secs(240);
-        // Services that were away may not answer yet.
+        // Services that were unavailable may not answer yet.
         let is_told = |view: &Arc<View>| {
             let progress = match store.progress(&table(view)) {
                 Ok(progress) => progress,

@@ -73,7 +73,7 @@ impl Live {
 
 fn no_feed(error: LogError, table: &Table) -> Problem {
     match error {
-        LogError::UnknownTopic(topic) => Problem::away(format!(
+        LogError::UnknownTopic(topic) => Problem::unavailable(format!(
             "changes of version {} of view {} cannot be followed: there is no topic {topic}; its worker makes it, unless change_feed is off there",
             table.version, table.view
         )),

@@ -128,7 +128,7 @@ async fn load(live: &Arc<Live>, topic: &Arc<Topic>) -> Result<Kept, Problem> {
         };
         let target = target.clone();
         let Some((following, found)) = reader.begin(&target)? else {
-            return Err(Problem::away(format!("no window of view {view} has rows yet")));
+            return Err(Problem::unavailable(format!("no window of view {view} has rows yet")));
         };
         let point = Point { version: Some(target.record.version), epoch: following.epoch(), cut: found.progress.visible.clone() };
         let key = key_document(&target, &found)?;

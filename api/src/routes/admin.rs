@@ -209,12 +209,12 @@ pub async fn switch(
 /// `GET /v1/admin/status`: all views and versions.
 pub async fn status(State(views): State<Arc<Views>>, State(intakes): State<Arc<Intakes>>) -> Result<Json<Value>, Problem> {
     blocking(move || {
-        // The status is asked for most when something is away.
-        let away = |source: &Source| json!({ "source": source.name, "topic": source.topic, "partitions": {} });
+        // The status is asked for most when something is unavailable.
+        let unavailable = |source: &Source| json!({ "source": source.name, "topic": source.topic, "partitions": {} });
         let described = |source: &Source| {
-            // What is known to be away takes its time to say so again.
-            let found = if views.watch.ends.away(&source.topic).is_some() { None } else { intakes.document(source).ok() };
-            found.unwrap_or_else(|| away(source))
+            // What is known to be unavailable takes its time to say so again.
+            let found = if views.watch.ends.unavailable(&source.topic).is_some() { None } else { intakes.document(source).ok() };
+            found.unwrap_or_else(|| unavailable(source))
         };
         let sources: Vec<Value> = views.sources.values().map(described).collect();
         let collector = views.watch.collected.as_ref().map(|collected| {

@@ -100,12 +100,12 @@ pub async fn post(
     .await
 }
 
-/// While the history of a source is written, an event of now would make the rest of it too late. An append to a log that is away takes its time,
+/// While the history of a source is written, an event of now would make the rest of it too late. An append to a log that is unavailable takes its time,
 /// and may be carried out after all when the client has long gone.
 fn check_open(intakes: &Intakes, source: &Source) -> Result<(), Problem> {
     match intakes.watch.history_of(&source.name) {
-        Some(history) => Err(Problem::away(format!("{history}; try again in some seconds"))),
-        None => intakes.watch.ends.away(&source.topic).map_or(Ok(()), Err),
+        Some(history) => Err(Problem::unavailable(format!("{history}; try again in some seconds"))),
+        None => intakes.watch.ends.unavailable(&source.topic).map_or(Ok(()), Err),
     }
 }
 

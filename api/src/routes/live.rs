@@ -185,7 +185,7 @@ impl Streaming {
                     }
                     return self.send_snapshot(begun).await;
                 }
-                // Away, or not built yet.
+                // Unavailable, or not built yet.
                 Err(problem) if problem.is_servers() => self.pause().await?,
                 Err(problem) => {
                     self.hand_over(event("error", &problem.document().to_string()), None).await?;
@@ -205,7 +205,7 @@ impl Streaming {
             return false;
         }
         let (live, view) = (self.wanted.live.clone(), self.wanted.view.clone());
-        // A catalogue that is away has switched nothing.
+        // A catalogue that is unavailable has switched nothing.
         let active = blocking(move || Ok(live.active(&view)?)).await.ok().flatten();
         active.is_some_and(|active| active != version)
     }

@@ -43,7 +43,7 @@ pub async fn measure(State(counts): State<Arc<HttpMetrics>>, request: Request, n
     response
 }
 
-/// `GET /metrics`. It answers whatever is away: then with what was seen last, and says so.
+/// `GET /metrics`. It answers whatever is unavailable: then with what was seen last, and says so.
 pub async fn scrape(State(scrapes): State<Arc<Scrapes>>) -> Result<Response, Problem> {
     let watch = &scrapes.views.watch;
     let (runs, catalogued, ends) = tokio::join!(
@@ -55,7 +55,7 @@ pub async fn scrape(State(scrapes): State<Arc<Scrapes>>) -> Result<Response, Pro
         let mut families = scrapes.counts.gather();
         families.extend(versions::gathered(&runs.last, &catalogued.last, watch.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
-        families.extend(away(catalogued.is_away, ends.is_away || watch.ends.has_trouble())?.gather());
+        families.extend(unavailable(catalogued.is_unavailable, ends.is_unavailable || watch.ends.has_trouble())?.gather());
         if let Some(collected) = &watch.collected {
             families.extend(of_collector(collected)?.gather());
         }
@@ -82,21 +82,21 @@ impl Scrapes {
     }
 }
 
-/// How long a scrape waits for what may be away: well below the time that Prometheus gives it.
+/// How long a scrape waits for what may be unavailable: well below the time that Prometheus gives it.
 const LOOK_FOR: Duration = Duration::from_secs(2);
 
-/// What was last seen of something that may be away.
+/// What was last seen of something that may be unavailable.
 #[derive(Clone, Default)]
 pub struct Look<T> {
     last: T,
-    is_away: bool,
+    is_unavailable: bool,
     /// Whether a request for it is running.
     is_asked: bool,
 }
 
 fn note<T: Clone>(seen: &Mutex<Look<T>>, found: Result<T, Problem>) -> Look<T> {
     let mut noted = seen.lock();
-    noted.is_away = found.is_err();
+    noted.is_unavailable = found.is_err();
     if let Ok(found) = found {
         noted.last = found;
     }
@@ -119,7 +119,7 @@ async fn look<T: Clone + Send + 'static>(
         return look;
     }
     let mut noted = seen.lock();
-    noted.is_away = true;
+    noted.is_unavailable = true;
     noted.clone()
 }
 
@@ -132,15 +132,15 @@ impl<T> Drop for Asking<T> {
     }
 }
 
-fn away(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
+fn unavailable(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let figures = [
-        ("refold_catalogue_away", "1 while the catalogue cannot be read; what comes from it is as it was seen last.", catalogue),
-        ("refold_log_away", "1 while the log cannot be asked; its ends are as they were seen last.", log),
+        ("refold_catalogue_unavailable", "1 while the catalogue cannot be read; what comes from it is as it was seen last.", catalogue),
+        ("refold_log_unavailable", "1 while the log cannot be asked; its ends are as they were seen last.", log),
     ];
-    for (name, help, is_away) in figures {
+    for (name, help, is_unavailable) in figures {
         let gauge = Gauge::with_opts(Opts::new(name, help))?;
-        gauge.set(if is_away { 1.0 } else { 0.0 });
+        gauge.set(if is_unavailable { 1.0 } else { 0.0 });
         registry.register(Box::new(gauge))?;
     }
     Ok(registry)

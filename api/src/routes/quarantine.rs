@@ -164,7 +164,7 @@ fn read(views: &Views, record: &VersionRecord, wanted: &Wanted) -> Result<Page, 
         .watch
         .running
         .quarantined(&record.view, record.version, wanted)
-        .map_err(|error| if error.is_retryable() { Problem::away(error.to_string()) } else { Problem::internal(error.to_string()) })?;
+        .map_err(|error| if error.is_retryable() { Problem::unavailable(error.to_string()) } else { Problem::internal(error.to_string()) })?;
     page.ok_or_else(|| {
         let (view, version) = (&record.view, record.version);
         match &record.state {
@@ -172,7 +172,7 @@ fn read(views: &Views, record: &VersionRecord, wanted: &Wanted) -> Result<Page, 
                 let detail = format!("version {version} of view {view} has failed, so that nobody reads its quarantine: {error}");
                 Problem::new(StatusCode::CONFLICT, "not-running", "The version does not run", detail)
             }
-            _ => Problem::away(format!(
+            _ => Problem::unavailable(format!(
                 "version {version} of view {view} does not run in this process now; ask the one that runs it, or again in a moment"
             )),
         }
@@ -239,7 +239,7 @@ fn decoded(intakes: &Intakes, intake: &Intake, events: &[&Quarantined]) -> Resul
     let mut values = vec![None; events.len()];
     let decoded = match decoder.decode(&run) {
         Ok(decoded) => decoded,
-        // What is refused can be looked at while schemas are away: as it came.
+        // What is refused can be looked at while schemas are unavailable: as it came.
         Err(error) if error.is_retryable() => return Ok(values),
         Err(error) => return Err(error.into()),
     };

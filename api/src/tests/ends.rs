@@ -47,11 +47,11 @@ impl Log for Large {
     }
 
     fn append(&self, _: &str, _: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {
-        Err(LogError::Away("it only counts".into()))
+        Err(LogError::Unavailable("it only counts".into()))
     }
 
     fn reader(&self, _: &str, _: &Cut) -> Result<Box<dyn LogReader>, LogError> {
-        Err(LogError::Away("it only counts".into()))
+        Err(LogError::Unavailable("it only counts".into()))
     }
 }
 

@@ -344,8 +344,8 @@ async fn what_is_lost_by_the_feed_is_read_again_and_told_as_changes() {
     assert_eq!(client.column("counts", "posts"), [20, 30, 77]);
     // The feed of the table is no more, and comes back.
     world.changes.remove(&table).unwrap();
-    let away = client.next().await;
-    assert_eq!(away["type"], "unavailable", "{away}");
+    let unavailable = client.next().await;
+    assert_eq!(unavailable["type"], "unavailable", "{unavailable}");
     unheard.put(&table, &[("ann", 0, Some(78))], &at([9, 7]));
     world.changes.create(&table, None).unwrap();
     let back = client.next().await;

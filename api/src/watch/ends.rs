@@ -33,7 +33,7 @@ pub struct End {
 struct Trouble {
     why: Problem,
     /// The topic as a whole cannot be reached for now.
-    is_away: bool,
+    is_unavailable: bool,
     since_ms: i64,
 }
 
@@ -68,7 +68,7 @@ impl Ends {
         }
     }
 
-    /// Asks the log where it ends, and notes what is wrong where that cannot be asked. May take long when it is away: whoever else asks
+    /// Asks the log where it ends, and notes what is wrong where that cannot be asked. May take long when it is unavailable: whoever else asks
     /// meanwhile gets what was seen last.
     pub fn look(&self) -> Vec<End> {
         let Some(_asking) = self.asking.try_lock() else { return self.seen() };
@@ -115,8 +115,8 @@ impl Ends {
     }
 
     /// Why a topic can take nothing for now, as far as that is known.
-    pub fn away(&self, topic: &str) -> Option<Problem> {
-        self.trouble.lock().get(topic).filter(|trouble| trouble.is_away).map(|trouble| trouble.why.clone())
+    pub fn unavailable(&self, topic: &str) -> Option<Problem> {
+        self.trouble.lock().get(topic).filter(|trouble| trouble.is_unavailable).map(|trouble| trouble.why.clone())
     }
 
     /// Whether any topic had trouble when it was asked last.
@@ -150,7 +150,7 @@ impl Ends {
             Ok(partitions) => partitions,
             Err(error) => {
                 ends.extend(before);
-                return Err(Trouble { is_away: error.is_retryable(), why: error.into(), since_ms: 0 });
+                return Err(Trouble { is_unavailable: error.is_retryable(), why: error.into(), since_ms: 0 });
             }
         };
         let error = match self.log.topic_bounds(topic) {
@@ -166,6 +166,6 @@ impl Ends {
                 Err(_) => ends.extend(before.iter().filter(|end| end.partition == partition).cloned()),
             }
         }
-        Err(Trouble { is_away: false, why: error.into(), since_ms: 0 })
+        Err(Trouble { is_unavailable: false, why: error.into(), since_ms: 0 })
     }
 }

@@ -20,14 +20,14 @@ struct Faults {
     steps: u64,
     fail_at: Option<u64>,
     /// The failure is one after which the same call may succeed.
-    away: bool,
+    unavailable: bool,
 }
 
 impl Faults {
-    /// Counts a step; true when it is the one that fails, or, unless something is only away, comes after it.
+    /// Counts a step; true when it is the one that fails, or, unless something is only unavailable, comes after it.
     fn step(&mut self) -> bool {
         self.steps += 1;
-        match self.away {
+        match self.unavailable {
             true => Some(self.steps - 1) == self.fail_at,
             false => self.fail_at.is_some_and(|at| self.steps > at),
         }
@@ -47,9 +47,9 @@ struct MemoryLog {
 impl MemoryLog {
     fn fault(&self) -> Result<(), LogError> {
         let mut faults = self.faults.lock();
-        match (faults.step(), faults.away) {
+        match (faults.step(), faults.unavailable) {
             (false, _) => Ok(()),
-            (true, true) => Err(LogError::Away("injected".into())),
+            (true, true) => Err(LogError::Unavailable("injected".into())),
             (true, false) => Err(LogError::Broken("injected".into())),
         }
     }
@@ -144,7 +144,7 @@ impl ResumeStore for MemoryResume {
     fn save(&self, name: &str, progress: &Progress) -> Result<(), CollectError> {
         let fault = || {
             let mut faults = self.faults.lock();
-            let kind = if faults.away { ErrorKind::StorageFull } else { ErrorKind::Other };
+            let kind = if faults.unavailable { ErrorKind::StorageFull } else { ErrorKind::Other };
             match faults.step() {
                 true => Err(CollectError::Keep { what: "progress".into(), error: kind.into() }),
                 false => Ok(()),
@@ -262,7 +262,7 @@ fn a_crash_at_any_step_loses_and_doubles_nothing() {
         run(&mut Numbers::new(17, 4), &log, &resume, &Stop::new()).expect_err("the first run crashes");
         // The next runs crash too, each further on than the one before, also while they look for the interrupted batch.
         for second in 0..6 {
-            *log.faults.lock() = Faults { steps: 0, fail_at: Some(second), away: false };
+            *log.faults.lock() = Faults { steps: 0, fail_at: Some(second), unavailable: false };
             let _ = run(&mut Numbers::new(17, 3), &log, &resume, &Stop::new());
         }
         *log.faults.lock() = Faults::default();
@@ -272,12 +272,12 @@ fn a_crash_at_any_step_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_log_that_was_away_and_a_disk_that_was_full_get_what_they_have_not_got() {
+fn a_log_that_was_unavailable_and_a_disk_that_was_full_get_what_they_have_not_got() {
     for step in 0..steps_of_a_straight_run() {
         let (log, resume) = stand();
-        *log.faults.lock() = Faults { steps: 0, fail_at: Some(step), away: true };
+        *log.faults.lock() = Faults { steps: 0, fail_at: Some(step), unavailable: true };
         run(&mut Numbers::new(17, 4), &log, &resume, &Stop::new()).unwrap();
-        assert_eq!(sorted(log.contents()), sorted(expected(17)), "away at step {step}");
+        assert_eq!(sorted(log.contents()), sorted(expected(17)), "unavailable at step {step}");
     }
 }
 

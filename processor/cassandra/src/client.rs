@@ -37,7 +37,7 @@ impl Client {
     pub fn wait<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         match &self.runtime {
             Some(runtime) => runtime.block_on(future),
-            None => Err(Failure::away("the connection is closed")),
+            None => Err(Failure::unavailable("the connection is closed")),
         }
     }
 
@@ -51,7 +51,7 @@ impl Client {
         });
         match tokio::time::timeout(self.request_timeout, prepare).await {
             Ok(prepared) => Ok(prepared?.clone()),
-            Err(_) => Err(Failure::away("no answer to the preparation of a statement")),
+            Err(_) => Err(Failure::unavailable("no answer to the preparation of a statement")),
         }
     }
 

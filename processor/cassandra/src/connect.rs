@@ -36,7 +36,7 @@ pub(crate) fn connect(settings: &CassandraSettings) -> Result<CassandraStore, St
     let session = runtime.block_on(async {
         match tokio::time::timeout(connect_timeout, builder.build()).await {
             Ok(session) => session.map_err(Failure::from),
-            Err(_) => Err(Failure::away("no answer in time")),
+            Err(_) => Err(Failure::unavailable("no answer in time")),
         }
     });
     let session = match session {
@@ -80,7 +80,7 @@ async fn prepare_keyspace(client: &Client, settings: &CassandraSettings) -> Resu
         let replication = &settings.replication;
         client.define(&format!("CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {replication}", quoted(keyspace))).await?;
         let refreshed = client.session.refresh_metadata().await;
-        refreshed.map_err(|error| Failure::away(error.to_string()))?;
+        refreshed.map_err(|error| Failure::unavailable(error.to_string()))?;
     }
     let there = names(client, "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", keyspace).await?;
     for (table, definition) in [registers::TABLE, registers::ISOLATED_TABLE, journal::TABLE, progress::TABLE] {

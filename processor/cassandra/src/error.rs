@@ -18,7 +18,7 @@ pub(crate) enum Trouble {
     /// The cluster asks for less, or does not keep up.
     Overload,
     /// It does not answer, or not all of the replicas that it takes do.
-    Away,
+    Unavailable,
     /// There is no such table.
     UnknownTable,
     /// It refuses, until an operator acts.
@@ -35,8 +35,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub fn away(text: impl Into<String>) -> Failure {
-        Failure { trouble: Trouble::Away, text: text.into() }
+    pub fn unavailable(text: impl Into<String>) -> Failure {
+        Failure { trouble: Trouble::Unavailable, text: text.into() }
     }
 
     pub fn refused(text: impl Into<String>) -> Failure {
@@ -49,7 +49,7 @@ impl Failure {
 
     /// Whether the same request may succeed within seconds.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.trouble, Trouble::Overload | Trouble::Away)
+        matches!(self.trouble, Trouble::Overload | Trouble::Unavailable)
     }
 
     /// The error of the port, of a request that was `doing` something with `table`.
@@ -64,7 +64,7 @@ impl Failure {
     pub fn while_doing(self, doing: &str) -> StoreError {
         let text = format!("{doing}: {}", self.text);
         match self.trouble {
-            Trouble::Overload | Trouble::Away => StoreError::Away(text),
+            Trouble::Overload | Trouble::Unavailable => StoreError::Unavailable(text),
             Trouble::Refused | Trouble::UnknownTable => StoreError::Refused(text),
             Trouble::Broken => StoreError::Broken(text),
         }
@@ -77,10 +77,10 @@ impl From<ExecutionError> for Failure {
             // A cluster that answers too late is asked for too much, or gone: both call for less at a time.
             ExecutionError::RequestTimeout(_) => Trouble::Overload,
             ExecutionError::ConnectionPoolError(error) => of_pool(error),
-            ExecutionError::EmptyPlan => Trouble::Away,
+            ExecutionError::EmptyPlan => Trouble::Unavailable,
             ExecutionError::PrepareError(error) => of_prepare(error),
             ExecutionError::LastAttemptError(error) => of_attempt(error),
-            ExecutionError::SchemaAgreementError(_) | ExecutionError::MetadataError(_) => Trouble::Away,
+            ExecutionError::SchemaAgreementError(_) | ExecutionError::MetadataError(_) => Trouble::Unavailable,
             _ => Trouble::Refused,
         };
         Failure { trouble, text: with_way_out(error.to_string()) }
@@ -97,7 +97,7 @@ impl From<NewSessionError> for Failure {
     fn from(error: NewSessionError) -> Failure {
         let trouble = match &error {
             NewSessionError::MetadataError(MetadataError::ConnectionPoolError(error)) => of_pool(error),
-            NewSessionError::MetadataError(_) | NewSessionError::FailedToResolveAnyHostname(_) => Trouble::Away,
+            NewSessionError::MetadataError(_) | NewSessionError::FailedToResolveAnyHostname(_) => Trouble::Unavailable,
             _ => Trouble::Refused,
         };
         Failure { trouble, text: error.to_string() }
@@ -115,25 +115,25 @@ fn of_prepare(error: &PrepareError) -> Trouble {
 /// A password that is refused is refused by every node, until somebody changes it.
 fn of_pool(error: &ConnectionPoolError) -> Trouble {
     let ConnectionPoolError::Broken { last_connection_error: ConnectionError::ConnectionSetupRequestError(setup) } = error else {
-        return Trouble::Away;
+        return Trouble::Unavailable;
     };
     match setup.get_error() {
-        // It could not look the password up: whose nodes are away, or overloaded.
-        ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) if text.contains("Unable to perform") => Trouble::Away,
+        // It could not look the password up: whose nodes are unavailable, or overloaded.
+        ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) if text.contains("Unable to perform") => Trouble::Unavailable,
         ConnectionSetupRequestErrorKind::MissingAuthentication
         | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::ProtocolError, _) => Trouble::Refused,
-        _ => Trouble::Away,
+        _ => Trouble::Unavailable,
     }
 }
 
 fn of_attempt(error: &RequestAttemptError) -> Trouble {
     match error {
-        RequestAttemptError::BrokenConnectionError(_) => Trouble::Away,
+        RequestAttemptError::BrokenConnectionError(_) => Trouble::Unavailable,
         RequestAttemptError::UnableToAllocStreamId => Trouble::Overload,
         RequestAttemptError::DbError(error, text) => match error {
             DbError::Overloaded | DbError::WriteTimeout { .. } | DbError::RateLimitReached { .. } => Trouble::Overload,
             // It could not look permissions up.
-            DbError::Unauthorized if text.contains("Unable to perform") => Trouble::Away,
+            DbError::Unauthorized if text.contains("Unable to perform") => Trouble::Unavailable,
             DbError::Unavailable { .. }
             | DbError::IsBootstrapping
             | DbError::Unprepared { .. }
@@ -142,7 +142,7 @@ fn of_attempt(error: &RequestAttemptError) -> Trouble {
             | DbError::WriteFailure { .. }
             | DbError::TruncateError
             | DbError::ServerError
-            | DbError::Other(CAS_WRITE_UNKNOWN | CDC_WRITE_FAILURE) => Trouble::Away,
+            | DbError::Other(CAS_WRITE_UNKNOWN | CDC_WRITE_FAILURE) => Trouble::Unavailable,
             DbError::Invalid if is_about_a_missing_table(text) => Trouble::UnknownTable,
             _ => Trouble::Refused,
         },

@@ -305,7 +305,7 @@ fn judge(change: &Change<'_>, settled: Settled) -> Result<Option<Outcome>, Failu
     if writer.is_some() || is_behind {
         return Ok(Some(Outcome::Conflict(settled.register)));
     }
-    Err(Failure::away("it is not known whether it was set: it was changed too often since; read it again"))
+    Err(Failure::unavailable("it is not known whether it was set: it was changed too often since; read it again"))
 }
 
 #[cfg(test)]

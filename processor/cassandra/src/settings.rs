@@ -80,7 +80,7 @@ pub struct CassandraSettings {
     pub tls: Option<TlsSettings>,
     /// How long to wait for the first connection, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// How long to wait for the answer to a request before the store counts as away, in milliseconds.
+    /// How long to wait for the answer to a request before the store counts as unavailable, in milliseconds.
     pub request_timeout_ms: u64,
     /// How long to wait for tables to be made and dropped on all nodes, in milliseconds.
     pub schema_timeout_ms: u64,

@@ -160,7 +160,7 @@ impl Appender {
         }
         tracing::warn!(topic, code = %fatal, why, "the appending client gave up; another takes its place");
         match failed(fatal, &call, &connection.settings, &self.listener.heard) {
-            LogError::Away(_) => LogError::Away(format!("{} failed: {why}", call.doing())),
+            LogError::Unavailable(_) => LogError::Unavailable(format!("{} failed: {why}", call.doing())),
             other => other,
         }
     }

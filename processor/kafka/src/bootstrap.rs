@@ -19,7 +19,7 @@ use crate::settings::KafkaSettings;
 /// How long librdkafka is left alone with a question: it does not stop by itself when it is refused.
 pub const SLICE: Duration = Duration::from_secs(2);
 
-/// A client keeps all that it was ever given, so it must not be given too much while brokers are away for days.
+/// A client keeps all that it was ever given, so it must not be given too much while brokers are unavailable for days.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Gives a client its first addresses again, beside the brokers that it knows. Answers whether it is not too early for that.

@@ -68,7 +68,7 @@ impl KafkaFeed {
                 self.create_topic(topic, keep_us)?;
                 // Until every broker has heard of the new one.
                 self.append(topic, encoded).map_err(|error| match error {
-                    LogError::UnknownTopic(_) => LogError::Away(error.to_string()),
+                    LogError::UnknownTopic(_) => LogError::Unavailable(error.to_string()),
                     error => error,
                 })
             }

@@ -149,7 +149,7 @@ impl Connection {
         let (start, end) = asked?;
         match (u64::try_from(start), u64::try_from(end)) {
             (Ok(start), Ok(end)) => Ok(Bounds { start: Offset(start), end: Offset(end) }),
-            _ => Err(LogError::Away(format!("{topic}/{partition} has no start and end at the moment"))),
+            _ => Err(LogError::Unavailable(format!("{topic}/{partition} has no start and end at the moment"))),
         }
     }
 }

@@ -168,7 +168,7 @@ pub fn failed(code: Code, call: &Call<'_>, settings: &KafkaSettings, heard: &Hea
         // A record may have been damaged on its way to a broker, which then does not take it.
         (code, _) if is_damage(code) && !call.right.starts_with("WRITE") => LogError::Broken(format!("{doing} failed: {code}")),
         _ if heard.is_refused() => LogError::Refused(format!("{} is not let in while {doing}{}", settings.user(), heard.because())),
-        _ => LogError::Away(format!("{doing} failed, {code}{}", heard.because())),
+        _ => LogError::Unavailable(format!("{doing} failed, {code}{}", heard.because())),
     }
 }
 

@@ -35,7 +35,7 @@ impl Groups {
         let is_old = |name: &String, kept: &mut Group| name != group && now.duration_since(kept.used_at) >= KEPT_FOR;
         let old: Vec<_> = groups.extract_if(is_old).collect();
         if !old.is_empty() {
-            // A client of a group whose coordinator is away takes its time to end.
+            // A client of a group whose coordinator is unavailable takes its time to end.
             let _ = std::thread::Builder::new().name("end-groups".to_owned()).spawn(move || drop(old));
         }
         if !groups.contains_key(group) {

@@ -38,7 +38,7 @@ impl Heard {
         }
     }
 
-    /// Whether brokers may be away, since this was last asked.
+    /// Whether brokers may be unavailable, since this was last asked.
     pub fn take_doubt(&self) -> bool {
         self.is_doubtful.swap(false, Ordering::Relaxed)
     }

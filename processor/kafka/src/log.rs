@@ -24,7 +24,7 @@ pub struct KafkaLog {
 }
 
 impl KafkaLog {
-    /// The log of a cluster. No broker is asked yet: what is away is told by the calls that need it.
+    /// The log of a cluster. No broker is asked yet: what is unavailable is told by the calls that need it.
     ///
     /// # Errors
     ///

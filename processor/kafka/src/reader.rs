@@ -180,11 +180,11 @@ impl KafkaReader {
                          records that were acknowledged are lost; replay the view from the log's start"
                     )));
                 }
-                Err(LogError::Away(format!("{topic}/{partition} cannot be read at position {position} yet: {reason}")))
+                Err(LogError::Unavailable(format!("{topic}/{partition} cannot be read at position {position} yet: {reason}")))
             }
             (code, _) if is_unknown(code) => {
                 self.connection.partitions(topic)?;
-                Err(LogError::Away(format!("topic {topic} is being changed: {reason}")))
+                Err(LogError::Unavailable(format!("topic {topic} is being changed: {reason}")))
             }
             (code, follow) => {
                 let at = follow.map(|follow| format!("/{} at {} ({reason})", follow.partition, follow.position)).unwrap_or_default();
@@ -260,7 +260,7 @@ impl LogReader for KafkaReader {
                     self.check_brokers()?;
                     (heard_at, checks) = (Instant::now(), checks + 1);
                     if checks == STUCK {
-                        return Err(LogError::Away(format!("brokers answer, but send nothing of topic {}", self.intake.topic)));
+                        return Err(LogError::Unavailable(format!("brokers answer, but send nothing of topic {}", self.intake.topic)));
                     }
                 }
                 SLICE

@@ -55,8 +55,8 @@ impl fmt::Debug for RegistrySettings {
 #[non_exhaustive]
 pub enum RegistryError {
     /// It does not answer now; the same call may succeed later.
-    #[error("the schema registry at {url} is away: {message}")]
-    Away {
+    #[error("the schema registry at {url} is unavailable: {message}")]
+    Unavailable {
         /// Its address.
         url: String,
         /// What was met with.
@@ -89,7 +89,7 @@ impl RegistryError {
     /// What it takes for the call to succeed.
     pub fn recovery(&self) -> Recovery {
         match self {
-            RegistryError::Away { .. } => Recovery::Transient,
+            RegistryError::Unavailable { .. } => Recovery::Transient,
             RegistryError::Denied { .. } | RegistryError::Refused { .. } | RegistryError::Settings(_) => Recovery::Operator,
         }
     }
@@ -185,7 +185,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Away`] and [`RegistryError::Denied`]: nobody can tell now.
+    /// [`RegistryError::Unavailable`] and [`RegistryError::Denied`]: nobody can tell now.
     pub fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
         if let Some(schema) = self.known.read().get(&id) {
             return Ok(Some(schema.clone()));
@@ -211,14 +211,14 @@ impl Registry {
     }
 
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Answer, RegistryError> {
-        let mut response = response.map_err(|error| self.away(error.to_string()))?;
-        let text = response.body_mut().read_to_string().map_err(|error| self.away(error.to_string()))?;
+        let mut response = response.map_err(|error| self.unavailable(error.to_string()))?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.unavailable(error.to_string()))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer { status: response.status().as_u16(), body })
     }
 
-    fn away(&self, message: String) -> RegistryError {
-        RegistryError::Away { url: self.url.clone(), message }
+    fn unavailable(&self, message: String) -> RegistryError {
+        RegistryError::Unavailable { url: self.url.clone(), message }
     }
 
     fn not_understood(&self, answer: &Answer, path: &str) -> RegistryError {
@@ -230,7 +230,7 @@ impl Registry {
         };
         let message = format!("it answers {path} with status {}: {}{hint}", answer.status, answer.said());
         match is_passing(answer.status) {
-            true => self.away(message),
+            true => self.unavailable(message),
             false => RegistryError::Denied { url: self.url.clone(), message },
         }
     }
@@ -267,7 +267,7 @@ impl SchemaLookup for Registry {
             (Some(declared), true) => declared.by_id(id),
             (None, true) => Ok(None),
             (_, false) => self.schema(id).map_err(|error| match error.recovery() {
-                Recovery::Transient => SchemaError::Away(error.to_string()),
+                Recovery::Transient => SchemaError::Unavailable(error.to_string()),
                 Recovery::Operator | Recovery::Final => SchemaError::Refused(error.to_string()),
             }),
         }
@@ -351,7 +351,7 @@ mod tests {
     fn a_registry_in_trouble_is_unavailable_and_an_unknown_id_is_unknown() {
         for status in [408, 429, 500, 502, 503] {
             let error = Registry::new(&settings(&answering(status, "busy"))).unwrap().by_id(7).unwrap_err();
-            assert!(matches!(error, SchemaError::Away(_)), "{status}: {error}");
+            assert!(matches!(error, SchemaError::Unavailable(_)), "{status}: {error}");
         }
         let unknown = answering(404, r#"{"error_code":40403,"message":"Schema 7 not found"}"#);
         assert_eq!(Registry::new(&settings(&unknown)).unwrap().by_id(7).unwrap(), None);

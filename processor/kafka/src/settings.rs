@@ -25,9 +25,9 @@ pub struct KafkaSettings {
     pub replication_factor: Option<u16>,
     /// Whether positions are committed to consumer groups, for tools that watch lag.
     pub group_offsets: bool,
-    /// How long brokers are given to answer a question, milliseconds; then the log is away.
+    /// How long brokers are given to answer a question, milliseconds; then the log is unavailable.
     pub request_timeout_ms: u64,
-    /// How long an append waits for its acknowledgement, brokers that are away included, milliseconds; then the log is away.
+    /// How long an append waits for its acknowledgement, brokers that are unavailable included, milliseconds; then the log is unavailable.
     pub delivery_timeout_ms: u64,
     /// How long a record may wait for others to travel with, milliseconds.
     pub linger_ms: u64,

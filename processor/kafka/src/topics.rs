@@ -57,7 +57,7 @@ fn wait_until_led(connection: &Connection, topic: &str) -> Result<(), LogError> 
     let until = Instant::now() + connection.settings.request_timeout();
     while !connection.is_led(topic)? {
         if Instant::now() >= until {
-            return Err(LogError::Away(format!("topic {topic} was created, but has partitions without a leader")));
+            return Err(LogError::Unavailable(format!("topic {topic} was created, but has partitions without a leader")));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

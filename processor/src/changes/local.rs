@@ -74,7 +74,7 @@ impl ChangeFeed for LocalFeed {
         tables
             .get(&table.name())
             .map(|followed| followed.sender.subscribe())
-            .ok_or_else(|| LogError::Away(format!("changes of {} cannot be followed here: it runs in another process", table.name())))
+            .ok_or_else(|| LogError::Unavailable(format!("changes of {} cannot be followed here: it runs in another process", table.name())))
     }
 
     fn subscribe_to(&self, table: &Table, interest: &Arc<Interest>) -> Result<Subscription, LogError> {

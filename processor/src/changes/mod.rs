@@ -90,13 +90,13 @@ pub trait ChangeFeed: Send + Sync {
     /// than `keep_us`, microseconds, where it is given.
     ///
     /// # Errors
-    /// When the feed is away, or refuses.
+    /// When the feed is unavailable, or refuses.
     fn create(&self, table: &Table, keep_us: Option<i64>) -> Result<(), LogError>;
 
     /// Publishes rows that are in the store, as far as `progress` tells readers. When it returns, they will be with every follower.
     ///
     /// # Errors
-    /// When the feed is away, or refuses; some of the rows may be out then.
+    /// When the feed is unavailable, or refuses; some of the rows may be out then.
     fn publish(&self, table: &Table, rows: &[RowBatch], progress: &Progress) -> Result<(), LogError>;
 
     /// Tells followers that changes are missing before this, so that they begin anew. When it returns, every follower will hear of it.
@@ -113,7 +113,7 @@ pub trait ChangeFeed: Send + Sync {
     /// Follows a table: all that is published from now on, and perhaps some of what was published just before.
     ///
     /// # Errors
-    /// When the feed is away, or there is none for this table.
+    /// When the feed is unavailable, or there is none for this table.
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError>;
 
     /// Follows some partitions of a table: like [`subscribe`](ChangeFeed::subscribe), but changes in partitions that are not in `interest` may be left out. Positions are
@@ -128,7 +128,7 @@ pub trait ChangeFeed: Send + Sync {
     /// Removes the feed of a table that is no more; its followers are told that it has ended.
     ///
     /// # Errors
-    /// When the feed is away, or refuses.
+    /// When the feed is unavailable, or refuses.
     fn remove(&self, table: &Table) -> Result<(), LogError>;
 }
 

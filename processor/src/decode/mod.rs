@@ -103,7 +103,7 @@ impl DecodeError {
     /// What it takes for the call to succeed.
     pub fn recovery(&self) -> Recovery {
         match self {
-            DecodeError::Lookup(SchemaError::Away(_)) => Recovery::Transient,
+            DecodeError::Lookup(SchemaError::Unavailable(_)) => Recovery::Transient,
             // Schemas and declarations are files and registries that a person can put right.
             DecodeError::Lookup(_) | DecodeError::Schema(_) | DecodeError::Source { .. } | DecodeError::Projection { .. } => {
                 Recovery::Operator

@@ -18,8 +18,8 @@ pub fn is_derived(id: u32) -> bool {
 #[non_exhaustive]
 pub enum SchemaError {
     /// The schemas cannot be asked now; the same call may succeed later. Nothing is quarantined for it.
-    #[error("the schemas are away: {0}")]
-    Away(String),
+    #[error("the schemas are unavailable: {0}")]
+    Unavailable(String),
     /// The schemas cannot be had until a person acts: a right is missing, an address is wrong. Nothing is quarantined for it.
     #[error("{0}")]
     Refused(String),
@@ -38,7 +38,7 @@ pub trait SchemaLookup: Send + Sync {
     /// The schema with this id (Confluent wire format), as JSON text. `Ok(None)`: there is none, so its records are quarantined.
     ///
     /// # Errors
-    /// [`SchemaError::Away`] and [`SchemaError::Refused`]: nobody can tell now, so its records wait.
+    /// [`SchemaError::Unavailable`] and [`SchemaError::Refused`]: nobody can tell now, so its records wait.
     fn by_id(&self, id: u32) -> Result<Option<String>, SchemaError>;
 
     /// The schema with this CRC-64-AVRO fingerprint (single-object encoding), as JSON text; otherwise as [`SchemaLookup::by_id`].

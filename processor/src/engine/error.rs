@@ -24,7 +24,7 @@ pub enum EngineError {
     /// The view store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The catalogue refused, or is away.
+    /// The catalogue refused, or is unavailable.
     #[error(transparent)]
     Catalogue(Box<CatalogueError>),
     /// The view does not plan, or a row of it cannot be computed.

@@ -244,14 +244,14 @@ impl Feed {
         let mut mapping = Duration::ZERO;
         let mut index = 0;
         while let Some(served) = self.served.get_mut(index) {
-            match served.take(&chunk, &mut mapping) {
+            match served.take(&self.source.topic, &chunk, &mut mapping) {
                 Ok(Handed::Taken) => index += 1,
                 Ok(Handed::Gone) => drop(self.served.swap_remove(index)),
                 Ok(Handed::Full(mapped)) => index += usize::from(self.wait_for(index, mapped)),
-                // What one view cannot do is no reason for the others to stop.
+                // What one version cannot do is no reason for the others to stop.
                 Err(error) => {
                     let failed = self.served.swap_remove(index);
-                    tracing::error!(view = failed.consumer.view.name, %error, "a view cannot be mapped");
+                    tracing::error!(view = failed.consumer.view.name, %error, "a version is read for no more");
                     let _ = failed.consumer.sender.send(Message::Failed(error));
                 }
             }

@@ -1,6 +1,6 @@
 //! What is still to be written to the view store, and in which order. Pure: no store, no thread.
 //!
-//! The rows of fresh commits wait in memory, up to a bound. Beyond it (the store is slow or away), and after a restart, rows are *drained*:
+//! The rows of fresh commits wait in memory, up to a bound. Beyond it (the store is slow or unavailable), and after a restart, rows are *drained*:
 //! read back from the durable dirty set in key order, so that each changed row is written about once however often it changed meanwhile.
 
 use std::collections::VecDeque;
@@ -101,7 +101,7 @@ impl Outbox {
         }
         let Some(rows) = rows else { return self.overflow() };
         let count: usize = rows.iter().map(DirtyRows::len).sum();
-        // Commits that change no row would else be queued without end while the store is away.
+        // Commits that change no row would else be queued without end while the store is unavailable.
         if count == 0
             && let Some(last) = self.queue.back_mut().and_then(Arc::get_mut)
         {

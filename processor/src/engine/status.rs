@@ -78,7 +78,7 @@ pub struct RunStatus {
     /// For how long the positions have not moved although there are events to fold, seconds, if that is long; filled in by whoever shows it, like `events_per_s`.
     #[serde(default)]
     pub stalled_s: Option<u64>,
-    /// Why events are not being read at the moment: the log or the schemas are away.
+    /// Why events are not being read at the moment: the log or the schemas are unavailable.
     #[serde(default)]
     pub source_error: Option<String>,
     /// Why rows are not being written at the moment.

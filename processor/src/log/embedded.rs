@@ -79,7 +79,7 @@ impl EmbeddedLog {
     ///
     /// # Errors
     ///
-    /// [`LogError::Broken`] when another process has it open, or it is damaged; [`LogError::Away`] when the disk is full.
+    /// [`LogError::Broken`] when another process has it open, or it is damaged; [`LogError::Unavailable`] when the disk is full.
     pub fn open(dir: &Path, settings: EmbeddedLogSettings, clock: Arc<dyn Clock>) -> Result<EmbeddedLog, LogError> {
         let disk = Disk::open(dir, &settings)?;
         let mut entries = Vec::new();

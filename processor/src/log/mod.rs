@@ -128,8 +128,8 @@ pub enum LogError {
     #[error("topic {0} does not exist")]
     UnknownTopic(String),
     /// The log cannot answer now; the same call may succeed later.
-    #[error("the log is away: {0}")]
-    Away(String),
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
     /// The log refuses, or cannot do it, until a person acts: a right is missing, a limit is too low, a setting is wrong.
     #[error("{0}")]
     Refused(String),
@@ -142,7 +142,7 @@ impl LogError {
     /// What it takes for the call to succeed.
     pub fn recovery(&self) -> Recovery {
         match self {
-            LogError::Away(_) => Recovery::Transient,
+            LogError::Unavailable(_) => Recovery::Transient,
             // A topic may be created any time; whether it then is the one that was read before is checked by its records.
             LogError::Refused(_) | LogError::UnknownTopic(_) => Recovery::Operator,
             LogError::Hole { .. } | LogError::PastEnd { .. } | LogError::Replaced { .. } | LogError::Broken(_) => Recovery::Final,

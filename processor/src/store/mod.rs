@@ -143,8 +143,8 @@ pub enum Outcome {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store cannot answer now; the same call may succeed later.
-    #[error("the view store is away: {0}")]
-    Away(String),
+    #[error("the view store is unavailable: {0}")]
+    Unavailable(String),
     /// There is no such table.
     #[error("table {0} does not exist in the view store: restore it from a copy, or replay the view into a new version")]
     UnknownTable(String),
@@ -176,7 +176,7 @@ impl StoreError {
     /// What it takes for the call to succeed.
     pub fn recovery(&self) -> Recovery {
         match self {
-            StoreError::Away(_) => Recovery::Transient,
+            StoreError::Unavailable(_) => Recovery::Transient,
             // A table that was dropped can be restored, and a node may hear of a new one later than others.
             StoreError::Refused(_) | StoreError::UnknownTable(_) => Recovery::Operator,
             StoreError::Superseded { .. } | StoreError::OtherShape { .. } | StoreError::Broken(_) => Recovery::Final,

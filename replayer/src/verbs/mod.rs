@@ -12,3 +12,4 @@ pub mod settings;
 pub mod status;
 pub mod switch;
 pub mod up;
+mod waiting;

@@ -1,39 +1,122 @@
-//! `refold replay`: a new version of a view, built from the start of the log.
+//! `refold replay`: a new version of a view, built from the start of the log; or of each view whose definition has changed.
+
+mod changed;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use self::changed::Need;
 use crate::cli::Replay;
 use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
-use crate::verbs::switch::operator;
+use crate::verbs::status::versions;
+use crate::verbs::switch::{self, operator};
+use crate::verbs::waiting;
 
-/// Asks the server for the new version.
+/// A version that has caught up may be refused for some moments, until its progress and its lease are known to all.
+const GATE_FOR: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A version that was asked for.
+struct Wanted {
+    view: String,
+    version: u64,
+}
+
+/// Asks the server for new versions, and does with them what was asked.
 pub fn run(arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
+    let client = Client::new(&settings);
+    let wanted = match (&arguments.changed, &arguments.view) {
+        (Some(schemas), _) => replay_changed(&client, schemas, arguments, output)?,
+        (None, Some(view)) => {
+            let sql = arguments.file.as_deref().map(read).transpose()?;
+            vec![replay(&client, view, sql, arguments, output)?]
+        }
+        (None, None) => return Err(Failure::Usage("name a view, or a schemas folder with --changed".into())),
+    };
+    if arguments.wait || arguments.switch {
+        waiting::until_caught_up(&client, |answer| {
+            let mut found = Vec::new();
+            for Wanted { view, version } in &wanted {
+                let is_wanted = |found: &Value| found.get("version").and_then(Value::as_u64) == Some(*version);
+                let known = versions(answer, Some(view))?.into_iter().find(is_wanted);
+                found.push(known.unwrap_or_else(|| json!({ "view": view, "version": version, "state": "building" })));
+            }
+            Ok(found)
+        })?;
+    }
+    if arguments.switch {
+        for wanted in &wanted {
+            switch_to(&client, wanted, arguments, output)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    let sql = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((path.display().to_string(), sql))
+}
+
+/// Asks for a version of each declared view that has none of its definition.
+fn replay_changed(client: &Client, schemas: &Path, arguments: &Replay, output: &mut Output) -> Result<Vec<Wanted>, Failure> {
+    let declared = changed::declared(schemas)?;
+    let status = client.get("/v1/admin/status")?;
+    let mut wanted = Vec::new();
+    for (file, view) in declared {
+        match changed::need(&view, &status) {
+            Need::Nothing => complain(&format!("{} has not changed", view.name)),
+            Need::Version(version) => {
+                complain(&format!("version {version} of {} has this definition already", view.name));
+                wanted.push(Wanted { view: view.name, version });
+            }
+            Need::Replay => wanted.push(replay(client, &view.name, Some((file, view.sql.clone())), arguments, output)?),
+        }
+    }
+    Ok(wanted)
+}
+
+fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments: &Replay, output: &mut Output) -> Result<Wanted, Failure> {
     let mut body = json!({ "by": operator() });
-    if let (Some(path), Some(members)) = (&arguments.file, body.as_object_mut()) {
-        let sql = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if let (Some((file, sql)), Some(members)) = (sql, body.as_object_mut()) {
         members.insert("sql".into(), sql.into());
-        members.insert("file".into(), path.display().to_string().into());
+        members.insert("file".into(), file.into());
     }
-    let view = &arguments.view;
-    let answer = Client::new(&settings).post(&format!("/v1/admin/views/{}/replay", escaped(view)), &body)?;
-    if arguments.json {
-        return Ok(output.json(&answer)?);
-    }
+    let answer = client.post(&format!("/v1/admin/views/{}/replay", escaped(view)), &body)?;
     let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
+    let wanted = Wanted { view: view.to_owned(), version };
+    if arguments.json {
+        output.json(&answer)?;
+        return Ok(wanted);
+    }
     let state = answer.get("state").and_then(Value::as_str).unwrap_or("");
     match answer.get("created").and_then(Value::as_bool) {
         Some(false) => output.line(&format!("version {version} of {view} has this definition already and is {state}"))?,
         _ => output.line(&format!("version {version} of {view} is being built from the start of the log"))?,
     }
-    complain(&match (state, answer.get("waits_for_switch").and_then(Value::as_bool)) {
-        ("active", _) => format!("readers of {view} are on it"),
-        (_, Some(false)) => format!("refold status {view} --watch shows how far it is; caught up, it goes into service by itself"),
-        _ => format!("refold status {view} --watch shows how far it is; refold switch {view} {version} sends readers to it"),
-    });
-    Ok(())
+    if !arguments.wait && !arguments.switch {
+        complain(&match (state, answer.get("waits_for_switch").and_then(Value::as_bool)) {
+            ("active", _) => format!("readers of {view} are on it"),
+            (_, Some(false)) => format!("refold status {view} --watch shows how far it is; caught up, it goes into service by itself"),
+            _ => format!("refold status {view} --watch shows how far it is; refold switch {view} {version} sends readers to it"),
+        });
+    }
+    Ok(wanted)
+}
+
+fn switch_to(client: &Client, wanted: &Wanted, arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
+    let asked = Instant::now();
+    let body = json!({ "to": wanted.version, "reason": arguments.reason, "by": operator() });
+    loop {
+        match switch::ask(client, &wanted.view, &body, arguments.json, output) {
+            Err(Failure::Gate(_)) if asked.elapsed() < GATE_FOR => std::thread::sleep(EVERY),
+            ended => return ended,
+        }
+    }
 }

@@ -11,17 +11,23 @@ use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
 use crate::verbs::up::signals;
+use crate::verbs::waiting;
 
 const EVERY: Duration = Duration::from_secs(1);
 const HEADER: [&str; 10] = ["VIEW", "VERSION", "STATE", "READ", "TO GO", "EVENTS/S", "ETA", "EVENT TIME", "QUARANTINED", "NOTE"];
 
-/// Shows the versions of one view or of all; with `--watch` again and again.
+/// Shows the versions of one view or of all; with `--watch` again and again, with `--wait` once all have caught up.
 pub fn run(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
     let client = Client::new(&settings);
     if arguments.watch {
         // Nothing is half done: whoever has seen enough may leave at any moment.
         signals::watch(|| std::process::exit(0))?;
+    }
+    if arguments.wait {
+        let is_kept = |version: &Value| version.get("state").and_then(Value::as_str) != Some("dropped");
+        let kept = |answer: &Value| Ok(versions(answer, arguments.view.as_deref())?.into_iter().filter(is_kept).collect());
+        waiting::until_caught_up(&client, kept)?;
     }
     loop {
         let answer = client.get("/v1/admin/status")?;
@@ -48,7 +54,7 @@ pub fn run(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// The versions that are asked for, each with its view and whether readers are sent to it.
-fn versions(answer: &Value, view: Option<&str>) -> Result<Vec<Value>, Failure> {
+pub fn versions(answer: &Value, view: Option<&str>) -> Result<Vec<Value>, Failure> {
     let all = answer.get("views").and_then(Value::as_array).cloned().unwrap_or_default();
     let name_of = |document: &Value| document.get("view").and_then(Value::as_str).unwrap_or("").to_owned();
     let mut versions = Vec::new();
@@ -72,17 +78,30 @@ fn versions(answer: &Value, view: Option<&str>) -> Result<Vec<Value>, Failure> {
 }
 
 fn row(version: &Value) -> Vec<String> {
-    let text = |name: &str| match version.get(name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
+    let text = |name: &str| text(version, name);
     let count = |name: &str| version.get(name).and_then(Value::as_u64).map(grouped).unwrap_or_default();
     let quarantined: u64 =
         version.get("quarantined").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
     let eta =
         version.get("eta_s").and_then(Value::as_u64).map(|seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string());
     let rate = version.get("events_per_s").and_then(Value::as_f64).map(|rate| grouped(rate.round() as u64));
+    vec![
+        text("view"),
+        text("version"),
+        text("state"),
+        count("read"),
+        count("lag"),
+        rate.unwrap_or_default(),
+        eta.unwrap_or_default(),
+        to_the_second(&text("event_time")),
+        if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
+        note(version),
+    ]
+}
+
+/// What the user should know of a version beside its figures.
+pub fn note(version: &Value) -> String {
+    let text = |name: &str| text(version, name);
     let is_stopped = version.get("running") == Some(&Value::Bool(false)) && text("state") != "dropped" && text("state") != "failed";
     let waiting = [
         ("cannot be run here", text("unable")),
@@ -107,19 +126,16 @@ fn row(version: &Value) -> Vec<String> {
         _ if text("state") == "building" && has_read_all => "writes its rows".to_owned(),
         _ => String::new(),
     };
-    let note = [note, absent(version)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
-    vec![
-        text("view"),
-        text("version"),
-        text("state"),
-        count("read"),
-        count("lag"),
-        rate.unwrap_or_default(),
-        eta.unwrap_or_default(),
-        to_the_second(&text("event_time")),
-        if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
-        note,
-    ]
+    [note, absent(version)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// A member as text; empty where there is none.
+fn text(version: &Value, name: &str) -> String {
+    match version.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }
 
 /// The rows that could not be made: how often, and the last one.

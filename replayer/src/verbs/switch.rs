@@ -19,9 +19,13 @@ pub fn run(arguments: &Switch, output: &mut Output) -> Result<(), Failure> {
         ("by", Some(operator().into())),
     ];
     let body: serde_json::Map<String, Value> = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    let view = &arguments.view;
-    let answer = Client::new(&settings).post(&format!("/v1/admin/views/{}/switch", escaped(view)), &json!(body))?;
-    if arguments.json {
+    ask(&Client::new(&settings), &arguments.view, &json!(body), arguments.json, output)
+}
+
+/// Asks for a switch, and tells what came of it.
+pub fn ask(client: &Client, view: &str, body: &Value, as_json: bool, output: &mut Output) -> Result<(), Failure> {
+    let answer = client.post(&format!("/v1/admin/views/{}/switch", escaped(view)), body)?;
+    if as_json {
         return Ok(output.json(&answer)?);
     }
     let number = |name: &str| answer.get(name).and_then(Value::as_u64);

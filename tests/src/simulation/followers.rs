@@ -43,7 +43,7 @@ impl Followers {
 
     fn refusal(&self) -> Option<LogError> {
         self.refuse_next.lock().take().map(|recovery| match recovery {
-            Recovery::Transient => LogError::Away("simulated".into()),
+            Recovery::Transient => LogError::Unavailable("simulated".into()),
             Recovery::Operator => LogError::Refused("simulated".into()),
             Recovery::Final => LogError::Broken("simulated".into()),
         })
@@ -130,7 +130,7 @@ impl ChangeFeed for Followers {
     }
 
     fn subscribe(&self, _: &Table) -> Result<Subscription, LogError> {
-        Err(LogError::Away("the simulation follows by itself".into()))
+        Err(LogError::Unavailable("the simulation follows by itself".into()))
     }
 
     fn remove(&self, _: &Table) -> Result<(), LogError> {

@@ -1,13 +1,16 @@
 //! The whole protocol from one seed: log, disk, view store, clock and scheduling are simulated, the engine's steps are the real ones.
 //!
-//! A run appends random events, lets owners take random steps, ends them between any two, refuses writes, takes the store away, undoes what was committed since
-//! the last sync, hands the version to a second owner with an older state, freezes the first and thaws it. In the end the rows must be those of the same SQL as a batch.
+//! A run appends random events, lets owners take random steps, ends them between any two or asks them to end, refuses writes in each of the three
+//! ways, makes the store unavailable, undoes what was committed since the last sync, hands the version to a second owner with an older state,
+//! freezes the first and thaws it. In the end the rows must be those of the same SQL as a batch.
 
 pub mod events;
 pub mod followers;
+pub mod habits;
 pub mod oracle;
 pub mod owner;
 pub mod replay;
+pub mod situations;
 pub mod views;
 pub mod world;
 
@@ -20,6 +23,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use refold_processor::clock::{Clock, ManualClock};
 use refold_processor::decode::StaticSchemas;
+use refold_processor::engine::error::EngineError;
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
 use refold_processor::engine::shares::Shares;
@@ -31,7 +35,9 @@ use refold_processor::state::State;
 use refold_processor::state::memory::MemoryState;
 use refold_processor::table::Epoch;
 
-use owner::{Owner, Scene};
+use habits::{ACTS, Act, EVENTS, Event, Habits};
+use owner::{Beside, Owner, Scene};
+use situations::Situation;
 use world::{Disk, Mutant, Refusal};
 
 /// When a simulation starts, milliseconds since the Unix epoch.
@@ -40,8 +46,13 @@ const START_MS: i64 = 1_700_000_000_000;
 /// Steps in which things go wrong, before all is healed.
 const STEPS: usize = 120;
 
+/// How a port can refuse.
+const KINDS: [Recovery; 3] = [Recovery::Transient, Recovery::Operator, Recovery::Final];
+
 struct Simulation {
     rng: ChaCha8Rng,
+    habits: Habits<Event>,
+    acts: Habits<Act>,
     clock: Arc<ManualClock>,
     scene: Scene,
     partitions: Vec<Partition>,
@@ -85,10 +96,19 @@ impl Simulation {
         };
         let partitions = (0..source.partitions).map(Partition).collect();
         let disk = Disk::new(MemoryState::default(), mutant);
-        let zombies = rng.random_bool(0.3);
+        // Without announcements rows go back now and then: what the epoch is for shows in the end.
+        let zombies = rng.random_bool(0.3) || mutant == Some(Mutant::TimestampWithoutEpoch);
         let scene = Scene::new(source, Arc::new(StaticSchemas::default()), view, clock.clone(), settings, mutant);
+        // What it takes to notice a sweep of several moments: an owner that goes on with the state of when it began.
+        let (events, acts): (&[Event], &[Act]) = match mutant {
+            Some(Mutant::SweepsOfLiveState) => (&[Event::UnsyncedIsLost], &[Act::GoLive, Act::Sync]),
+            _ => (&[], &[]),
+        };
+        let (habits, acts) = (Habits::random(&mut rng, &EVENTS, events), Habits::random(&mut rng, &ACTS, acts));
         Simulation {
             rng,
+            habits,
+            acts,
             clock,
             scene,
             partitions,
@@ -105,36 +125,39 @@ impl Simulation {
     }
 
     fn run(mut self) -> Result<(), String> {
-        for _ in 0..STEPS {
-            self.step()?;
+        // In half of the runs nothing is appended towards the end: owners are at the same positions at different times then.
+        let quiet_from = self.rng.random_range(0..2 * STEPS);
+        for step in 0..STEPS {
+            self.step(step >= quiet_from)?;
         }
         self.heal()?;
         oracle::compare(&self.scene, self.owner.as_ref().ok_or("no owner at the end")?)?;
         self.scene.followers.compare(&self.scene.store.kept, &self.scene.table)
     }
 
-    fn step(&mut self) -> Result<(), String> {
-        match self.rng.random_range(0..100) {
-            0..18 => self.append(),
-            18..20 => self.clock.advance_ms(self.rng.random_range(0..5_000)),
-            20..23 => self.scene.store.away.store(self.rng.random_bool(0.5), Ordering::Relaxed),
-            23..24 => {
-                let refusals = [Recovery::Transient, Recovery::Operator, Recovery::Final];
-                *self.scene.followers.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
+    fn step(&mut self, is_quiet: bool) -> Result<(), String> {
+        match self.habits.next(&mut self.rng) {
+            Event::Append if is_quiet => self.clock.advance_ms(self.rng.random_range(0..1_000)),
+            Event::Append => self.append(),
+            Event::TimePasses => self.clock.advance_ms(self.rng.random_range(0..5_000)),
+            Event::StoreComesOrGoes => self.scene.store.unavailable.store(self.rng.random_bool(0.5), Ordering::Relaxed),
+            Event::FeedRefuses => {
+                *self.scene.followers.refuse_next.lock() = KINDS.choose(&mut self.rng).copied();
             }
-            24..26 => {
+            Event::StoreRefuses => {
                 let refusals = [Refusal::Whole, Refusal::Partly, Refusal::Delayed];
-                *self.scene.store.refuse_next.lock() = refusals.choose(&mut self.rng).copied();
+                let refusal = refusals.choose(&mut self.rng).copied().zip(KINDS.choose(&mut self.rng).copied());
+                *self.scene.store.refuse_next.lock() = refusal;
             }
-            26 => self.crash(),
-            27 => self.cut_power(),
-            28..30 => self.crash_at_a_commit(),
-            30..32 => self.checkpoint = Some(self.disk.kept.checkpoint()),
-            32..34 => self.take_over(),
-            34 => self.scene.store.arrive(&self.scene.table),
-            35 => self.disk.sync().map_err(|error| error.to_string())?,
-            36 => self.lose_unsynced(),
-            _ => self.drive()?,
+            Event::Stop => self.stop()?,
+            Event::Crash => self.crash(),
+            Event::PowerCut => self.cut_power(),
+            Event::CrashAtACommit => self.crash_at_a_commit(),
+            Event::Checkpoint => self.checkpoint = Some(self.disk.kept.checkpoint()),
+            Event::TakeOver => self.take_over(is_quiet),
+            Event::DelayedWritesArrive => self.scene.store.arrive(&self.scene.table),
+            Event::UnsyncedIsLost => self.lose_unsynced(),
+            Event::OwnerActs => self.drive()?,
         }
         self.read()
     }
@@ -153,9 +176,10 @@ impl Simulation {
             let mut thawed = self.frozen.swap_remove(index);
             // It goes on where it stood; what happens to it is its own affair.
             let steps = self.rng.random_range(1..8);
-            if (0..steps).all(|_| step_of(&self.scene, &self.partitions, &mut self.rng, &mut thawed).is_ok()) {
+            if (0..steps).all(|_| step_of(&self.scene, &self.partitions, &self.acts, &mut self.rng, &mut thawed).is_ok()) {
                 self.frozen.push(thawed);
             }
+            self.scene.store.refused_for_good.store(false, Ordering::Relaxed);
             return Ok(());
         }
         if self.owner.is_none() {
@@ -164,15 +188,41 @@ impl Simulation {
             self.owner = Some(owner);
         }
         let Some(owner) = &mut self.owner else { return Ok(()) };
-        match step_of(&self.scene, &self.partitions, &mut self.rng, owner) {
+        match step_of(&self.scene, &self.partitions, &self.acts, &mut self.rng, owner) {
             Ok(()) => Ok(()),
-            Err(error) if error.recovery() == Recovery::Transient => Ok(()),
-            Err(_) if self.disk.commits_to_live.load(Ordering::Relaxed) == 0 => {
-                self.crash();
-                Ok(())
-            }
-            Err(error) => Err(format!("step failed: {error}")),
+            Err(error) => self.fail(&error),
         }
+    }
+
+    /// Only what is damaged ends an owner. It is resumed at once.
+    fn fail(&mut self, error: &EngineError) -> Result<(), String> {
+        let refused_for_good = self.scene.store.refused_for_good.swap(false, Ordering::Relaxed);
+        if self.disk.commits_to_live.load(Ordering::Relaxed) == 0 || (refused_for_good && error.recovery() == Recovery::Final) {
+            self.crash();
+            return Ok(());
+        }
+        match error.recovery() {
+            Recovery::Transient | Recovery::Operator => Ok(()),
+            Recovery::Final => Err(format!("step failed: {error}")),
+        }
+    }
+
+    /// The owner is asked to end: it commits what is merged, writes what can be written in the time that it has, and makes its state durable.
+    fn stop(&mut self) -> Result<(), String> {
+        let Some(owner) = &mut self.owner else { return Ok(()) };
+        if owner.writer.outbox.lock().queued_rows() > 0 {
+            Situation::StoppedWithRowsWaiting.note();
+        }
+        let mut ended = owner.commit(&self.scene);
+        for _ in 0..self.rng.random_range(0..6) {
+            ended = ended.and_then(|()| owner.write(&self.scene, 0, Beside::Snapshot));
+            owner.publish();
+        }
+        if let Err(error) = ended.and_then(|()| Ok(owner.disk.sync()?)) {
+            self.fail(&error)?;
+        }
+        self.crash();
+        Ok(())
     }
 
     fn crash(&mut self) {
@@ -195,6 +245,9 @@ impl Simulation {
     /// The power of the worker's machine is cut, and its state is what was synced. The view store and those who follow the table are elsewhere: they have newer
     /// rows, and must see none go back.
     fn lose_unsynced(&mut self) {
+        if self.owner.as_ref().is_some_and(|owner| owner.fold.lock().is_live()) {
+            Situation::UnsyncedLostWhileLive.note();
+        }
         self.owner = None;
         self.disk = self.disk.after_power_cut();
     }
@@ -205,8 +258,14 @@ impl Simulation {
     }
 
     /// Another process goes on with a checkpoint; this one is frozen where it stands.
-    fn take_over(&mut self) {
+    fn take_over(&mut self, is_quiet: bool) {
         let Some(checkpoint) = self.checkpoint.take() else { return };
+        if self.owner.as_ref().is_some_and(|owner| owner.fold.lock().is_live()) {
+            Situation::TakenOverWhileLive.note();
+            if is_quiet {
+                Situation::TakenOverWhileQuiet.note();
+            }
+        }
         self.frozen.extend(self.owner.take());
         self.disk = Disk::new(checkpoint, self.scene.mutant);
     }
@@ -214,7 +273,7 @@ impl Simulation {
     /// Everything works from here on; all that was appended must arrive.
     fn heal(&mut self) -> Result<(), String> {
         self.disk.commits_to_live.store(-1, Ordering::Relaxed);
-        self.scene.store.away.store(false, Ordering::Relaxed);
+        self.scene.store.unavailable.store(false, Ordering::Relaxed);
         *self.scene.store.refuse_next.lock() = None;
         *self.scene.followers.refuse_next.lock() = None;
         for round in 0..2_000 {
@@ -235,7 +294,7 @@ impl Simulation {
             if owner.is_commit_due(self.clock.now_ms()) {
                 owner.commit(&self.scene).map_err(|error| error.to_string())?;
             }
-            owner.write(&self.scene, self.rng.random_range(0..3), self.rng.random_bool(0.3)).map_err(|error| error.to_string())?;
+            owner.write(&self.scene, self.rng.random_range(0..3), beside(&mut self.rng, self.scene.mutant)).map_err(|error| error.to_string())?;
             self.read()?;
             let Some(owner) = &self.owner else { continue };
             owner.publish();
@@ -254,7 +313,8 @@ impl Simulation {
     /// A reader looks: no row may go back, and neither what it is told.
     fn read(&mut self) -> Result<(), String> {
         let visible = self.scene.store.told(&self.scene.table).visible;
-        if !visible.reaches(&self.visible) {
+        // Owners that do not wait for what was announced make it go back. What the epoch is for shows in the rows.
+        if !visible.reaches(&self.visible) && self.scene.mutant != Some(Mutant::TimestampWithoutEpoch) {
             return Err(format!("the visible cut went back from {:?} to {visible:?}", self.visible));
         }
         self.visible = visible;
@@ -277,24 +337,31 @@ impl Simulation {
     }
 }
 
+fn beside(rng: &mut ChaCha8Rng, mutant: Option<Mutant>) -> Beside {
+    let before_snapshots = if mutant == Some(Mutant::SweepsOfLiveState) { 0.9 } else { 0.3 };
+    if rng.random_bool(before_snapshots) { Beside::Snapshot } else { Beside::Write(rng.random_range(0..6)) }
+}
+
 fn step_of(
     scene: &Scene,
     partitions: &[Partition],
+    acts: &Habits<Act>,
     rng: &mut ChaCha8Rng,
     owner: &mut Owner,
-) -> Result<(), refold_processor::engine::error::EngineError> {
+) -> Result<(), EngineError> {
     let partition = partitions.choose(rng).copied().unwrap_or(Partition(0));
-    match rng.random_range(0..100) {
-        0..30 => owner.map(scene, partition, rng.random_range(1..300)).map(drop),
-        30..55 => owner.merge(scene, partition).map(drop),
-        55..75 => owner.commit(scene),
-        75..88 => owner.write(scene, rng.random_range(0..4), rng.random_bool(0.3)),
-        88..94 => {
+    match acts.next(rng) {
+        Act::Map => owner.map(scene, partition, rng.random_range(1..300)).map(drop),
+        Act::Merge => owner.merge(scene, partition).map(drop),
+        Act::Commit => owner.commit(scene),
+        Act::Sync => Ok(owner.disk.sync()?),
+        Act::Write => owner.write(scene, rng.random_range(0..4), beside(rng, scene.mutant)),
+        Act::Publish => {
             owner.publish();
             Ok(())
         }
-        94..97 => owner.sweep(scene),
-        _ => owner.go_live(scene),
+        Act::Sweep => owner.sweep(scene),
+        Act::GoLive => owner.go_live(scene),
     }
 }
 

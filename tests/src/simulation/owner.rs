@@ -25,7 +25,17 @@ use refold_processor::table::{Epoch, Table, Version};
 use refold_processor::view::View;
 
 use super::followers::Followers;
-use super::world::{Disk, FaultyStore, Mutant};
+use super::situations::Situation;
+use super::world::{self, Disk, FaultyStore, Mutant};
+
+/// When the fold commits while the writer takes a step.
+#[derive(Clone, Copy, Debug)]
+pub enum Beside {
+    /// While a write is on its way, after so many others.
+    Write(usize),
+    /// Before a snapshot is taken.
+    Snapshot,
+}
 
 /// What all owners of a simulated version share.
 pub struct Scene {
@@ -95,7 +105,7 @@ impl Owner {
         let partitions = scene.log.partitions(&scene.source.topic)?;
         let state = Arc::new(disk.clone());
         let mut before = scene.store.kept.fence(&scene.table, epoch)?;
-        if scene.mutant == Some(Mutant::AnnouncedUnheard) {
+        if matches!(scene.mutant, Some(Mutant::AnnouncedUnheard | Mutant::TimestampWithoutEpoch)) {
             (before.writing, before.writing_watermark_us) = (Cut::default(), None);
         }
         let told =
@@ -106,6 +116,10 @@ impl Owner {
             Publications::new(scene.followers.clone(), scene.table.clone(), None, scene.settings.shares.clone(), Arc::default());
         let publications = Arc::new(publications);
         scene.followers.owner.fetch_max(epoch.0, Ordering::Relaxed);
+        scene.store.owner.fetch_max(epoch.0, Ordering::Relaxed);
+        if !fold.meta().cut.reaches(&told.writing) {
+            Situation::Held.note();
+        }
         let writer = Writer {
             view: scene.view.clone(),
             layout: fold.layout().clone(),
@@ -115,7 +129,7 @@ impl Owner {
             table: scene.table.clone(),
             epoch,
             outbox: Arc::new(Mutex::new(outbox)),
-            rows_per_write: 1 + (epoch.0 as usize + 6) * 3 % 7,
+            rows_per_write: [1, 2, 1, 5][epoch.0 as usize % 4],
             read_ahead_bytes: 100,
             announced: None,
             ahead: Default::default(),
@@ -186,10 +200,12 @@ impl Owner {
         commit(&mut self.fold.lock(), &mut self.writer.outbox.lock(), scene.mutant, scene.clock.now_ms())
     }
 
-    /// One step of the writer. While its first write is on its way, or before it takes a snapshot, the fold merges a chunk and commits, so many times.
-    pub fn write(&mut self, scene: &Scene, commits: usize, before_snapshot: bool) -> Result<(), EngineError> {
+    /// One step of the writer. While a write is on its way after so many others, or before it takes a snapshot, the fold merges a chunk and commits, so
+    /// many times.
+    pub fn write(&mut self, scene: &Scene, commits: usize, beside: Beside) -> Result<(), EngineError> {
         let (fold, mapped, outbox) = (self.fold.clone(), self.mapped.clone(), self.writer.outbox.clone());
         let (clock, mutant) = (scene.clock.clone(), scene.mutant);
+        let is_sweep = matches!(self.writer.outbox.lock().work(), Work::Sweep(_));
         let commit_once = move || {
             let mut fold = fold.lock();
             let next = mapped.lock().values_mut().find_map(VecDeque::pop_front);
@@ -198,13 +214,20 @@ impl Owner {
         };
         let ended = Arc::new(Mutex::new(None));
         let noted = ended.clone();
-        let beside = if before_snapshot { &self.disk.beside } else { &scene.store.beside };
-        *beside.lock() = Some(Box::new(move || {
+        let call: world::Beside = Box::new(move || {
+            if is_sweep && commits > 0 {
+                Situation::CommitDuringSweep.note();
+            }
             let committed = (0..commits).try_for_each(|_| commit_once());
-            committed.map_err(|error| StoreError::Away(noted.lock().insert(error).to_string()))
-        }));
+            committed.map_err(|error| StoreError::Unavailable(noted.lock().insert(error).to_string()))
+        });
+        match beside {
+            Beside::Write(writes) => *scene.store.beside.lock() = Some((writes, call)),
+            Beside::Snapshot => *self.disk.beside.lock() = Some(call),
+        }
         let stepped = self.writer.step().map(drop);
-        *beside.lock() = None;
+        *scene.store.beside.lock() = None;
+        *self.disk.beside.lock() = None;
         ended.lock().take().map_or(stepped, Err)
     }
 

@@ -1,22 +1,26 @@
 //! The ports as a simulation sees them: in memory, and failing when told to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use refold_processor::engine::dirty::{epoch_of, write_timestamp};
+use refold_processor::recovery::Recovery;
 use refold_processor::state::memory::MemoryState;
 use refold_processor::state::{Batch, Change, Lookup, Space, State, StateError, StateReader};
 use refold_processor::store::memory::{MemoryStore, Snapshot};
 use refold_processor::store::{Progress, RowBatch, RowReader, RowWriter, StoreError};
 use refold_processor::table::{Epoch, Table};
 
+use super::situations::Situation;
+
 /// What is wrong with the protocol on purpose, to show that the simulation notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// Rows leave the dirty set before the store has them.
     ClearBeforeAcknowledged,
-    /// Write timestamps have no epoch.
+    /// Write timestamps have no epoch, and owners do not wait for what was announced before them. The second alone would hide the first: rows of a
+    /// replaced owner are never of later cuts than what its successor waits for.
     TimestampWithoutEpoch,
     /// Positions are committed apart from the state that they are of.
     PositionsOutsideTheBatch,
@@ -24,8 +28,7 @@ pub enum Mutant {
     LatenessAcrossPartitions,
     /// Rows count as acknowledged before they are durable.
     AcknowledgeBeforeSync,
-    /// A sweep has the write timestamp of one moment, and the rows of others. Which others is up to the thread that reads them: of all mutants this is the
-    /// one that a seed does not repeat exactly.
+    /// A sweep has the write timestamp of one moment, and the rows of others.
     SweepsOfLiveState,
     /// Rows are written before their cut was announced.
     Unannounced,
@@ -88,13 +91,13 @@ impl StateReader for Disk {
     }
 
     fn snapshot(&self) -> Box<dyn Lookup + '_> {
-        // Who put it there knows of its error.
         let beside = self.beside.lock().take();
-        let _ = beside.map_or(Ok(()), |beside| beside());
-        match self.mutant {
-            Some(Mutant::SweepsOfLiveState) => Box::new(LiveState { facts: self.kept.checkpoint(), state: &self.kept }),
-            _ => self.kept.snapshot(),
+        if self.mutant == Some(Mutant::SweepsOfLiveState) {
+            return Box::new(LiveState { facts: self.kept.checkpoint(), state: &self.kept, between: Mutex::new((SCANS_BEFORE, beside)) });
         }
+        // Who put it there knows of its error.
+        let _ = beside.map_or(Ok(()), |beside| beside());
+        self.kept.snapshot()
     }
 
     fn size(&self) -> u64 {
@@ -106,6 +109,24 @@ impl StateReader for Disk {
 struct LiveState<'a> {
     facts: MemoryState,
     state: &'a MemoryState,
+    /// What happens while it is read, and after how many more scans.
+    between: Mutex<(usize, Option<Beside>)>,
+}
+
+/// Scans of a state that is not a snapshot before it changes.
+const SCANS_BEFORE: usize = 1;
+
+impl LiveState<'_> {
+    fn change(&self) {
+        let mut between = self.between.lock();
+        let beside = match between.0 {
+            0 => between.1.take(),
+            _ => None,
+        };
+        between.0 = between.0.saturating_sub(1);
+        drop(between);
+        let _ = beside.map_or(Ok(()), |beside| beside());
+    }
 }
 
 impl Lookup for LiveState<'_> {
@@ -114,6 +135,7 @@ impl Lookup for LiveState<'_> {
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StateError> {
+        self.change();
         self.state.scan(space, from, to, visit)
     }
 }
@@ -172,11 +194,15 @@ pub struct FaultyStore {
     /// What is kept.
     pub kept: MemoryStore,
     /// Every call is refused while this is set.
-    pub away: AtomicBool,
-    /// What becomes of the next write.
-    pub refuse_next: Mutex<Option<Refusal>>,
-    /// What happens before the next write arrives.
-    pub beside: Mutex<Option<Beside>>,
+    pub unavailable: AtomicBool,
+    /// What becomes of the next write, and what its caller is told.
+    pub refuse_next: Mutex<Option<(Refusal, Recovery)>>,
+    /// Set when a caller was told that what is stored is damaged: its version fails, until it is resumed.
+    pub refused_for_good: AtomicBool,
+    /// What happens before one of the next writes arrives, and how many arrive before that one.
+    pub beside: Mutex<Option<(usize, Beside)>>,
+    /// The newest owner.
+    pub owner: AtomicU32,
     /// Writes whose callers were told that they failed, and that arrive all the same.
     in_flight: Mutex<Vec<RowBatch>>,
     /// What outlives a power cut.
@@ -191,9 +217,11 @@ impl FaultyStore {
     pub fn new(mutant: Option<Mutant>) -> FaultyStore {
         FaultyStore {
             kept: MemoryStore::new(),
-            away: AtomicBool::new(false),
+            unavailable: AtomicBool::new(false),
             refuse_next: Mutex::default(),
+            refused_for_good: AtomicBool::new(false),
             beside: Mutex::default(),
+            owner: AtomicU32::new(0),
             in_flight: Mutex::default(),
             durable: Mutex::default(),
             rows_written: AtomicI64::new(0),
@@ -201,9 +229,30 @@ impl FaultyStore {
         }
     }
 
+    fn run_beside(&self) -> Result<(), StoreError> {
+        let mut beside = self.beside.lock();
+        match beside.take() {
+            Some((0, now)) => {
+                drop(beside);
+                now()
+            }
+            later => {
+                *beside = later.map(|(writes, later)| (writes - 1, later));
+                Ok(())
+            }
+        }
+    }
+
+    fn note_stale(&self, rows: &RowBatch) {
+        let owner = Epoch(self.owner.load(Ordering::Relaxed));
+        if rows.written_at.iter().any(|at| epoch_of(*at) < owner) {
+            Situation::StaleWrite.note();
+        }
+    }
+
     fn check(&self) -> Result<(), StoreError> {
-        match self.away.load(Ordering::Relaxed) {
-            true => Err(StoreError::Away("simulated".into())),
+        match self.unavailable.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("simulated".into())),
             false => Ok(()),
         }
     }
@@ -220,8 +269,8 @@ impl RowWriter for FaultyStore {
 
     fn write(&self, table: &Table, rows: &RowBatch) -> Result<(), StoreError> {
         self.check()?;
-        let beside = self.beside.lock().take();
-        beside.map_or(Ok(()), |beside| beside())?;
+        self.run_beside()?;
+        self.note_stale(rows);
         // Whoever takes over must know how new rows may be.
         let announced = self.told(table).writing.sum();
         if rows.written_at.iter().any(|at| *at > write_timestamp(epoch_of(*at), announced).unwrap()) {
@@ -232,7 +281,7 @@ impl RowWriter for FaultyStore {
             rows.written_at.iter_mut().for_each(|at| *at &= (1 << 47) - 1);
         }
         let refused = self.refuse_next.lock().take();
-        if let Some(refusal) = refused {
+        if let Some((refusal, recovery)) = refused {
             if refusal == Refusal::Delayed {
                 self.in_flight.lock().push(rows);
             } else if refusal == Refusal::Partly {
@@ -244,7 +293,15 @@ impl RowWriter for FaultyStore {
                 };
                 self.kept.write(table, &first)?;
             }
-            return Err(StoreError::Away("simulated".into()));
+            return Err(match recovery {
+                Recovery::Transient => StoreError::Unavailable("simulated".into()),
+                Recovery::Operator => StoreError::Refused("simulated".into()),
+                Recovery::Final => {
+                    Situation::RefusedForGood.note();
+                    self.refused_for_good.store(true, Ordering::Relaxed);
+                    StoreError::Broken("simulated".into())
+                }
+            });
         }
         self.rows_written.fetch_add(rows.written_at.len() as i64, Ordering::Relaxed);
         self.kept.write(table, &rows)
@@ -286,11 +343,12 @@ impl FaultyStore {
     /// Writes that were on their way arrive.
     pub fn arrive(&self, table: &Table) {
         for rows in self.in_flight.lock().drain(..) {
+            self.note_stale(&rows);
             self.kept.write(table, &rows).unwrap();
         }
     }
 
-    /// What was last told, even while the store is away.
+    /// What was last told, even while the store is unavailable.
     pub fn told(&self, table: &Table) -> Progress {
         self.kept.progress(table).unwrap().unwrap_or_default()
     }

@@ -286,7 +286,7 @@ fn names_in(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_id_that_the_registry_does_not_know_is_quarantined_and_a_registry_that_is_away_is_waited_for() {
+fn an_id_that_the_registry_does_not_know_is_quarantined_and_a_registry_that_is_unavailable_is_waited_for() {
     let (kafka, cassandra, registry) = (Kafka::start(), Cassandra::start(), SchemaRegistry::started());
     let deployment = Deployment::with(&kafka, &cassandra, "registered", declare);
     let source = &deployment.application.source;
@@ -327,7 +327,7 @@ fn an_id_that_the_registry_does_not_know_is_quarantined_and_a_registry_that_is_a
     });
     let ready = refold_tests::http::get(&format!("{}/readyz", worker.url)).is(503);
     assert!(ready.text.contains("schema registry"), "{}", ready.text);
-    assert_eq!(listed(&worker, "hashtag_counts", 1), wanted, "nothing is refused for what is away");
+    assert_eq!(listed(&worker, "hashtag_counts", 1), wanted, "nothing is refused for what is unavailable");
 
     registry.thaw();
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);

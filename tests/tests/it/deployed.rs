@@ -1,5 +1,5 @@
 //! Collector, worker and API as processes of their own, over a real Kafka and a real Cassandra: the rows read back from Cassandra are those
-//! of the batch over what is in Kafka, whoever was killed, frozen or away meanwhile.
+//! of the batch over what is in Kafka, whoever was killed, frozen or unavailable meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -276,11 +276,11 @@ fn stored(deployment: &Deployment, cassandra: &Cassandra) -> BTreeSet<String> {
     deployment.application.views.iter().flat_map(|view| of(view.as_ref())).collect()
 }
 
-/// Away, refusing, slow: events are folded on, and then each row that has changed is written about once.
+/// Unavailable, refusing, slow: events are folded on, and then each row that has changed is written about once.
 #[test]
 fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_written_about_once_after() {
     let (kafka, mut cassandra) = (Kafka::start(), durable());
-    let deployment = Deployment::new(&kafka, &cassandra, "away");
+    let deployment = Deployment::new(&kafka, &cassandra, "unavailable");
     deployment.collect("generate:1?seed=9&backlog=30m&backlog_rate=20&count=30000", &[]).ends(0);
     let mut worker = deployment.process("worker", &["--queued-rows", "2000", "--memory-mb", "400"]);
     worker.wait_until_up();
@@ -301,12 +301,12 @@ fn while_the_store_does_not_keep_up_events_are_folded_and_each_changed_row_is_wr
     cassandra.restart();
     deployment.wait_until_current(&kafka, &cassandra, &mut worker);
     deployment.compare(&kafka, &cassandra);
-    about_once("away", &rows, written, &worker, &cassandra);
+    about_once("unavailable", &rows, written, &worker, &cassandra);
 
     // Three copies on one node: everything is refused at once.
     let (rows, written) = (stored(&deployment, &cassandra), metric(&worker, "refold_rows_written_total"));
     let copies =
-        |copies: u8| format!("ALTER KEYSPACE away WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {copies}}}");
+        |copies: u8| format!("ALTER KEYSPACE unavailable WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {copies}}}");
     Plain::to(&cassandra).run(&copies(3));
     fold_on(&deployment, &mut worker, 11, 50_000);
     assert!(metric(&worker, "refold_unwritten_events") > 0.0, "the lag of rows is shown");

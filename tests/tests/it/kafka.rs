@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod faults;
 mod reading;
+mod rights;
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -107,7 +108,7 @@ fn committed(client: &BaseConsumer, topic: &str, partitions: RangeInclusive<i32>
     found.map(|found| found.elements().iter().map(|element| element.offset().to_raw()).collect()).unwrap_or_default()
 }
 
-/// Calls again what answers that the log is away.
+/// Calls again what answers that the log is unavailable.
 fn patiently<T>(mut call: impl FnMut() -> Result<T, LogError>) -> T {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {

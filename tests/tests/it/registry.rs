@@ -1,4 +1,4 @@
-//! A real schema registry: what it knows, what it does not, and what happens to the stream while it is away.
+//! A real schema registry: what it knows, what it does not, and what happens to the stream while it is unavailable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn schemas_have_ids_and_ids_have_schemas() {
 }
 
 #[test]
-fn a_registry_that_is_away_is_not_a_schema_that_is_unknown() {
+fn a_registry_that_is_unavailable_is_not_a_schema_that_is_unknown() {
     let mut registry = SchemaRegistry::started();
     let client = registry.client();
     let id = client.register("subject", FIRST).unwrap();
@@ -63,7 +63,7 @@ fn a_registry_that_is_away_is_not_a_schema_that_is_unknown() {
     let fresh = registry.client();
     registry.kill();
     let error = fresh.by_id(id).unwrap_err();
-    assert!(matches!(&error, SchemaError::Away(said) if said.contains(&registry.url())), "{error}");
+    assert!(matches!(&error, SchemaError::Unavailable(said) if said.contains(&registry.url())), "{error}");
     assert!(client.by_id(id).unwrap().is_some(), "what is known stays known");
     registry.start();
     assert_eq!(fresh.by_id(id).unwrap(), None, "this one forgets");
@@ -72,7 +72,7 @@ fn a_registry_that_is_away_is_not_a_schema_that_is_unknown() {
 }
 
 #[test]
-fn the_stream_waits_for_a_registry_that_is_away() {
+fn the_stream_waits_for_a_registry_that_is_unavailable() {
     let mut application = Application::load(&root().join("schemas"), "tweets");
     application.source.framing = Framing::Confluent;
     let source = application.source.clone();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use refold_tests::scale;
+use refold_tests::simulation::situations::SITUATIONS;
 use refold_tests::simulation::{run, world::Mutant};
 
 /// `REFOLD_SEED=n` runs that seed alone, exactly as it ran before.
@@ -29,12 +30,18 @@ fn rows_are_those_of_the_batch_whatever_happens_on_the_way() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     assert!(failures.is_empty(), "run one again with REFOLD_SEED=n:\n{}", failures.join("\n"));
+    for situation in SITUATIONS {
+        println!("{situation:?}: {} times", situation.times());
+        assert!(situation.times() > 0, "no seed came to {situation:?}");
+    }
 }
 
 fn is_caught(mutant: Mutant) {
     let seeds = scale::pick(20_000, 100_000);
-    let caught = (0..seeds).any(|seed| run(seed, Some(mutant)).is_err());
-    assert!(caught, "{mutant:?} went through {seeds} seeds unnoticed");
+    match (0..seeds).find_map(|seed| run(seed, Some(mutant)).err()) {
+        Some(how) => println!("{mutant:?}: {how}"),
+        None => panic!("{mutant:?} went through {seeds} seeds unnoticed"),
+    }
 }
 
 #[test]

@@ -251,6 +251,34 @@ fn a_live_version_that_is_far_behind_does_not_hold_up_the_others_of_its_source()
     world.wait_until_current(&worker, &views, 60_610);
 }
 
+#[test]
+fn versions_at_different_places_of_a_log_that_was_made_anew_are_all_refused() {
+    let views = ["new", "old"];
+    let world = World::new(&views);
+    world.wait_until_current(&world.start(), &views, 100);
+    let (state, kept) = (world.folder.path().join("state/old"), world.folder.path().join("kept"));
+    copy_folder(&state, &kept);
+    world.append(50);
+    world.wait_until_current(&world.start(), &views, 150);
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::rename(&kept, &state).unwrap();
+    // Longer than the one before: positions alone do not give it unavailable.
+    let log = EmbeddedLog::open(&world.folder.path().join("another"), EmbeddedLogSettings::default(), world.ports.clock.clone()).unwrap();
+    let log = Arc::new(HookedLog::new(Arc::new(log)));
+    let source = world.ports.sources.values().next().unwrap();
+    log.create_topic(&source.topic, source.partitions).unwrap();
+    let world = World { ports: Ports { log: log.clone(), ..world.ports.clone() }, log, ..world };
+    world.append(300);
+    let worker = world.start();
+    for view in views {
+        let error = worker.wait_for(&format!("{view} is refused"), |_| match world.state(view) {
+            VersionState::Failed { error, .. } => Some(error),
+            _ => None,
+        });
+        assert!(error.contains("made anew") && error.contains("replay"), "{view}: {error}");
+    }
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {

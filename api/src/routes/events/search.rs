@@ -55,7 +55,7 @@ pub async fn missing(
         match found {
             Some(found) => Ok((found, alone)),
             None if is_late => {
-                Err(Problem::away(format!("topic {topic} could not be searched in {} s; try again", limits.search_for.as_secs())))
+                Err(Problem::unavailable(format!("topic {topic} could not be searched in {} s; try again", limits.search_for.as_secs())))
             }
             None => Err(too_far(topic, limits.search_bytes)),
         }

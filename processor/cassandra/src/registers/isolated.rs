@@ -93,7 +93,7 @@ impl CassandraStore {
                 return self.make(key, moved).await;
             }
         }
-        Err(Failure::away(format!("it was changed by others {ATTEMPTS} times in a row")))
+        Err(Failure::unavailable(format!("it was changed by others {ATTEMPTS} times in a row")))
     }
 
     async fn make(&self, key: &str, moved: Moved) -> Result<(), Failure> {

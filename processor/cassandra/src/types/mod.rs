@@ -86,4 +86,6 @@ fn nanoseconds(unit: TimeUnit) -> i64 {
 const NANOSECONDS_A_DAY: i64 = 86_400_000_000_000;
 
 #[cfg(test)]
+mod extremes;
+#[cfg(test)]
 mod tests;

@@ -45,9 +45,9 @@ impl Followers {
 
     /// Follows a topic from its end.
     pub fn subscribe(&self, topic: &str) -> Result<Subscription, LogError> {
-        // Whoever holds it may be waiting for a broker that is away: those who come meanwhile must not all wait in line.
+        // Whoever holds it may be waiting for a broker that is unavailable: those who come meanwhile must not all wait in line.
         let Some(mut followed) = self.followed.try_lock_for(LOCK_FOR) else {
-            return Err(LogError::Away(format!("topic {topic} cannot be followed yet: another one waits for the brokers")));
+            return Err(LogError::Unavailable(format!("topic {topic} cannot be followed yet: another one waits for the brokers")));
         };
         if let Some(sender) = followed.get(topic) {
             return Ok(sender.subscribe());
@@ -73,7 +73,7 @@ impl Followers {
             let sender = sender.clone();
             move || follower.run(&sender)
         });
-        started.map_err(|error| LogError::Away(format!("the thread that follows {topic} cannot be started: {error}")))?;
+        started.map_err(|error| LogError::Unavailable(format!("the thread that follows {topic} cannot be started: {error}")))?;
         followed.insert(topic.to_owned(), sender);
         Ok(subscription)
     }

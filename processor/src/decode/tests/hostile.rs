@@ -172,7 +172,7 @@ fn a_registry_that_is_down_pauses_and_an_unknown_schema_is_asked_for_again() {
             self.0.lock().clone()
         }
     }
-    let registry = Arc::new(Registry(parking_lot::Mutex::new(Err(SchemaError::Away("connection refused".into())))));
+    let registry = Arc::new(Registry(parking_lot::Mutex::new(Err(SchemaError::Unavailable("connection refused".into())))));
     let mut decoder = Decoder::new(&source(TWEET, Framing::Confluent), &[0], registry.clone()).unwrap();
     let run = records(&[Some(confluent(3, &tweet(1, "x")))]);
     let error = decoder.decode(&run).unwrap_err();
@@ -182,7 +182,7 @@ fn a_registry_that_is_down_pauses_and_an_unknown_schema_is_asked_for_again() {
     assert_eq!(decoder.decode(&run).unwrap().rejected[0].reason, Reason::UnknownSchema);
     *registry.0.lock() = Ok(Some(TWEET.into()));
     assert_eq!(decoder.decode(&run).unwrap().events.num_rows(), 1);
-    *registry.0.lock() = Err(SchemaError::Away("connection refused".into()));
+    *registry.0.lock() = Err(SchemaError::Unavailable("connection refused".into()));
     assert_eq!(decoder.decode(&run).unwrap().events.num_rows(), 1, "a known schema is not asked for again");
 }
 

@@ -115,7 +115,7 @@ impl Reading {
             if served.is_empty() {
                 return Ok(Read::Opened);
             }
-            check_same_log(settings, source, served, &self.positions, &bounds)?;
+            refuse_replaced(settings, source, served, &self.positions, &bounds)?;
             self.reader = Some(settings.log.reader(&source.topic, &self.positions)?);
             self.ends = bounds.iter().map(|(partition, bounds)| (*partition, bounds.end)).collect();
             report_ends(served, self.ends.clone().into_iter().collect());
@@ -168,34 +168,41 @@ fn refuse_past_end(source: &Source, served: &mut Vec<Served>, bounds: &[(Partiti
     });
 }
 
-/// Whether the log is the one that was read before: the last record of each partition that was taken is still where it was, unless it is gone.
-/// A topic that was made anew, or a log that lost what it had acknowledged, would else be gone on with as if nothing had happened.
-fn check_same_log(
+/// Refuses versions that have read another log than this one: the last record that they took of each partition is not where it was, and not gone
+/// either. A topic that was made anew, or a log that lost what it had acknowledged, would else be gone on with as if nothing had happened.
+///
+/// This looks at what comes before the reader's first position. Versions that are further meet their last records in what is read
+/// ([`Served::take`]).
+fn refuse_replaced(
     settings: &FeedsSettings,
     source: &Source,
-    served: &[Served],
+    served: &mut Vec<Served>,
     positions: &Cut,
     bounds: &[(Partition, Bounds)],
 ) -> Result<(), EngineError> {
-    let topic = &source.topic;
-    let mut expected = BTreeMap::new();
+    let mut expected: BTreeMap<Partition, Offset> = BTreeMap::new();
     for (partition, bounds) in bounds {
-        let position = positions.position(*partition);
-        let there = served.iter().filter_map(|served| served.before(*partition)).find(|before| before.position == position);
-        let Some(last) = there.and_then(|before| before.time.last) else { continue };
-        if (bounds.start..bounds.end).contains(&last.offset) {
-            expected.insert(*partition, last);
+        let are_before = bounds.start..bounds.end.min(positions.position(*partition));
+        let last = served.iter().filter_map(|served| served.last(*partition)).map(|last| last.offset);
+        if let Some(offset) = last.filter(|offset| are_before.contains(offset)).max() {
+            expected.insert(*partition, offset);
         }
     }
-    let from: Cut = expected.iter().map(|(partition, last)| (*partition, last.offset)).collect();
-    let mut reader = if expected.is_empty() { return Ok(()) } else { settings.log.reader(topic, &from)? };
-    while !expected.is_empty() {
+    let from: Cut = expected.iter().map(|(partition, offset)| (*partition, *offset)).collect();
+    let mut reader = if expected.is_empty() { return Ok(()) } else { settings.log.reader(&source.topic, &from)? };
+    while !expected.is_empty() && !served.is_empty() {
         let Some(records) = reader.read(1, READ_WAIT)? else { return Ok(()) };
-        let Some(last) = expected.remove(&records.partition) else { continue };
-        let found = records.spans.first().map(|span| LastRecord::of(&records, span)).filter(|found| found.offset == last.offset);
-        if found.is_some_and(|found| found != last) {
-            return Err(LogError::Replaced { topic: topic.clone(), partition: records.partition, offset: last.offset }.into());
-        }
+        let Some(offset) = expected.remove(&records.partition) else { continue };
+        let Some(span) = records.spans.first().filter(|span| span.offset == offset) else { continue };
+        let found = LastRecord::of(&records, span);
+        served.retain(|served| {
+            let is_the_same = served.last(records.partition).is_none_or(|last| last.offset != offset || last == found);
+            if !is_the_same {
+                let error = LogError::Replaced { topic: source.topic.clone(), partition: records.partition, offset };
+                let _ = served.consumer.sender.send(Message::Failed(error.into()));
+            }
+            is_the_same
+        });
     }
     Ok(())
 }

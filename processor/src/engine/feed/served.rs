@@ -10,6 +10,8 @@ use crossbeam_channel::{SendTimeoutError, TrySendError};
 use super::{Consumer, Message};
 use crate::engine::error::EngineError;
 use crate::engine::map::{Before, Chunk, ChunkMapper, Mapped};
+use crate::engine::watermark::LastRecord;
+use crate::log::LogError;
 use crate::position::{Offset, Partition};
 use crate::recovery::Recovery;
 
@@ -53,9 +55,29 @@ impl Served {
         self.before(partition).map(|before| before.position)
     }
 
-    /// Maps a chunk and hands it over, if the fold takes it at once. The time that mapping takes is added to `mapping`.
+    /// The last record that was taken of a partition.
+    pub(super) fn last(&self, partition: Partition) -> Option<LastRecord> {
+        self.before(partition).and_then(|before| before.time.last)
+    }
+
+    /// Whether the last record that was taken is still what it was, as far as this chunk has it: a version that is further than others of its feed.
+    fn check_last(&self, topic: &str, chunk: &Chunk) -> Result<(), EngineError> {
+        let Some(last) = self.last(chunk.partition()).filter(|last| last.offset >= chunk.from) else { return Ok(()) };
+        let spans = &chunk.records.spans;
+        let found = spans.binary_search_by_key(&last.offset, |span| span.offset).ok().and_then(|index| spans.get(index));
+        match found.is_none_or(|span| LastRecord::of(&chunk.records, span) == last) {
+            true => Ok(()),
+            false => Err(LogError::Replaced { topic: topic.to_owned(), partition: chunk.partition(), offset: last.offset }.into()),
+        }
+    }
+
+    /// Maps a chunk of a topic and hands it over, if the fold takes it at once. The time that mapping takes is added to `mapping`.
+    ///
+    /// # Errors
+    /// When the version has read another log than this one, or its view cannot be mapped.
     #[allow(clippy::disallowed_methods, reason = "paces reads, and reaches no row")]
-    pub(super) fn take(&mut self, chunk: &Arc<Chunk>, mapping: &mut Duration) -> Result<Handed, EngineError> {
+    pub(super) fn take(&mut self, topic: &str, chunk: &Arc<Chunk>, mapping: &mut Duration) -> Result<Handed, EngineError> {
+        self.check_last(topic, chunk)?;
         let before = self.before.entry(chunk.partition()).or_default();
         if chunk.records.next <= before.position {
             return Ok(Handed::Taken);

@@ -68,10 +68,10 @@ impl Registers for Far {
     fn compare_and_set(&self, key: &str, expected: Option<u64>, value: Option<&str>) -> Result<Outcome, StoreError> {
         let fault = self.fault.lock().filter(|_| is_isolated(key));
         if fault == Some(Fault::Refused) {
-            return Err(StoreError::Away("no answer".into()));
+            return Err(StoreError::Unavailable("no answer".into()));
         }
         let set = self.call(|| self.store.compare_and_set(key, expected, value));
-        if fault == Some(Fault::Unanswered) { Err(StoreError::Away("no answer".into())) } else { set }
+        if fault == Some(Fault::Unanswered) { Err(StoreError::Unavailable("no answer".into())) } else { set }
     }
     fn list(&self, prefix: &str) -> Result<Vec<(String, Register)>, StoreError> {
         self.call(|| self.store.list(prefix))

@@ -31,7 +31,7 @@ struct Feed {
 impl Feed {
     fn say(&self, said: Said) -> Result<(), LogError> {
         if let Some(gate) = self.gate.lock().as_ref() {
-            gate.recv().map_err(|_| LogError::Away("the gate is gone".into()))?;
+            gate.recv().map_err(|_| LogError::Unavailable("the gate is gone".into()))?;
         }
         self.refusals.lock().pop_front().map_or(Ok(()), Err)?;
         self.said.lock().push(said);
@@ -68,7 +68,7 @@ impl ChangeFeed for Feed {
     }
 
     fn subscribe(&self, _: &Table) -> Result<Subscription, LogError> {
-        Err(LogError::Away("nobody follows".into()))
+        Err(LogError::Unavailable("nobody follows".into()))
     }
 
     fn remove(&self, _: &Table) -> Result<(), LogError> {
@@ -146,7 +146,7 @@ fn an_owner_tells_followers_to_begin_anew_and_then_publishes_in_order() {
 fn what_a_feed_does_not_take_for_a_moment_comes_again_in_its_place() {
     let world = World::begun(ROOMY);
     world.offer(2);
-    world.feed.refuse(LogError::Away("for a moment".into()));
+    world.feed.refuse(LogError::Unavailable("for a moment".into()));
     assert!(world.publications.step().is_err());
     assert!(world.feed_error().unwrap().contains("for a moment"));
     world.offer(3);
@@ -165,7 +165,7 @@ fn what_a_feed_refuses_is_left_out_and_followers_begin_anew_before_anything_else
         assert!(world.publications.step().is_err());
         assert_eq!(world.feed_error(), Some(said));
         world.offer(3);
-        world.feed.refuse(LogError::Away("not yet".into()));
+        world.feed.refuse(LogError::Unavailable("not yet".into()));
         assert!(world.publications.step().is_err());
         world.offer(4);
         assert_eq!(world.publications.step().unwrap(), Published::Anew);

@@ -113,7 +113,7 @@ impl Drop for Turn<'_> {
         if self.results.is_empty() {
             let others = self.tickets.iter().filter(|ticket| **ticket != self.own);
             let panicked =
-                || LogError::Away("the append that was written together with this one panicked; it may or may not be there".to_owned());
+                || LogError::Unavailable("the append that was written together with this one panicked; it may or may not be there".to_owned());
             queue.done.extend(others.map(|ticket| (*ticket, Err(panicked()))));
         }
         queue.done.extend(self.results.drain(..));
@@ -146,7 +146,7 @@ fn write_group(disk: &Disk, clock: &dyn Clock, group: Vec<(u64, Append)>, is_unc
         }
         Err(error) => {
             let again = |error: &LogError| match error {
-                LogError::Away(message) => LogError::Away(message.clone()),
+                LogError::Unavailable(message) => LogError::Unavailable(message.clone()),
                 LogError::Refused(message) => LogError::Refused(message.clone()),
                 other => LogError::Broken(other.to_string()),
             };

@@ -20,12 +20,12 @@ const TEMPORARY: [&str; 6] = [
 pub fn failure(dir: &Path, error: &str) -> LogError {
     let dir = dir.display();
     if EXHAUSTED.iter().any(|mark| error.contains(mark)) {
-        return LogError::Away(format!(
+        return LogError::Unavailable(format!(
             "{dir} cannot take more: {error}; make room (100 MB at least), it goes on by itself within seconds"
         ));
     }
     if TEMPORARY.iter().any(|kind| error.starts_with(kind)) {
-        return LogError::Away(format!("{dir} does not answer: {error}"));
+        return LogError::Unavailable(format!("{dir} does not answer: {error}"));
     }
     if error.starts_with("Corruption") {
         return LogError::Broken(format!("the log in {dir} is damaged: {error}; restore the directory from a copy"));

@@ -386,7 +386,7 @@ fn refused(record: &VersionRecord, wanted: &VersionState, now_ms: i64) -> Catalo
 }
 
 fn too_busy(key: &str) -> CatalogueError {
-    StoreError::Away(format!("register {key} was changed by others {ATTEMPTS} times in a row")).into()
+    StoreError::Unavailable(format!("register {key} was changed by others {ATTEMPTS} times in a row")).into()
 }
 
 /// A length of time for people: `12 s`.

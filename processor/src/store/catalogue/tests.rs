@@ -328,7 +328,7 @@ impl Unreliable {
         if self.carries_out {
             call()?;
         }
-        Err(StoreError::Away("connection lost".into()))
+        Err(StoreError::Unavailable("connection lost".into()))
     }
 }
 
@@ -400,7 +400,7 @@ fn interrupted_at_any_call_every_verb_is_completed_by_running_it_again() {
 #[test]
 fn an_entry_is_in_the_history_before_it_is_in_the_journal() {
     let World { catalogue, clock, store } = world();
-    // Reading and setting the register are carried out, the journal is away.
+    // Reading and setting the register are carried out, the journal is unavailable.
     let unreliable = Unreliable { store: store.clone(), calls: AtomicUsize::new(0), fails_at: 3, carries_out: false };
     Catalogue::new(Arc::new(unreliable), clock).create_version(VIEW, "SELECT 1", "a", "shape", "ann").unwrap_err();
     assert_eq!(store.journal(9).unwrap(), Vec::<String>::new());

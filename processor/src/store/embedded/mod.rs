@@ -149,7 +149,7 @@ fn store_error(folder: &Path, error: &rocksdb::Error) -> StoreError {
         | ErrorKind::Aborted
         | ErrorKind::Incomplete
         | ErrorKind::MergeInProgress
-        | ErrorKind::CompactionTooLarge => StoreError::Away(text),
+        | ErrorKind::CompactionTooLarge => StoreError::Unavailable(text),
         _ => StoreError::Broken(text),
     }
 }

@@ -21,7 +21,7 @@ const FILTER_BITS: f64 = 10.0;
 const WRITE_BUFFER_FILTER: f64 = 0.05;
 
 pub(super) fn open(folder: &Path, settings: &EmbeddedStoreSettings) -> Result<EmbeddedStore, StoreError> {
-    std::fs::create_dir_all(folder).map_err(|error| StoreError::Away(format!("{} cannot be made: {error}", folder.display())))?;
+    std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(format!("{} cannot be made: {error}", folder.display())))?;
     let families = [ColumnFamilyDescriptor::new(ROWS, rows_options(settings)), ColumnFamilyDescriptor::new(META, Options::default())];
     let db = DB::open_cf_descriptors(&database_options(settings), folder, families).map_err(|error| open_error(folder, &error))?;
     let mut store = EmbeddedStore {

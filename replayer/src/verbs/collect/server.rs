@@ -47,22 +47,22 @@ impl ServerSink {
         })
     }
 
-    fn away(&self, why: &impl std::fmt::Display) -> CollectError {
-        CollectError::Away(format!("{}: {why}; what was not taken yet is sent when it is back", self.server))
+    fn unavailable(&self, why: &impl std::fmt::Display) -> CollectError {
+        CollectError::Unavailable(format!("{}: {why}; what was not taken yet is sent when it is back", self.server))
     }
 
     /// The document that was answered; a problem says whether asking again may help.
     fn answered(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Value, CollectError> {
-        let mut response = response.map_err(|error| self.away(&format!("it does not answer ({error})")))?;
+        let mut response = response.map_err(|error| self.unavailable(&format!("it does not answer ({error})")))?;
         let status = response.status();
-        let text = response.body_mut().read_to_string().map_err(|error| self.away(&error))?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.unavailable(&error))?;
         let document: Value = serde_json::from_str(&text).unwrap_or_default();
         let detail = document.get("detail").and_then(Value::as_str).unwrap_or(text.trim());
         match status {
             status if status.is_success() => Ok(document),
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => Err(self.away(&detail)),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => Err(self.unavailable(&detail)),
             // Of what stands between, such as a load balancer.
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(self.away(&status)),
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(self.unavailable(&status)),
             _ => Err(CollectError::Invalid(format!("{} refuses: {detail}{}", self.server, first_refused(&document)))),
         }
     }

@@ -10,7 +10,7 @@ use crate::output::complain;
 /// The exit status of a process that was interrupted.
 const INTERRUPTED: i32 = 130;
 
-/// What is left to be written may wait for a log or a store that is away. Orchestrators kill after half a minute.
+/// What is left to be written may wait for a log or a store that is unavailable. Orchestrators kill after half a minute.
 const ENDS_WITHIN: Duration = Duration::from_secs(25);
 
 /// Signals closer together than this are one: some send it to a process and to its group.
@@ -33,7 +33,7 @@ pub fn watch(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
                     _ = terminations.recv() => {}
                     () = tokio::time::sleep(ENDS_WITHIN), if first.is_none() => {
                         let seconds = ENDS_WITHIN.as_secs();
-                        complain(&format!("not ended within {seconds} s, so what it waits for is away; ended now, what was committed is safe"));
+                        complain(&format!("not ended within {seconds} s, so what it waits for is unavailable; ended now, what was committed is safe"));
                         std::process::exit(INTERRUPTED);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Three nodes with a copy of everything each: one may be away, two may not.
+//! Three nodes with a copy of everything each: one may be unavailable, two may not.
 
 use std::collections::BTreeMap;
 
@@ -50,10 +50,10 @@ fn writes(node: &Cassandra, keyspace: &str, table: &str) -> (i64, i64) {
 
 /// One cluster for both: three nodes are a lot for a small machine.
 #[test]
-fn rows_are_sent_to_the_nodes_that_keep_them_and_one_replica_of_three_may_be_away() {
+fn rows_are_sent_to_the_nodes_that_keep_them_and_one_replica_of_three_may_be_unavailable() {
     let mut nodes = Cassandra::start_cluster();
     rows_go_where_they_are_kept(&nodes);
-    one_may_be_away(&mut nodes);
+    one_may_be_unavailable(&mut nodes);
 }
 
 /// With one copy of each row, every batch goes to the node that has its rows: what a node carries out, it has coordinated.
@@ -80,7 +80,7 @@ fn rows_go_where_they_are_kept(nodes: &[Cassandra; 3]) {
     }
 }
 
-fn one_may_be_away(nodes: &mut [Cassandra; 3]) {
+fn one_may_be_unavailable(nodes: &mut [Cassandra; 3]) {
     let store = CassandraStore::connect(&settings(&nodes[0])).unwrap();
     let table = counts("replicated");
     in_the_end("a table", || store.create_table(&table));
@@ -96,9 +96,9 @@ fn one_may_be_away(nodes: &mut [Cassandra; 3]) {
     write(1);
 
     let mut revision = None;
-    for (round, away) in [2, 1].into_iter().enumerate() {
+    for (round, unavailable) in [2, 1].into_iter().enumerate() {
         let round = round as i64 + 2;
-        nodes[away].kill();
+        nodes[unavailable].kill();
         let written = write(round);
         in_the_end("a telling", || store.tell(&table, Epoch(1), &progress(round as u64)));
         let set = in_the_end("a register", || store.compare_and_set("moved", revision, Some("value")));
@@ -109,10 +109,10 @@ fn one_may_be_away(nodes: &mut [Cassandra; 3]) {
         assert_eq!(occurrences(&in_the_end("a scan", || other.scan(&table))), written);
         assert_eq!(in_the_end("progress", || other.progress(&table)), Some(progress(round as u64)));
         assert_eq!(in_the_end("a register", || other.get("moved")).unwrap().revision, now);
-        nodes[away].restart();
+        nodes[unavailable].restart();
     }
 
-    // Most replicas are away: nothing is taken, and that is said to pass.
+    // Most replicas are unavailable: nothing is taken, and that is said to pass.
     nodes[1].kill();
     nodes[2].kill();
     let some = rows(&table, &[("hashtag 0", 0, Some(4), 4)]);
@@ -122,7 +122,7 @@ fn one_may_be_away(nodes: &mut [Cassandra; 3]) {
     nodes[1].restart();
     nodes[2].restart();
     let written = write(5);
-    // Asked of all three, whoever was away when.
+    // Asked of all three, whoever was unavailable when.
     let careful = CassandraSettings { consistency: ReadConsistency::All, ..settings(&nodes[1]) };
     let careful = in_the_end("another session", || CassandraStore::connect(&careful));
     assert_eq!(occurrences(&in_the_end("a scan of all replicas", || careful.scan(&table))), written);

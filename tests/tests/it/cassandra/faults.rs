@@ -21,7 +21,7 @@ fn settings(node: &Cassandra) -> CassandraSettings {
 
 /// Nothing listens there at all.
 #[test]
-fn a_cluster_that_is_not_there_is_away() {
+fn a_cluster_that_is_not_there_is_unavailable() {
     let port = refold_tests::program::free_port();
     let nowhere =
         CassandraSettings { contact_points: vec![format!("127.0.0.1:{port}")], connect_timeout_ms: 2_000, ..CassandraSettings::default() };
@@ -33,7 +33,7 @@ fn a_cluster_that_is_not_there_is_away() {
 
 /// One node, through all of it: what freezes thaws, what dies comes back, and the session finds it again by itself.
 #[test]
-fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
+fn a_frozen_and_a_killed_node_are_unavailable_until_they_are_back() {
     let mut node = Cassandra::start_with(Options { synced: true, ..Options::default() });
     // A node that was just started takes its time over the first of everything: that is not what this is about.
     let patient = node.store("faults");
@@ -46,7 +46,7 @@ fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
     let store = in_the_end("a session", || CassandraStore::connect(&settings(&node)));
 
     node.process().signal("-STOP");
-    let away = |what: &str, call: &mut dyn FnMut() -> Result<(), StoreError>| {
+    let unavailable = |what: &str, call: &mut dyn FnMut() -> Result<(), StoreError>| {
         let started = Instant::now();
         let error = call().unwrap_err();
         assert!(error.is_retryable(), "{what}: {error}");
@@ -54,14 +54,14 @@ fn a_frozen_and_a_killed_node_are_away_until_they_are_back() {
     };
     let more: Vec<(&str, i64, Option<i64>, i64)> = (0..5_000).map(|slot| ("rust", slot, Some(2), 2)).collect();
     let more = rows(&table, &more);
-    away("a write", &mut || store.write(&table, &more));
-    away("a read", &mut || store.read(&table, &whole("rust")).map(|_| ()));
-    away("a scan", &mut || store.scan(&table).map(|_| ()));
-    away("a telling", &mut || store.tell(&table, Epoch(1), &progress(2)));
-    away("a fence", &mut || store.fence(&table, Epoch(2)).map(|_| ()));
-    away("a register", &mut || store.get("frozen").map(|_| ()));
-    away("a compare-and-set", &mut || store.compare_and_set("frozen", Some(1), Some("two")).map(|_| ()));
-    away("an entry", &mut || store.append_journal("entry"));
+    unavailable("a write", &mut || store.write(&table, &more));
+    unavailable("a read", &mut || store.read(&table, &whole("rust")).map(|_| ()));
+    unavailable("a scan", &mut || store.scan(&table).map(|_| ()));
+    unavailable("a telling", &mut || store.tell(&table, Epoch(1), &progress(2)));
+    unavailable("a fence", &mut || store.fence(&table, Epoch(2)).map(|_| ()));
+    unavailable("a register", &mut || store.get("frozen").map(|_| ()));
+    unavailable("a compare-and-set", &mut || store.compare_and_set("frozen", Some(1), Some("two")).map(|_| ()));
+    unavailable("an entry", &mut || store.append_journal("entry"));
     node.process().signal("-CONT");
     in_the_end("a write after thawing", || store.write(&table, &more));
     assert_eq!(in_the_end("a read after thawing", || store.read(&table, &whole("rust"))).rows.num_rows(), 5_000);

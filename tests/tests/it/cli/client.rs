@@ -42,8 +42,8 @@ fn status_shows_versions_as_a_table_and_as_objects() {
     assert_eq!((&version["view"], &version["active"], &version["read"]), (&json!("hashtag_counts"), &json!(true), &json!(1_235)));
     assert_eq!(version["quarantined"], json!({ "from_the_future": 1 }));
     ask(&program.url, &["status", "nothing"]).ends(1).complains("there are: hashtag_counts, hashtag_trends");
-    let away = format!("http://127.0.0.1:{}", free_port());
-    let said = ask(&away, &["status"]).ends(1).complains(&away).complains("start refold up");
+    let unavailable = format!("http://127.0.0.1:{}", free_port());
+    let said = ask(&unavailable, &["status"]).ends(1).complains(&unavailable).complains("start refold up");
     assert_eq!(said.out, "");
 }
 

@@ -202,9 +202,9 @@ fn what_is_nearly_a_source_is_told_what_to_write() {
 #[test]
 fn who_is_not_there_is_said_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let away = format!("http://127.0.0.1:{}", free_port());
-    let said = run(command(&["collect", "generate:100", "--to", &away]).env("REFOLD_DATA", folder.path())).ends(1);
-    let said = said.complains(&format!("{away} does not answer")).complains("start refold up").complains("--to").complains("--data");
+    let unavailable = format!("http://127.0.0.1:{}", free_port());
+    let said = run(command(&["collect", "generate:100", "--to", &unavailable]).env("REFOLD_DATA", folder.path())).ends(1);
+    let said = said.complains(&format!("{unavailable} does not answer")).complains("start refold up").complains("--to").complains("--data");
     assert_eq!(said.out, "");
 }
 

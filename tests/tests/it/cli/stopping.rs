@@ -107,7 +107,7 @@ fn a_collector_without_an_end_stops_cleanly_with_its_totals() {
 }
 
 #[test]
-fn a_log_that_is_away_holds_up_neither_posts_nor_the_end() {
+fn a_log_that_is_unavailable_holds_up_neither_posts_nor_the_end() {
     let (mut kafka, data, port) = (Kafka::start(), tempfile::tempdir().unwrap(), free_port());
     let url = format!("http://127.0.0.1:{port}");
     let child = start(data.path(), port, &["--source", "none", "--kafka", &kafka.brokers()]);
@@ -115,7 +115,7 @@ fn a_log_that_is_away_holds_up_neither_posts_nor_the_end() {
     post_lines(&url, "tweets", &event(1)).is(200);
     wait_until("the post is counted", || counts(&url, "kept") == [1]);
     kafka.signal("-STOP");
-    // It is known to be away when a question of every second has had no answer for ten.
+    // It is known to be unavailable when a question of every second has had no answer for ten.
     std::thread::sleep(Duration::from_secs(15));
     let asked = Instant::now();
     post_lines(&url, "tweets", &event(2)).is(503);
@@ -123,5 +123,5 @@ fn a_log_that_is_away_holds_up_neither_posts_nor_the_end() {
     assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     signal(&child, "-TERM");
     let said = ended_within(child, Duration::from_secs(60));
-    assert!(said.status == Some(0) || said.err.contains("so what it waits for is away"), "{said:#?}");
+    assert!(said.status == Some(0) || said.err.contains("so what it waits for is unavailable"), "{said:#?}");
 }

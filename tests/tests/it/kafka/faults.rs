@@ -115,7 +115,7 @@ fn a_change_of_leaders_is_followed() {
 }
 
 #[test]
-fn a_broker_that_hangs_is_away_until_it_goes_on() {
+fn a_broker_that_hangs_is_unavailable_until_it_goes_on() {
     let topic = "hangs";
     let mut kafka = Kafka::start();
     // A broker that was just started takes its time over the first record: that is not what this is about.
@@ -212,7 +212,7 @@ fn clients_that_read_of_no_broker_find_it_again() {
 }
 
 #[test]
-fn a_reader_that_waits_says_when_the_broker_is_away() {
+fn a_reader_that_waits_says_when_the_broker_is_unavailable() {
     let topic = "quiet";
     let mut kafka = Kafka::start();
     kafka.log().create_topic(topic, 1).unwrap();

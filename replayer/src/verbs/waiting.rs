@@ -1,0 +1,100 @@
+//! Waiting for versions to catch up, as `--wait` does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::complain;
+use crate::verbs::status::{grouped, note};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Progress is told at least this far apart.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+/// A server may be unavailable for so long, as when it is restarted.
+const UNAVAILABLE_FOR: Duration = Duration::from_secs(120);
+
+/// What a look at the versions comes to.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// All have caught up.
+    CaughtUp,
+    /// One of them never will: why, and the way out.
+    Failed(String),
+    /// What is still to be done.
+    Waits(String),
+}
+
+/// Returns once all versions that `select` picks from the answer of `status` have caught up; fails if one of them has failed.
+pub fn until_caught_up(client: &Client, select: impl Fn(&Value) -> Result<Vec<Value>, Failure>) -> Result<(), Failure> {
+    let (mut answered, mut told) = (Instant::now(), None::<Instant>);
+    loop {
+        let versions = match client.get("/v1/admin/status") {
+            Ok(answer) => select(&answer)?,
+            Err(failure) if answered.elapsed() > UNAVAILABLE_FOR => return Err(failure),
+            Err(failure) => {
+                complain(&format!("{failure}; this is retried"));
+                std::thread::sleep(EVERY);
+                continue;
+            }
+        };
+        answered = Instant::now();
+        match judge(&versions) {
+            Verdict::CaughtUp => return Ok(()),
+            Verdict::Failed(why) => return Err(anyhow!(why).into()),
+            Verdict::Waits(what) => {
+                if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    complain(&what);
+                    told = Some(Instant::now());
+                }
+            }
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn judge(versions: &[Value]) -> Verdict {
+    let text = |version: &Value, name: &str| version.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = |version: &Value| {
+        let number = version.get("version").and_then(Value::as_u64).unwrap_or_default();
+        format!("version {number} of {}", text(version, "view"))
+    };
+    let mut waits = Vec::new();
+    for version in versions {
+        match text(version, "state").as_str() {
+            "failed" => return Verdict::Failed(format!("{} has failed: {}", name(version), note(version))),
+            "dropped" => return Verdict::Failed(format!("{} was dropped", name(version))),
+            "building" => {
+                let to_go = version.get("lag").and_then(Value::as_u64).map(|lag| format!(", {} events to go", grouped(lag)));
+                let note = Some(note(version)).filter(|note| !note.is_empty()).map(|note| format!(": {note}"));
+                waits.push(format!("{} is being built{}{}", name(version), to_go.unwrap_or_default(), note.unwrap_or_default()));
+            }
+            _ => {}
+        }
+    }
+    if waits.is_empty() { Verdict::CaughtUp } else { Verdict::Waits(waits.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_versions_have_to_catch_up_and_one_that_failed_ends_the_wait() {
+        let version =
+            |number: u32, state: &str| json!({ "view": "a", "version": number, "state": state, "lag": 1_200, "error": "it broke" });
+        let building = json!({ "view": "a", "version": 2, "state": "building", "lag": 1_200, "running": true });
+        assert_eq!(judge(&[]), Verdict::CaughtUp);
+        assert_eq!(judge(&[version(1, "active"), version(2, "caught_up"), version(3, "retired")]), Verdict::CaughtUp);
+        assert_eq!(
+            judge(&[version(1, "active"), building.clone()]),
+            Verdict::Waits("version 2 of a is being built, 1 200 events to go".into())
+        );
+        assert_eq!(judge(&[building, version(3, "failed")]), Verdict::Failed("version 3 of a has failed: it broke".into()));
+        assert_eq!(judge(&[version(4, "dropped")]), Verdict::Failed("version 4 of a was dropped".into()));
+    }
+}
