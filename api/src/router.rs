@@ -44,7 +44,7 @@ pub fn router(state: ApiState) -> Router {
         routes.route_layer(middleware::from_fn_with_state(demand, guard::require))
     };
     let session = Router::new().route("/v1/session", get(session::show).post(session::log_in).delete(session::log_out));
-    let routes = Router::new()
+    let guarded = Router::new()
         .route("/healthz", get(health::alive))
         .route("/openapi.json", get(openapi))
         .merge(session)
@@ -52,16 +52,16 @@ pub fn router(state: ApiState) -> Router {
         .merge(of_class(Router::new().route("/metrics", get(metrics::scrape)), &state, Class::Metrics))
         .merge(of_role(of_class(reads, &state, Class::Reads), Role::Read))
         .merge(of_role(of_class(sources, &state, Class::Sources), Role::Read))
-        .merge(of_role(of_class(told, &state, Class::Health), Role::Read))
+        .merge(of_role(of_class(told, &state, Class::Reads), Role::Read))
         .merge(of_role(of_class(operating, &state, Class::Admin), Role::Operate))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
-    let guarded = routes
         .merge(of_role(streams, Role::Read))
         .merge(of_role(posts, state.access.posting()))
         .method_not_allowed_fallback(no_such_method)
         .route_layer(middleware::from_fn_with_state(state.counts.clone(), metrics::measure))
-        .fallback_service(Router::new().fallback(assets::serve).layer(CompressionLayer::new()).with_state(state.clone()))
+        .fallback(assets::serve)
         .layer(middleware::map_response(of_every_refusal))
+        // Streams of events are left as they are.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(guard::text_query))
         .layer(middleware::from_fn_with_state(state.access.clone(), guard::same_origin))
         .layer(middleware::from_fn_with_state(state.names.clone(), guard::own_name));

@@ -472,7 +472,11 @@ async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
     let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
     world.serve(version);
     let (status, unavailable) = world.get("/v1/views/counts/quarantine").await;
-    assert_eq!((status, &unavailable["type"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("urn:refold:problem:unavailable")), "it does not run yet");
+    assert_eq!(
+        (status, &unavailable["type"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("urn:refold:problem:unavailable")),
+        "it does not run yet"
+    );
     let run = RunStatus { view: "counts".into(), version: Some(version), ..RunStatus::default() };
     world.told.statuses.lock().push(RunStatus { quarantined: [("too_late".to_owned(), 2), ("truncated".to_owned(), 1)].into(), ..run });
     let encoder = refold_collector::Encoder::new(&tweets(), Some(1)).unwrap();
