@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 ENV := set -euo pipefail; source scripts/environment;
 .DEFAULT_GOAL := help
-.PHONY: help build up services image chart test test-chart test-cluster prove bench fmt lint fuzz
+.PHONY: help build dashboard up services image chart test test-chart test-watch test-cluster prove bench fmt lint fuzz
 
 help: ## Lists these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name does; do printf '  make %-12s %s\n' "$$name" "$$does"; done
@@ -11,6 +11,9 @@ help: ## Lists these targets
 build: ## Installs what the build needs and builds; target/refold is a link to the program
 	@scripts/setup build
 	@$(ENV) cargo build --release --workspace --bins && mkdir -p target && ln -sfn "$$CARGO_TARGET_DIR/release/refold" target/refold
+
+dashboard: ## Builds the dashboard alone; with ARGS=check its unit tests, ARGS=browser those in a browser, ARGS=licences its packages
+	@scripts/dashboard $(or $(ARGS),build)
 
 up: build ## Runs everything in one process; options by ARGS='--listen 0.0.0.0:7070'
 	@exec target/refold up $(ARGS)
@@ -37,6 +40,10 @@ test-chart: ## Checks the Helm chart with all its example values, and the releas
 test-cluster: ## Runs the chart in a real Kubernetes on this machine, as root; one scene by ARGS='rolling_upgrade'
 	@scripts/setup cluster
 	@$(ENV) exec tests/cluster/run $(ARGS)
+
+test-watch: ## Dashboards and alerts alone, over a real Prometheus; draws each panel by ARGS='--pictures DIR'
+	@scripts/setup watch
+	@$(ENV) cargo build --release --workspace --bins --example services && scripts/test-watch $(ARGS)
 
 prove: ## Runs all tests with the proofs at full count, and long fuzzing
 	@scripts/setup test

@@ -3,6 +3,8 @@
 //! Without them the API answers `/` with a plain page. Where the dashboard must be there, as in what is handed to others, `REFOLD_DASHBOARD=required` makes its absence
 //! an error.
 
+#![allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};

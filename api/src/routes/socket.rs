@@ -138,7 +138,7 @@ struct Client {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 enum Op {
-    Subscribe(Subscribe),
+    Subscribe(Box<Subscribe>),
     Unsubscribe { id: String },
     Ping {},
 }
@@ -242,7 +242,7 @@ impl Client {
             }
             Op::Subscribe(wanted) => {
                 let id = wanted.id.clone();
-                match self.subscribe(wanted) {
+                match self.subscribe(*wanted) {
                     Ok(()) => Ok(()),
                     Err(problem) => {
                         self.mistakes += 1;
