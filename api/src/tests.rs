@@ -163,7 +163,9 @@ fn world_with(settings: ApiSettings, change: impl FnOnce(&mut Ports)) -> World {
         clock: clock.clone(),
     };
     change(&mut ports);
-    let state = ApiState::new(ports, settings).unwrap();
+    let mut state = ApiState::new(ports, settings).unwrap();
+    // Whether one was built or not.
+    state.dashboard = crate::routes::assets::Dashboard::of(&[]);
     World { router: router(state.clone()), catalogue, store, log, clock, told, changes, collected, state, planner }
 }
 
