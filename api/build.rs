@@ -3,6 +3,8 @@
 //! Without them the API answers `/` with a plain page. Where the dashboard must be there, as in what is handed to others, `REFOLD_DASHBOARD=required` makes its absence
 //! an error.
 
+#![allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -18,7 +20,7 @@ fn main() -> io::Result<()> {
     }
     files.sort();
     if !files.iter().any(|file| *file == folder.join("index.html")) {
-        let way_out = "the dashboard is not built: run npm ci && npm run build in api/dashboard, or make build, which does";
+        let way_out = "the dashboard is not built: run scripts/dashboard build, or make build, which does";
         if env::var("REFOLD_DASHBOARD").is_ok_and(|value| value == "required") {
             println!("cargo::error={way_out}");
         } else {

@@ -259,7 +259,9 @@ impl Health {
                 Some(_) => {
                     let prefix = format!("view {view}: ");
                     let reasons: Vec<&str> = reasons.iter().map(|reason| reason.strip_prefix(&prefix).unwrap_or(reason)).collect();
-                    let state = if active.is_some() { State::Warning } else { State::Error };
+                    // A first version that is being built is as it should be.
+                    let is_being_built = running.iter().any(|run| run.view == view && run.failed.is_none() && run.unable.is_none());
+                    let state = if active.is_some() || is_being_built { State::Warning } else { State::Error };
                     item.wrong(state, reasons.join("; "), hint)
                 }
             },

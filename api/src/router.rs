@@ -44,7 +44,7 @@ pub fn router(state: ApiState) -> Router {
         routes.route_layer(middleware::from_fn_with_state(demand, guard::require))
     };
     let session = Router::new().route("/v1/session", get(session::show).post(session::log_in).delete(session::log_out));
-    let routes = Router::new()
+    let guarded = Router::new()
         .route("/healthz", get(health::alive))
         .route("/openapi.json", get(openapi))
         .merge(session)
@@ -52,20 +52,20 @@ pub fn router(state: ApiState) -> Router {
         .merge(of_class(Router::new().route("/metrics", get(metrics::scrape)), &state, Class::Metrics))
         .merge(of_role(of_class(reads, &state, Class::Reads), Role::Read))
         .merge(of_role(of_class(sources, &state, Class::Sources), Role::Read))
-        .merge(of_role(of_class(told, &state, Class::Health), Role::Read))
+        .merge(of_role(of_class(told, &state, Class::Reads), Role::Read))
         .merge(of_role(of_class(operating, &state, Class::Admin), Role::Operate))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
-    routes
         .merge(of_role(streams, Role::Read))
         .merge(of_role(posts, state.access.posting()))
         .method_not_allowed_fallback(no_such_method)
         .route_layer(middleware::from_fn_with_state(state.counts.clone(), metrics::measure))
-        .fallback_service(Router::new().fallback(assets::serve).layer(CompressionLayer::new()).with_state(state.clone()))
+        .fallback(assets::serve)
         .layer(middleware::map_response(of_every_refusal))
+        // Streams of events are left as they are.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(guard::text_query))
         .layer(middleware::from_fn_with_state(state.access.clone(), guard::same_origin))
-        .layer(middleware::from_fn_with_state(state.names.clone(), guard::own_name))
-        .layer(cors(&state.access))
+        .layer(middleware::from_fn_with_state(state.names.clone(), guard::own_name));
+    with_origins(guarded, &state.access)
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request was not finished: a defect; the server's log has more").into_response()
         }))
@@ -78,17 +78,19 @@ fn of_class(routes: Router<ApiState>, state: &ApiState, class: Class) -> Router<
 }
 
 /// Pages of other origins may use the API with a token of theirs; the cookie is never sent for them.
-fn cors(access: &Access) -> CorsLayer {
+fn with_origins(routes: Router<ApiState>, access: &Access) -> Router<ApiState> {
     let origins: Vec<HeaderValue> = access.origins().iter().filter_map(|origin| origin.parse().ok()).collect();
     if origins.is_empty() {
-        return CorsLayer::new();
+        return routes;
     }
     let headers = [header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_NONE_MATCH, HeaderName::from_static(REQUEST_HEADER)];
-    CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers(headers)
-        .expose_headers([header::ETAG, header::RETRY_AFTER])
+    routes.layer(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::HEAD, Method::POST])
+            .allow_headers(headers)
+            .expose_headers([header::ETAG, header::RETRY_AFTER]),
+    )
 }
 
 async fn openapi() -> impl IntoResponse {

@@ -163,7 +163,9 @@ fn world_with(settings: ApiSettings, change: impl FnOnce(&mut Ports)) -> World {
         clock: clock.clone(),
     };
     change(&mut ports);
-    let state = ApiState::new(ports, settings).unwrap();
+    let mut state = ApiState::new(ports, settings).unwrap();
+    // Whether one was built or not.
+    state.dashboard = crate::routes::assets::Dashboard::of(&[]);
     World { router: router(state.clone()), catalogue, store, log, clock, told, changes, collected, state, planner }
 }
 
@@ -448,6 +450,7 @@ async fn a_view_says_what_it_declares_and_how_fresh_each_version_is() {
     assert_eq!(view["active"]["version"], 1);
     let version = &view["versions"][0];
     assert_eq!((&version["state"], &version["lag"], &version["positions"]), (&json!("active"), &json!(3), &json!({ "0": 5, "1": 7 })));
+    assert_eq!((&version["owner"], &version["definition"]), (&json!("worker"), &json!(COUNTS)));
     let (_, all) = world.get("/v1/views").await;
     assert_eq!(all["views"], json!([view]));
     let (_, page) = world.get("/").await;
@@ -471,7 +474,11 @@ async fn quarantined_events_are_listed_by_reason_and_shown_one_by_one() {
     let version = world.version(COUNTS, "ann", &[1], &at([5, 7]));
     world.serve(version);
     let (status, unavailable) = world.get("/v1/views/counts/quarantine").await;
-    assert_eq!((status, &unavailable["type"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("urn:refold:problem:unavailable")), "it does not run yet");
+    assert_eq!(
+        (status, &unavailable["type"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("urn:refold:problem:unavailable")),
+        "it does not run yet"
+    );
     let run = RunStatus { view: "counts".into(), version: Some(version), ..RunStatus::default() };
     world.told.statuses.lock().push(RunStatus { quarantined: [("too_late".to_owned(), 2), ("truncated".to_owned(), 1)].into(), ..run });
     let encoder = refold_collector::Encoder::new(&tweets(), Some(1)).unwrap();

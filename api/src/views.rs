@@ -24,6 +24,9 @@ use crate::problem::Problem;
 use crate::versions::Planner;
 use crate::watch::Watch;
 
+/// The name of the worker that runs a version.
+type Owners = HashMap<(String, Version), String>;
+
 /// How long it is known how a view file has its view drawn: the file is read and planned for it.
 const DRAWN_FOR: Duration = Duration::from_secs(5);
 
@@ -139,12 +142,28 @@ impl Views {
     /// All views.
     pub fn documents(&self) -> Result<Vec<Value>, Problem> {
         let running = self.watch.running();
-        let views = self.catalogue.views()?;
-        views.iter().map(|view| self.document(view, &running)).collect()
+        let (views, owners) = (self.catalogue.views()?, self.owners());
+        views.iter().map(|view| self.document(view, &running, &owners)).collect()
     }
 
     /// One view: what it declares, and how fresh each version is.
-    pub fn document(&self, view: &str, running: &[RunStatus]) -> Result<Value, Problem> {
+    pub fn document_of(&self, view: &str) -> Result<Value, Problem> {
+        self.document(view, &self.watch.running(), &self.owners())
+    }
+
+    /// Who runs each version now; of nobody's there is nothing.
+    fn owners(&self) -> Owners {
+        let now_ms = self.clock.now_ms();
+        let snapshot = self.catalogue.snapshot().unwrap_or_default();
+        let views = snapshot.views.into_iter().filter_map(|(view, read)| Some((view, read.ok()?)));
+        let owners = views.flat_map(|(view, read)| {
+            let held = read.owners.into_iter().filter(|(_, owner)| owner.is_held(now_ms));
+            held.map(|(version, owner)| ((view.clone(), version), owner.owner)).collect::<Vec<_>>()
+        });
+        owners.collect()
+    }
+
+    fn document(&self, view: &str, running: &[RunStatus], owners: &Owners) -> Result<Value, Problem> {
         let versions = self.versions_of(view)?;
         let active = self.catalogue.active(view)?;
         let shown = shown_definition(&versions, active.as_ref());
@@ -169,6 +188,11 @@ impl Views {
                 active_watermark_us = progress.as_ref().and_then(|progress| progress.watermark_us);
             }
             let mut version_document = version_document(record, run, progress.as_ref(), self.waits_for(record, run));
+            if let Some(members) = version_document.as_object_mut() {
+                let owner = owners.get(&(view.to_owned(), record.version));
+                members.insert("owner".into(), owner.map(String::as_str).into());
+                members.insert("definition".into(), record.sql.clone().into());
+            }
             if let (VersionState::Failed { .. }, Some(members)) = (&record.state, version_document.as_object_mut()) {
                 let is_active = active.as_ref().is_some_and(|active| active.version == record.version);
                 let others = if is_active { versions.as_slice() } else { Default::default() };

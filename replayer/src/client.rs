@@ -109,6 +109,9 @@ mod tests {
         let conflict = refused(&json!({ "type": "urn:refold:problem:conflict", "detail": "v3 became active" }));
         assert_eq!((conflict.exit_code(), conflict.to_string()), (std::process::ExitCode::from(3), "v3 became active".to_owned()));
         let unavailable = refused(&json!({ "type": "urn:refold:problem:unavailable", "detail": "the store is unavailable" }));
-        assert_eq!((unavailable.exit_code(), unavailable.to_string()), (std::process::ExitCode::from(1), "the store is unavailable".to_owned()));
+        assert_eq!(
+            (unavailable.exit_code(), unavailable.to_string()),
+            (std::process::ExitCode::from(1), "the store is unavailable".to_owned())
+        );
     }
 }

@@ -26,7 +26,7 @@ for (const [size, viewport] of Object.entries(SIZES)) {
         await expect(page.locator('.panel .chart-note')).not.toContainText('Reading');
         await see('live-panel');
         await page.goto(`${refold.url}/series`);
-        await expect(page.locator('.blank button').first()).toBeVisible();
+        await expect(page.locator('.chart canvas')).toBeVisible();
         await see('history-begin');
         await page.goto(`${refold.url}/series?${keys.map(key => `key=${encodeURIComponent(key)}`).join('&')}`);
         await expect(page.locator('.chart canvas')).toBeVisible();

@@ -54,7 +54,9 @@ export class Refold {
   /** Starts the program, again with the same data and address after `kill`. */
   async run(): Promise<void> {
     if (this.command === null) throw new Error('this server was not started here');
-    const child = spawn(this.command.program, this.command.args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    // Settings of whoever runs the tests are not those of the server that is tested.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('REFOLD_')));
+    const child = spawn(this.command.program, this.command.args, { stdio: ['ignore', 'ignore', 'pipe'], env });
     this.child = child;
     child.stderr?.on('data', (text: Buffer) => {
       this.said = (this.said + text.toString()).slice(-4000);

@@ -21,7 +21,7 @@ LINES = ["#56a64b", "#f2cc0c", "#3274d9", "#ff780a", "#e02f44", "#8f3bb8", "#1f9
 SHORT = [(1e9, " Bil"), (1e6, " Mil"), (1e3, " K"), (1, "")]
 BYTES = [(2**40, " TiB"), (2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"), (1, " B")]
 SECONDS = [(86400, " days"), (3600, " hours"), (60, " min"), (1, " s"), (1e-3, " ms"), (1e-6, " µs")]
-AFTER = {"cps": " c/s", "reqps": " req/s", "wps": " wr/s", "ops": " ops/s"}
+AFTER = {"eps": " evt/s", "reqps": " req/s", "rowsps": " rows/s", "ops": " ops/s"}
 
 
 def shown(value, unit, decimals=None):
@@ -58,6 +58,14 @@ def colour_of(panel, value):
         if step["value"] is None or value >= step["value"]:
             chosen = step["color"]
     return COLOURS[chosen]
+
+
+def fixed_colour(panel, text):
+    """The colour that a series has by its legend."""
+    for each in panel["fieldConfig"]["overrides"]:
+        if each["matcher"]["id"] == "byRegexp" and re.fullmatch(each["matcher"]["options"].strip("/"), text):
+            return COLOURS[each["properties"][0]["value"]["fixedColor"]]
+    return None
 
 
 def mapped(defaults, value):
@@ -149,7 +157,8 @@ class Sheet:
                 below = [stack.get(at, 0.0) for at, _ in points]
                 points = [(at, value + under) for (at, value), under in zip(points, below, strict=True)]
                 stack |= dict(points)
-                axes.fill_between([at for at, _ in points], below, [value for _, value in points], color=LINES[index % 12], alpha=0.3, lw=0)
+                axes.fill_between([at for at, _ in points], below, [value for _, value in points], lw=0, alpha=0.3,
+                                  color=fixed_colour(panel, text) or LINES[index % 12])
             # A gap where there is no data, as Grafana leaves one.
             step = max(1, (self.end - self.begun) / 300) * 1.5
             xs, ys, last = [], [], None
@@ -160,15 +169,18 @@ class Sheet:
                 xs.append(at)
                 ys.append(value)
                 last = at
-            axes.plot(xs, ys, color=LINES[index % 12], lw=1.1, label=text)
+            axes.plot(xs, ys, color=fixed_colour(panel, text) or LINES[index % 12], lw=1.1, label=text, clip_on=False)
         for step in defaults["thresholds"]["steps"]:
             if custom["thresholdsStyle"]["mode"] == "dashed" and step["value"] is not None:
                 axes.axhline(step["value"], color=COLOURS[step["color"]], ls="--", lw=0.9)
         if custom["scaleDistribution"]["type"] == "log":
             axes.set_yscale("log")
         else:
-            low, high = axes.get_ylim()
-            axes.set_ylim(defaults.get("min", low), defaults.get("max", high if high > 0 else 1))
+            most = max((float(value) for _, each in found for _, value in each["values"]), default=0)
+            axes.set_ylim(0, defaults.get("max", axes.get_ylim()[1] if most > 0 else 1))
+            if unit in ("bytes", "Bps"):
+                step = 2.0 ** math.ceil(math.log2(max(axes.get_ylim()[1] / 6, 1)))
+                axes.yaxis.set_major_locator(plt.MultipleLocator(step))
         self.time_axis(axes)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, unit, defaults.get("decimals"))))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
@@ -213,7 +225,8 @@ class Sheet:
                 else:
                     spans.append([float(at), float(at) + step, float(value)])
             for first, last, value in spans:
-                text, colour = mapped(defaults, value) or (f"{value:g}", LINES[values.index(value) % 12])
+                severe = len(defaults["thresholds"]["steps"]) > 1
+                text, colour = mapped(defaults, value) or (f"{value:g}", colour_of(panel, value) if severe else LINES[values.index(value) % 12])
                 axes.barh(row, last - first, left=first, height=0.8, color=colour, alpha=0.7)
                 if last - first > (self.end - self.begun) / 25:
                     axes.text(first + step, row, text, va="center", fontsize=7)
@@ -230,7 +243,8 @@ class Sheet:
         most = defaults.get("max") or max(value for _, value in found) or 1
         for row, (_, value) in enumerate(reversed(found)):
             axes.barh(row, most, color="#eeeeee", height=0.6)
-            axes.barh(row, value, color=colour_of(panel, value), height=0.6)
+            colour = defaults["color"].get("fixedColor")
+            axes.barh(row, value, color=COLOURS[colour] if colour else colour_of(panel, value), height=0.6)
             axes.text(most * 1.02, row, shown(value, defaults["unit"], defaults.get("decimals")), va="center", fontsize=8)
         axes.set_xlim(0, most * 1.25)
         axes.set_xticks([])
@@ -258,7 +272,7 @@ class Sheet:
         for column, field in enumerate(fields):
             name = rename[field]
             axes.text((column + 0.05) / len(fields), 0.95, name, fontsize=8, weight="bold", va="top")
-            for line, row in enumerate(rows.values()):
+            for line, row in enumerate(sorted(rows.values(), key=lambda row: row.get(fields[0], ""))):
                 value, extra = row.get(field, ""), overrides.get(name, {})
                 unit = extra.get("unit", panel["fieldConfig"]["defaults"]["unit"])
                 text, colour = mapped({"mappings": extra.get("mappings", [])}, value) or (

@@ -1,6 +1,6 @@
 // Requests to the API: same origin, problems as errors, and what a view is read by.
 
-import type { Key, Row, Value } from './live';
+import { type Key, type Row, type Value, parseExact } from './live';
 import type { KeysDocument, Problem, RowsDocument, ViewDocument } from './types';
 
 export class ApiError extends Error {
@@ -42,7 +42,7 @@ async function request<T>(method: string, path: string, body: unknown, signal: A
     // Less than the header's own coarseness is no difference.
     serverAhead = Math.abs(ahead) > 1500 ? ahead : 0;
   }
-  if (response.ok) return (response.status === 204 ? undefined : await response.json()) as T;
+  if (response.ok) return (response.status === 204 ? undefined : parseExact(await response.text())) as T;
   if (response.status === 401 && path !== '/v1/session') onUnauthorized();
   let problem: Problem = { status: response.status, title: response.statusText || `status ${response.status}` };
   try {

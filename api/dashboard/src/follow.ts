@@ -35,8 +35,6 @@ export class Ranking {
   readonly isPaused = signal(false);
   /** The window that the viewer went back to. */
   readonly at = signal<number | null>(null);
-  /** The switch that was made while this page was open. */
-  readonly switched = signal<{ from: number; to: number; at: number } | null>(null);
 
   private readonly drawing: Drawing;
   private readonly places = new Map<number, Promise<ReadonlyMap<string, number>>>();
@@ -108,10 +106,8 @@ export class Ranking {
       if (update.reason === 'refused') this.refused.value = update.detail ?? 'the subscription was refused';
       if (update.reason === 'unavailable') this.trouble.value = update.detail ?? 'the rows cannot be read for now';
       else if (update.reason !== 'refused' && this.at.peek() === null) this.trouble.value = null;
-      if (update.reason === 'switched' && update.from !== null && update.version !== null) {
-        this.switched.value = { from: update.from, to: update.version, at: time() };
-        this.places.clear();
-      }
+      // Places in earlier windows may be others in another version.
+      if (update.reason === 'switched') this.places.clear();
     });
     if (update.reason === 'unavailable' || update.reason === 'refused') return;
     const column = this.drawing.time ?? '';

@@ -82,6 +82,17 @@ interface Message {
   detail?: string;
 }
 
+/**
+ * JSON with integers that JavaScript's numbers cannot hold as text, digit by digit, where the engine lets one see them (all since 2025): keys
+ * of 64 bits must not become other keys.
+ */
+export function parseExact(text: string): unknown {
+  if (!/\d{16}/.test(text)) return JSON.parse(text);
+  const exact = (_name: string, value: unknown, context?: { source?: string }): unknown =>
+    typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? '') ? context?.source : value;
+  return JSON.parse(text, exact as (name: string, value: unknown) => unknown);
+}
+
 interface After {
   version: number;
   positions: Positions;
@@ -358,7 +369,7 @@ export class LiveClient {
     this.expectSign();
     let message: Message;
     try {
-      message = JSON.parse(text) as Message;
+      message = parseExact(text) as Message;
     } catch {
       return this.lost();
     }

@@ -12,23 +12,18 @@ import { Live } from './pages/Live';
 import { Login } from './pages/Login';
 import { Versions } from './pages/Versions';
 import { Shell } from './parts/Shell';
-import { go, path } from './router';
+import { path } from './router';
 import { Loading } from './parts/ui';
 import { loadSession, session, views } from './state';
 
-function App(): JSX.Element | null {
+function App(): JSX.Element {
   const who = session.value;
   const here = path.value;
   const isOut = who !== null && who.needs_login && who.role === null;
   useEffect(() => {
-    document.title = `${titleOf(here, isOut)} · Refold`;
+    document.title = `${titleOf(here, isOut || here === '/login')} · Refold`;
   }, [here, isOut]);
-  if (isOut) return <Login />;
-  // Whoever is logged in has nothing to do on the log-in page.
-  if (here === '/login' && who !== null) {
-    go('/', 'replace');
-    return null;
-  }
+  if (isOut || here === '/login') return <Login />;
   // Who may read is known first: asking before that would only be refused.
   return <Shell>{who === null ? <First /> : pageOf(here)}</Shell>;
 }

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { type Connection, Follower, LiveClient, type Socket, type Update, backoff } from '../src/live';
+import { type Connection, Follower, LiveClient, type Socket, type Update, backoff, parseExact } from '../src/live';
 
 const RANKING = { view: 'trends', key: { slot: 'latest' }, keyColumns: ['slot', 'rank'] } as const;
 const SERIES = { view: 'counts', key: { name: 'rust' }, keyColumns: ['name', 'slot'] } as const;
@@ -93,6 +93,18 @@ describe('a follower', () => {
 
   it('leaves messages alone that it does not know', () => {
     expect(new Follower('s1', SERIES).apply({ type: 'weather', id: 's1' })).toBe('ignored');
+  });
+});
+
+describe('JSON', () => {
+  it('keeps integers of 64 bits whole, and all else as it is', () => {
+    const text = '{"id":914231333247517697,"n":12,"x":1.5,"t":"914231333247517697","list":[9007199254740993,-9223372036854775808,0.1234567890123456789]}';
+    // Older engines do not show the digits: there it is plain JSON.
+    const canSee = JSON.stringify(JSON.parse('1', ((_: string, __: unknown, context?: { source?: string }) => context?.source) as never)) === '"1"';
+    const whole = (digits: string): string | number => (canSee ? digits : Number(digits));
+    expect(parseExact(text)).toEqual({
+      id: whole('914231333247517697'), n: 12, x: 1.5, t: '914231333247517697', list: [whole('9007199254740993'), whole('-9223372036854775808'), 0.12345678901234568],
+    });
   });
 });
 

@@ -122,8 +122,11 @@ async fn load(live: &Arc<Live>, topic: &Arc<Topic>) -> Result<Kept, Problem> {
     let place = live.places.snapshots.take().await?;
     let (reader, view, parameters) = (live.clone(), topic.view.clone(), topic.parameters.clone());
     let (target, following, loaded) = blocking(move || {
-        let target = reader.reading.targets(&view, &parameters)?;
-        let target = target.into_iter().next().ok_or_else(|| Problem::parameter("no partition is named"))?;
+        let targets = reader.reading.targets(&view, &parameters)?;
+        let [target] = targets.as_slice() else {
+            return Err(Problem::parameter("a subscription follows one partition; subscribe to each"));
+        };
+        let target = target.clone();
         let Some((following, found)) = reader.begin(&target)? else {
             return Err(Problem::unavailable(format!("no window of view {view} has rows yet")));
         };

@@ -160,11 +160,9 @@ fn resolve<'a>(views: &Views, view: &str, versions: &'a [VersionRecord], wanted:
 }
 
 fn read(views: &Views, record: &VersionRecord, wanted: &Wanted) -> Result<Page, Problem> {
-    let page = views
-        .watch
-        .running
-        .quarantined(&record.view, record.version, wanted)
-        .map_err(|error| if error.is_retryable() { Problem::unavailable(error.to_string()) } else { Problem::internal(error.to_string()) })?;
+    let page = views.watch.running.quarantined(&record.view, record.version, wanted).map_err(|error| {
+        if error.is_retryable() { Problem::unavailable(error.to_string()) } else { Problem::internal(error.to_string()) }
+    })?;
     page.ok_or_else(|| {
         let (view, version) = (&record.view, record.version);
         match &record.state {

@@ -70,7 +70,16 @@ pub async fn of_view(
     if parameters.iter().any(|(name, _)| name == "version") {
         return Err(Problem::parameter("parameter version has no meaning for a WebSocket: it follows the version in service"));
     }
+    let limit = parameters.iter().find(|(name, _)| name == "limit").and_then(|(_, limit)| limit.parse().ok());
+    limit.map_or(Ok(()), check_limit)?;
     upgrade(live, access, Some((view, parameters)), request).await
+}
+
+fn check_limit(limit: usize) -> Result<(), Problem> {
+    match limit > ROWS_MAX {
+        true => Err(Problem::parameter(format!("limit: {limit} is more than {ROWS_MAX}; read /rows for more"))),
+        false => Ok(()),
+    }
 }
 
 /// `GET /v1/live`
@@ -129,18 +138,21 @@ struct Client {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 enum Op {
-    Subscribe {
-        id: String,
-        view: Option<String>,
-        #[serde(default)]
-        key: Map<String, Value>,
-        limit: Option<usize>,
-        after: Option<Value>,
-    },
-    Unsubscribe {
-        id: String,
-    },
+    Subscribe(Box<Subscribe>),
+    Unsubscribe { id: String },
     Ping {},
+}
+
+/// What is to be followed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    id: String,
+    view: Option<String>,
+    #[serde(default)]
+    key: Map<String, Value>,
+    limit: Option<usize>,
+    after: Option<Value>,
 }
 
 impl Client {
@@ -228,24 +240,21 @@ impl Client {
                 self.subscriptions.retain(|subscription| subscription.id != id);
                 Ok(())
             }
-            Op::Subscribe { id, view, key, limit, after } => match self.subscribe(&id, view, key, limit, after) {
-                Ok(()) => Ok(()),
-                Err(problem) => {
-                    self.mistakes += 1;
-                    self.refuse(socket, Some(&id), &problem).await
+            Op::Subscribe(wanted) => {
+                let id = wanted.id.clone();
+                match self.subscribe(*wanted) {
+                    Ok(()) => Ok(()),
+                    Err(problem) => {
+                        self.mistakes += 1;
+                        self.refuse(socket, Some(&id), &problem).await
+                    }
                 }
-            },
+            }
         }
     }
 
-    fn subscribe(
-        &mut self,
-        id: &str,
-        view: Option<String>,
-        key: Map<String, Value>,
-        limit: Option<usize>,
-        after: Option<Value>,
-    ) -> Result<(), Problem> {
+    fn subscribe(&mut self, wanted: Subscribe) -> Result<(), Problem> {
+        let Subscribe { id, view, key, limit, after } = wanted;
         if id.len() > ID_BYTES {
             return Err(Problem::body(format!("id has {} bytes; it may have {ID_BYTES}", id.len())));
         }
@@ -270,12 +279,10 @@ impl Client {
         };
         let mut parameters: Vec<(String, String)> = key.into_iter().map(|(column, value)| (parameter(&column), text(value))).collect();
         if let Some(limit) = limit {
-            if limit > ROWS_MAX {
-                return Err(Problem::body(format!("limit: {limit} is more than {ROWS_MAX}; read /rows for more")));
-            }
+            check_limit(limit)?;
             parameters.push(("limit".into(), limit.to_string()));
         }
-        self.begin(id.to_owned(), &view, &parameters, after);
+        self.begin(id, &view, &parameters, after);
         Ok(())
     }
 

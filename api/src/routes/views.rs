@@ -17,5 +17,5 @@ pub async fn list(State(views): State<Arc<Views>>) -> Result<Json<Value>, Proble
 
 /// `GET /v1/views/{view}`
 pub async fn one(State(views): State<Arc<Views>>, Path(view): Path<String>) -> Result<Json<Value>, Problem> {
-    blocking(move || Ok(Json(views.document(&view, &views.watch.running())?))).await
+    blocking(move || Ok(Json(views.document_of(&view)?))).await
 }

@@ -161,6 +161,8 @@ async fn answers_are_compressed_for_who_takes_that_and_streams_are_not() {
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         assert!(body.len() * 3 < plain.len(), "{} of {} bytes", body.len(), plain.len());
     }
+    let refused = world.router.clone().oneshot(ask("/v1/views/%FF", "gzip")).await.unwrap();
+    assert_eq!((refused.status(), &refused.headers()[header::CONTENT_TYPE]), (StatusCode::BAD_REQUEST, &PROBLEM_JSON.parse().unwrap()));
     let stream = world.router.clone().oneshot(ask("/v1/views/counts/live?username=ann", "gzip")).await.unwrap();
     assert!(!stream.headers().contains_key(header::CONTENT_ENCODING));
 }

@@ -119,7 +119,9 @@ fn of_pool(error: &ConnectionPoolError) -> Trouble {
     };
     match setup.get_error() {
         // It could not look the password up: whose nodes are unavailable, or overloaded.
-        ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) if text.contains("Unable to perform") => Trouble::Unavailable,
+        ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) if text.contains("Unable to perform") => {
+            Trouble::Unavailable
+        }
         ConnectionSetupRequestErrorKind::MissingAuthentication
         | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::ProtocolError, _) => Trouble::Refused,
         _ => Trouble::Unavailable,

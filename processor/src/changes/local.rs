@@ -71,10 +71,9 @@ impl ChangeFeed for LocalFeed {
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {
         let tables = self.tables.lock();
-        tables
-            .get(&table.name())
-            .map(|followed| followed.sender.subscribe())
-            .ok_or_else(|| LogError::Unavailable(format!("changes of {} cannot be followed here: it runs in another process", table.name())))
+        tables.get(&table.name()).map(|followed| followed.sender.subscribe()).ok_or_else(|| {
+            LogError::Unavailable(format!("changes of {} cannot be followed here: it runs in another process", table.name()))
+        })
     }
 
     fn subscribe_to(&self, table: &Table, interest: &Arc<Interest>) -> Result<Subscription, LogError> {

@@ -272,7 +272,7 @@ fn without_drawing(tokens: &[TokenWithSpan]) -> Vec<&TokenWithSpan> {
             .is_some_and(|token| matches!(&token.token, Token::Word(word) if word.value.to_lowercase().starts_with(dashboard::PREFIX)))
     };
     let all: Vec<&[TokenWithSpan]> = options.split(|token| token.token == Token::Comma).collect();
-    if !all.iter().any(|option| is_drawing(option)) {
+    if !all.iter().any(&is_drawing) {
         return tokens.iter().collect();
     }
     let comma = options.iter().find(|token| token.token == Token::Comma);

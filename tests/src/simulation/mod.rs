@@ -294,7 +294,9 @@ impl Simulation {
             if owner.is_commit_due(self.clock.now_ms()) {
                 owner.commit(&self.scene).map_err(|error| error.to_string())?;
             }
-            owner.write(&self.scene, self.rng.random_range(0..3), beside(&mut self.rng, self.scene.mutant)).map_err(|error| error.to_string())?;
+            owner
+                .write(&self.scene, self.rng.random_range(0..3), beside(&mut self.rng, self.scene.mutant))
+                .map_err(|error| error.to_string())?;
             self.read()?;
             let Some(owner) = &self.owner else { continue };
             owner.publish();

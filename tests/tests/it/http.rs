@@ -129,7 +129,7 @@ fn rows_are_read_in_pages_between_times_and_of_a_version() {
     assert_eq!(missing.json["parameters"], json!(["hashtag", "from", "to", "limit", "cursor", "version"]));
     for (parameters, in_detail) in [
         ("hashtg=rust", "there is no parameter hashtg"),
-        ("hashtag=rust&hashtag=go", "twice"),
+        ("hashtag=rust&limit=1&limit=2", "twice"),
         ("hashtag=rust&from=soon", "from"),
         ("hashtag=rust&limit=0", "limit"),
         ("hashtag=rust&limit=51", "more than 50"),

@@ -294,7 +294,7 @@ function Came({ text }: { text: string }): JSX.Element {
 }
 
 function Content({ record }: { record: QuarantinedRecord }): JSX.Element {
-  if (record.value !== null && record.value !== undefined) return <pre dir="auto">{JSON.stringify(record.value, null, 1)}</pre>;
+  if (record.value !== null && record.value !== undefined) return <pre dir="auto">{JSON.stringify(record.value)}</pre>;
   if (record.base64 !== null) {
     return (
       <>

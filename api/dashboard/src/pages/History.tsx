@@ -42,19 +42,29 @@ interface Props {
   state: HistoryState;
 }
 
-function SeriesPage({ view, others, all, state }: Props): JSX.Element {
+/** How many of those that lead are shown before anything is chosen. */
+const PREVIEW = 3;
+
+function SeriesPage({ view, others, all, state: asked }: Props): JSX.Element {
   const [seen, setSeen] = useState<Seen | null>(null);
   const before = useRef<HistoryState['range'][]>([]);
+  const suggestions = useSuggestions(view, all, asked.keys);
+  // An empty page would say nothing: until somebody chooses, what leads is shown. The address stays as it is.
+  const isPreview = asked.keys.length === 0;
+  const preview = useRef<string[]>([]);
+  const leading = suggestions.flatMap(group => group.items.map(item => item.key));
+  if (!isPreview) preview.current = [];
+  else if (preview.current.length === 0) preview.current = leading.slice(0, PREVIEW);
+  const state = isPreview ? { ...asked, keys: preview.current } : asked;
   const colors = useColors(state.keys);
   const height = useHeight();
-  const suggestions = useSuggestions(view, all, state.keys);
   const change = (to: Partial<HistoryState>, how: 'push' | 'replace' = 'push'): void => {
-    setQuery(historyQuery({ ...state, view: others.length > 1 ? view.view : state.view, ...to }), how);
+    setQuery(historyQuery({ ...asked, view: others.length > 1 ? view.view : asked.view, ...to }), how);
   };
   const choose = (key: string): void => {
-    if (state.keys.includes(key) || state.keys.length >= KEYS_MOST) return;
+    if (asked.keys.includes(key) || asked.keys.length >= KEYS_MOST) return;
     remember(view.view, key);
-    change({ keys: [...state.keys, key] });
+    change({ keys: [...asked.keys, key] });
   };
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
@@ -80,7 +90,7 @@ function SeriesPage({ view, others, all, state }: Props): JSX.Element {
         )}
       </div>
       <div class="tools">
-        <Search view={view} suggestions={suggestions} disabled={state.keys.length >= KEYS_MOST} onChoose={choose} />
+        <Search view={view} suggestions={suggestions} disabled={asked.keys.length >= KEYS_MOST} onChoose={choose} />
         <div class="tools-end">
           {range.is === 'between' && (
             <span class="number quiet">
@@ -109,6 +119,7 @@ function SeriesPage({ view, others, all, state }: Props): JSX.Element {
       </div>
       {state.keys.length > 0 && (
         <ul class="chosen" aria-label="Shown keys">
+          {isPreview && <li class="chosen-word quiet">{suggestions[0]?.items.length === 0 ? 'Leading now' : 'Recent and leading'}</li>}
           {state.keys.map((key, index) => (
             <li key={key} class="chip">
               <i class="swatch" style={{ background: `var(--line-${colors[index] ?? 1})` }} aria-hidden="true" />
@@ -121,7 +132,10 @@ function SeriesPage({ view, others, all, state }: Props): JSX.Element {
         </ul>
       )}
       {state.keys.length === 0 ? (
-        <Nothing view={view} suggestions={suggestions} onChoose={choose} />
+        <div class="blank">
+          <h2>Choose a {view.partition_key?.join(' and ') ?? 'key'}</h2>
+          <p>Search for one above.</p>
+        </div>
       ) : (
         <KeySeries
           view={view}
@@ -141,25 +155,6 @@ function SeriesPage({ view, others, all, state }: Props): JSX.Element {
         />
       )}
     </>
-  );
-}
-
-function Nothing({ view, suggestions, onChoose }: { view: ViewDocument; suggestions: { title: string; items: readonly Suggestion[] }[]; onChoose: (key: string) => void }): JSX.Element {
-  const popular = suggestions.flatMap(group => group.items).slice(0, 8);
-  return (
-    <div class="blank">
-      <h2>Choose a {view.partition_key?.join(' and ') ?? 'key'}</h2>
-      <p>Search for one, or begin with one that is much used now.</p>
-      <ul class="chosen" style={{ justifyContent: 'center', marginTop: '20px' }}>
-        {popular.map(item => (
-          <li key={item.key}>
-            <button type="button" class="button" onClick={() => onChoose(item.key)}>
-              <Name>{item.key}</Name>
-            </button>
-          </li>
-        ))}
-      </ul>
-    </div>
   );
 }
 

@@ -137,7 +137,7 @@ function RankingPage({ view, all }: { view: ViewDocument; all: ViewDocument[] })
           <strong>Rows cannot be read for now.</strong> {ranking.trouble.value}. What is shown is of before; it goes on by itself.
         </Note>
       )}
-      <Switched ranking={ranking} view={view} />
+      <Switched view={view} />
       <div class={`live ${isPanelOpen ? 'with-panel' : ''}`}>
         <div class={isStale && shown !== null ? 'stale' : ''}>
           {shown === null ? (
@@ -209,9 +209,18 @@ function When({ ranking, view, isStale }: { ranking: Ranking; view: ViewDocument
   );
 }
 
-function Switched({ ranking, view }: { ranking: Ranking; view: ViewDocument }): JSX.Element | null {
-  const switched = ranking.switched.value;
-  if (switched === null || now.value - switched.at > 30_000) return null;
+/** How long a switch that was made while the page was open is told. */
+const SWITCHED_FOR = 30_000;
+
+function Switched({ view }: { view: ViewDocument }): JSX.Element | null {
+  const active = view.active?.version ?? null;
+  const before = useRef(active);
+  const [switched, setSwitched] = useState<{ from: number; to: number; at: number } | null>(null);
+  useEffect(() => {
+    if (before.current !== null && active !== null && before.current !== active) setSwitched({ from: before.current, to: active, at: now.peek() });
+    before.current = active;
+  }, [active]);
+  if (switched === null || now.value - switched.at > SWITCHED_FOR) return null;
   return (
     <Note state="idle">
       Readers are on version {switched.to} now; before, on version {switched.from}. <a href={`/views/${encodeURIComponent(view.view)}`}>Versions</a>

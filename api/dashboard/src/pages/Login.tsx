@@ -31,7 +31,7 @@ export function Login(): JSX.Element {
       <form class="narrow" onSubmit={event => void submit(event)}>
         <div>
           <h1>Log in</h1>
-          <p class="lead">Reading here needs a token. It is kept in a cookie that scripts cannot read, until you log out.</p>
+          <p class="lead">What one may do here comes with a token. It is kept in a cookie that scripts cannot read, until you log out.</p>
         </div>
         {error !== null && (
           <Note state="error">

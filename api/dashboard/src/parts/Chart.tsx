@@ -27,7 +27,6 @@ interface Props {
   /** What is seen, for those who do not see it. */
   summary: string;
   onBrush?: ((from: number, to: number) => void) | undefined;
-  onWidth?: (width: number) => void;
 }
 
 interface Tip {
@@ -61,10 +60,7 @@ export function Chart(props: Props): JSX.Element {
   useLayoutEffect(() => {
     const element = box.current;
     if (element === null) return;
-    const observer = new ResizeObserver(() => {
-      setWidth(element.clientWidth);
-      latest.current.onWidth?.(element.clientWidth);
-    });
+    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
     observer.observe(element);
     return () => observer.disconnect();
   }, []);

@@ -2,7 +2,7 @@
 
 import { useComputed } from '@preact/signals';
 import type { JSX } from 'preact';
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import { DAY, count, rfc3339, span } from '../format';
 import { type Range, type Stretch, axis, combineOf, combineWord, line, stepFor, stepStart } from '../series';
@@ -35,6 +35,14 @@ const MOVES_EVERY = 5_000;
 
 export function KeySeries({ view, keys, colors, range, height, withLabels, asTable, onBrush, onSeen }: Props): JSX.Element {
   const [width, setWidth] = useState(0);
+  const box = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (element === null) return;
+    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
   const identity = `${view.view}|${view.partition_key?.join()}|${view.dashboard?.time}|${view.dashboard?.value}`;
   const store = useMemo(() => new SeriesStore(view), [identity]);
   useEffect(() => () => store.stop(), [store]);
@@ -82,7 +90,7 @@ export function KeySeries({ view, keys, colors, range, height, withLabels, asTab
   const cut = seen.all.filter(series => !series.complete);
   const summary = summaryOf(seen.lines, seen.step);
   return (
-    <div>
+    <div ref={box}>
       {asTable === true ? (
         <Table starts={seen.starts} lines={seen.lines} step={seen.step} />
       ) : (
@@ -97,7 +105,6 @@ export function KeySeries({ view, keys, colors, range, height, withLabels, asTab
             withLabels={withLabels ?? false}
             summary={summary}
             onBrush={onBrush}
-            onWidth={setWidth}
           />
         </div>
       )}
@@ -156,7 +163,7 @@ function Table({ starts, lines, step }: { starts: readonly number[]; lines: read
   const indexes = starts.map((_, index) => index).filter(index => lines.some(drawn => valueAt(drawn, index) !== null)).reverse();
   return (
     <div class="table-wrap" tabIndex={0} role="region" aria-label="Values">
-      <table class="table">
+      <table class="table values">
         <thead>
           <tr>
             <th scope="col">From</th>

@@ -7,6 +7,7 @@ import { duration, time as clock } from '../format';
 import { go, path } from '../router';
 import { connection, live, logOut, now, session, spoken, theme, usePoll, views } from '../state';
 import type { HealthDocument } from '../types';
+import { may } from '../versions';
 import { Dialog, Mark, type MarkState, Note } from './ui';
 
 const PAGES = [
@@ -129,7 +130,15 @@ function sentence(text: string): string {
 
 function Account(): JSX.Element | null {
   const who = session.value;
-  if (who === null || who.role === null || who.name === null) return null;
+  if (who === null || who.role === null) return null;
+  // Where reading is open, a log-in still brings a further role.
+  if (who.name === null) {
+    return may(who.role, 'admin') ? null : (
+      <a class="button plain" href="/login">
+        Log in
+      </a>
+    );
+  }
   return (
     <>
       <span class="small quiet only-wide">

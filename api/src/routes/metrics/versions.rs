@@ -62,7 +62,9 @@ const GAUGES: [Figure<i64>; 9] = [
     ("refold_queued_rows", "Rows in memory that wait to be written.", |run| run.queued_rows as i64),
     ("refold_version_live", "1 when rows are written at every commit, 0 while the version is being built.", |run| i64::from(run.live)),
     ("refold_stalled", "1 while the version folds nothing although events wait.", |run| i64::from(run.stalled_s.is_some())),
-    ("refold_source_unavailable", "1 while events wait because the log or the schemas are unavailable.", |run| i64::from(run.source_error.is_some())),
+    ("refold_source_unavailable", "1 while events wait because the log or the schemas are unavailable.", |run| {
+        i64::from(run.source_error.is_some())
+    }),
     ("refold_store_refusing", "1 while rows wait because the view store refuses them.", |run| i64::from(run.store_error.is_some())),
     ("refold_feed_refusing", "1 while changes of rows are not published.", |run| i64::from(run.feed_error.is_some())),
 ];

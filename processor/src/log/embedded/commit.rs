@@ -112,8 +112,9 @@ impl Drop for Turn<'_> {
         }
         if self.results.is_empty() {
             let others = self.tickets.iter().filter(|ticket| **ticket != self.own);
-            let panicked =
-                || LogError::Unavailable("the append that was written together with this one panicked; it may or may not be there".to_owned());
+            let panicked = || {
+                LogError::Unavailable("the append that was written together with this one panicked; it may or may not be there".to_owned())
+            };
             queue.done.extend(others.map(|ticket| (*ticket, Err(panicked()))));
         }
         queue.done.extend(self.results.drain(..));

@@ -258,8 +258,7 @@ pub fn partitions_of_times_are_listed_by_their_text_and_the_last_one_is_known(ha
     let listed = |prefix: &str| {
         let keys = store.keys(&table, &KeysRead { prefix: prefix.into(), limit: 10 }).unwrap();
         assert!(keys.complete);
-        let slots = keys.keys.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
-        slots
+        keys.keys.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
     };
     assert_eq!(listed("3"), [3, 30, 31, 300]);
     assert_eq!(listed("-"), [-7]);

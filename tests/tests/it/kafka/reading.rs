@@ -3,6 +3,7 @@
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use refold_processor::log::Log;
+use refold_processor::recovery::Recovery;
 
 use super::*;
 
@@ -246,12 +247,13 @@ fn a_topic_that_is_deleted_under_a_reader_is_unknown() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let error = loop {
         match reader.read(ROOMY, Duration::from_millis(100)) {
-            Ok(_) => assert!(Instant::now() < deadline, "nobody says that the topic is gone"),
-            Err(error) if error.is_retryable() => {}
-            Err(error) => break error,
+            Err(error @ LogError::UnknownTopic(_)) => break error,
+            Err(error) if !error.is_retryable() => panic!("{error:?}"),
+            read => assert!(Instant::now() < deadline, "nobody says that the topic is gone: {read:?}"),
         }
     };
     assert!(matches!(&error, LogError::UnknownTopic(name) if name == topic), "{error:?}");
+    assert_eq!(error.recovery(), Recovery::Operator, "it can be made again, or restored");
     let error = log.append(topic, vec![keyless("b")]).unwrap_err();
     assert!(matches!(&error, LogError::UnknownTopic(name) if name == topic), "{error:?}");
     assert!(!log.topics().unwrap().contains(&topic.to_owned()), "an append does not make a topic");

@@ -115,7 +115,10 @@ impl Stand {
 #[test]
 fn versions_go_on_by_themselves_once_a_right_to_read_that_was_taken_is_given_back() {
     let stand = Stand::start("governed", |_| Arc::new(LocalFeed::default()));
-    for (right, said) in [("Read", "may not READ topic governed: grant READ and DESCRIBE"), ("Describe", "may not DESCRIBE topic governed: grant DESCRIBE on topic governed")] {
+    for (right, said) in [
+        ("Read", "may not READ topic governed: grant READ and DESCRIBE"),
+        ("Describe", "may not DESCRIBE topic governed: grant DESCRIBE on topic governed"),
+    ] {
         shared().deny(right, "governed");
         stand.wait_until_all("every version names the right", |status| {
             status.source_error.as_ref().is_some_and(|error| error.contains("the Kafka user refold") && error.contains(said))
