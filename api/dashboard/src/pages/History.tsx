@@ -3,7 +3,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 
-import { rows } from '../api';
+import { keyColumns } from '../api';
 import { count, moment, words } from '../format';
 import { KeySeries, type Seen, seenRows } from '../parts/KeySeries';
 import type { Suggestion } from '../parts/Search';
@@ -12,7 +12,7 @@ import { Loading, Name } from '../parts/ui';
 import { entries } from '../ranking';
 import { query, setQuery } from '../router';
 import { type HistoryState, KEYS_MOST, PRESETS, csv, historyQuery, parseHistory } from '../series';
-import { now, views } from '../state';
+import { live, now, views } from '../state';
 import type { ViewDocument } from '../types';
 import { Building, FirstVisit, hasData } from './FirstVisit';
 
@@ -209,14 +209,13 @@ function useSuggestions(view: ViewDocument, all: ViewDocument[], chosen: readonl
   useEffect(() => {
     const drawing = ranking?.dashboard;
     if (ranking === undefined || drawing?.time == null) return;
-    const controller = new AbortController();
-    rows(ranking, [{ [drawing.time]: 'latest' }], { limit: 20 }, controller.signal).then(
-      page => setPopular(entries(page.parts[0]?.rows ?? [], drawing).map(entry => ({ key: entry.label, note: count(entry.value) }))),
-      () => {
-        // A search finds keys without suggestions too.
-      },
-    );
-    return () => controller.abort();
+    // By the live connection, which waits for a first window where there is none yet. One answer is enough: suggestions that move are in the way.
+    const stop = live.subscribe({ view: ranking.view, key: { [drawing.time]: 'latest' }, keyColumns: keyColumns(ranking), limit: 20 }, update => {
+      if (update.rows.size === 0) return;
+      setPopular(entries(update.rows.values(), drawing).map(entry => ({ key: entry.label, note: count(entry.value) })));
+      stop();
+    });
+    return stop;
   }, [ranking?.view, chosen.length]);
   const lately = recent(view.view).filter(key => !chosen.includes(key));
   return [

@@ -132,7 +132,7 @@ function RankingPage({ view, all }: { view: ViewDocument; all: ViewDocument[] })
           <strong>The ranking cannot be followed.</strong> {ranking.refused.value}
         </Note>
       )}
-      {ranking.refused.value === null && ranking.trouble.value !== null && (
+      {ranking.refused.value === null && ranking.trouble.value !== null && shown !== null && (
         <Note state="warning">
           <strong>Rows cannot be read for now.</strong> {ranking.trouble.value}. What is shown is of before; it goes on by itself.
         </Note>
@@ -141,7 +141,7 @@ function RankingPage({ view, all }: { view: ViewDocument; all: ViewDocument[] })
       <div class={`live ${isPanelOpen ? 'with-panel' : ''}`}>
         <div class={isStale && shown !== null ? 'stale' : ''}>
           {shown === null ? (
-            ranking.refused.value === null && <Loading what="Waiting for the first window…" />
+            ranking.refused.value === null && <Loading what={ranking.trouble.value === null ? 'Waiting for the first window…' : `Waiting: ${ranking.trouble.value}.`} />
           ) : rows.length === 0 ? (
             <div class="blank">
               <h2>Nothing in this window</h2>
@@ -202,7 +202,7 @@ function When({ ranking, view, isStale }: { ranking: Ranking; view: ViewDocument
         </span>
       ) : (
         <span>
-          <Mark state="ok" word="live" /> closed {duration(Math.max(0, now.value - shown.end))} ago
+          <Mark state="ok" word="live" /> {shown.watermark !== null && shown.watermark < shown.end ? 'still open' : `closed ${duration(Math.max(0, now.value - shown.end))} ago`}
         </span>
       )}
     </p>
