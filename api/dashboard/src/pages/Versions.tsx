@@ -202,7 +202,7 @@ function Version({ version, owner, isActive, onResume }: VersionProps): JSX.Elem
           )}
           {` by ${version.created_by}`}
           {version.running || owner !== null ? ` · run by ${owner ?? 'this process'}` : ' · run by no worker'}
-          <span class="mono"> · {version.digest.slice(0, 8)}</span>
+          <span class="nowrap"> · <span class="mono">{version.digest.slice(0, 8)}</span></span>
         </p>
         {troubles.map(text => (
           <p key={text} class="strong" style={{ color: 'var(--bad)', marginTop: '8px', maxWidth: '80ch' }}>

@@ -85,7 +85,7 @@ export function Chart(props: Props): JSX.Element {
       const points = { show: true, size: 4, width: 0, fill: stroke, filter: alone } as uPlot.Series.Points;
       const fill = lines.length === 1 ? `${stroke}1f` : undefined;
       series.push({ ...common, points, ...(fill === undefined ? {} : { fill }) });
-      series.push({ ...common, dash: [4, 4], points: { show: false } });
+      series.push({ ...common, dash: [4, 4], points });
     }
     const options: uPlot.Options = {
       width,

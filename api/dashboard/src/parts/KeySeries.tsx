@@ -7,7 +7,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/ho
 import { DAY, count, rfc3339, span } from '../format';
 import { type Range, type Stretch, axis, combineOf, combineWord, line, stepFor, stepStart } from '../series';
 import { SeriesStore } from '../series-store';
-import { isVisible, now } from '../state';
+import { connection, isVisible, now } from '../state';
 import type { ViewDocument } from '../types';
 import { Chart, type Drawn } from './Chart';
 import { Name, Time } from './ui';
@@ -94,7 +94,7 @@ export function KeySeries({ view, keys, colors, range, height, withLabels, asTab
       {asTable === true ? (
         <Table starts={seen.starts} lines={seen.lines} step={seen.step} />
       ) : (
-        <div class={isReading ? 'stale' : ''}>
+        <div class={isReading || connection.value.is === 'waiting' ? 'stale' : ''}>
           <Chart
             starts={seen.starts}
             lines={seen.lines}

@@ -119,7 +119,7 @@ function Lost(): JSX.Element | null {
         </button>
       }
     >
-      <strong>No connection since {clock(since, true)}.</strong> What is shown is of then. {wait >= 500 ? `Tried again in ${duration(wait)}.` : 'Trying again.'}
+      <strong>No connection since {clock(since, true)}.</strong> What is shown is of then. {wait >= 500 ? `Trying again in ${duration(wait)}.` : 'Trying again.'}
     </Note>
   );
 }
