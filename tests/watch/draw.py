@@ -80,8 +80,9 @@ def mapped(defaults, value):
 class Sheet:
     """One dashboard."""
 
-    def __init__(self, prometheus, board, begun, end):
-        self.prometheus, self.board, self.begun, self.end = prometheus, board, begun, end
+    def __init__(self, prometheus, board, span, at):
+        self.prometheus, self.board, self.instant = prometheus, board, at
+        self.begun, self.end = span
         self.height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
         self.figure = plt.figure(figsize=(24 * CELL_WIDTH, self.height * CELL_HEIGHT + 0.6), facecolor="#f4f5f5", dpi=80)
         self.marks = [(mark["name"], mark["iconColor"], self.over(mark["expr"])) for mark in board["annotations"]["list"]]
@@ -91,7 +92,7 @@ class Sheet:
         return self.prometheus.over(queries.filled(expr), self.begun, self.end, step)
 
     def at(self, expr):
-        return self.prometheus.at(queries.filled(expr), self.end)
+        return self.prometheus.at(queries.filled(expr), self.instant)
 
     def draw(self, path):
         self.figure.text(0.01, 1 - 0.3 / (self.height * CELL_HEIGHT + 0.6), self.board["title"], fontsize=15, weight="bold", va="center")
@@ -169,7 +170,7 @@ class Sheet:
                 xs.append(at)
                 ys.append(value)
                 last = at
-            axes.plot(xs, ys, color=fixed_colour(panel, text) or LINES[index % 12], lw=1.1, label=text, clip_on=False)
+            axes.plot(xs, ys, color=fixed_colour(panel, text) or LINES[index % 12], lw=1.1, label=text)
         for step in defaults["thresholds"]["steps"]:
             if custom["thresholdsStyle"]["mode"] == "dashed" and step["value"] is not None:
                 axes.axhline(step["value"], color=COLOURS[step["color"]], ls="--", lw=0.9)
@@ -178,6 +179,8 @@ class Sheet:
         else:
             most = max((float(value) for _, each in found for _, value in each["values"]), default=0)
             axes.set_ylim(0, defaults.get("max", axes.get_ylim()[1] if most > 0 else 1))
+            # A line at zero is seen.
+            axes.set_ylim(-0.015 * axes.get_ylim()[1], axes.get_ylim()[1])
             if unit in ("bytes", "Bps"):
                 step = 2.0 ** math.ceil(math.log2(max(axes.get_ylim()[1] / 6, 1)))
                 axes.yaxis.set_major_locator(plt.MultipleLocator(step))
@@ -280,8 +283,8 @@ class Sheet:
                 axes.text((column + 0.05) / len(fields), 0.84 - 0.09 * line, text, fontsize=8, va="top", color=colour)
 
 
-def all_boards(prometheus, begun, end, folder):
-    """Draws each dashboard into a file of its own."""
+def all_boards(prometheus, span, at, folder):
+    """Draws each dashboard into a file of its own: lines over a span of time, single values and tables as of one time in it."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for board in checks.boards():
-        Sheet(prometheus, board, begun, end).draw(Path(folder) / f"{board['uid']}.png")
+        Sheet(prometheus, board, span, at).draw(Path(folder) / f"{board['uid']}.png")

@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 
 # What Grafana writes in place of its own variables.
-BUILT_IN = {"__rate_interval": "15s", "__interval": "2s", "__range": "2m"}
+BUILT_IN = {"__rate_interval": "20s", "__interval": "5s", "__range": "2m"}
 LABEL = r"[a-zA-Z_]\w*"
 # Words of PromQL that stand where a metric could.
 WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "inf", "nan"}
