@@ -28,7 +28,7 @@ export const test = base.extend<Own, Shared>({
       await use(refold);
       await refold.stop();
     },
-    { scope: 'worker', timeout: 180_000 },
+    { scope: 'worker', timeout: 400_000 },
   ],
   expected: [[], { option: true }],
   page: async ({ page, expected }, use) => {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { expect, rows, test, watch } from './fixtures';
-import { Refold, until } from './refold';
+import { HOURS, Refold, until } from './refold';
 
 const VIEW = 'hashtag_trends';
 
@@ -81,7 +81,7 @@ test.describe('a server that is killed and comes back', () => {
   test.use({ expected: [/ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection/] });
 
   test('is told at once, and the page goes on by itself', async ({ page }) => {
-    const refold = await Refold.start({});
+    const refold = await Refold.start({ source: HOURS });
     try {
       await page.goto(refold.url);
       await expect(rows(page).first()).toBeVisible();
@@ -112,7 +112,7 @@ test.describe('a server that asks for tokens', () => {
     const file = join(mkdtempSync(join(tmpdir(), 'refold-tokens-')), 'tokens.toml');
     const entries = Object.entries(tokens).map(([name, [role, token]]) => `[[token]]\nname = "${name}"\nrole = "${role}"\nsha256 = "${createHash('sha256').update(token).digest('hex')}"\n`);
     writeFileSync(file, entries.join('\n'), { mode: 0o600 });
-    refold = await Refold.start({ host: '0.0.0.0', args: ['--tokens-file', file], token: tokens.ann[1] });
+    refold = await Refold.start({ source: HOURS, host: '0.0.0.0', args: ['--tokens-file', file], token: tokens.ann[1] });
   });
   test.afterAll(() => refold.stop());
 

@@ -15,7 +15,7 @@ export default defineConfig({
   workers: 1,
   fullyParallel: false,
   forbidOnly: true,
-  timeout: 180_000,
+  timeout: 400_000,
   expect: { timeout: 30_000 },
   use: {
     browserName: 'chromium',

@@ -53,7 +53,7 @@ test('the slider goes back through windows, and to the newest again', async ({ p
   await expect(page.locator('.when').first()).toContainText('an earlier window');
   await expect.poll(() => rows(page).evaluateAll(found => found.map(row => (row as HTMLElement).dataset['entry']))).not.toEqual(now);
   await page.getByRole('button', { name: 'Newest' }).click();
-  await expect(page.locator('.when').first()).toContainText('closed');
+  await expect(page.locator('.when').first()).toContainText(/closed|still open/);
 });
 
 test('an entry opens its history beside the ranking, by pointer and by keys', async ({ page, refold }) => {

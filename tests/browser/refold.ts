@@ -8,9 +8,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const SCHEMAS = fileURLToPath(new URL('../../schemas', import.meta.url));
-/** A day of history, so that sparklines and usual levels have something to show, and then posts in real time. */
-const GENERATED = 'generate:20?backlog=2d&backlog_rate=1';
-const START_MS = 120_000;
+/** Two days of history, so that sparklines and usual levels have something to show, and then posts in real time. */
+const DAYS = 'generate:20?backlog=2d&backlog_rate=1';
+/** For tests in which a server only has to be there. */
+export const HOURS = 'generate:20?backlog=3h&backlog_rate=1';
+const START_MS = 300_000;
 
 export interface Wanted {
   source?: string;
@@ -45,7 +47,7 @@ export class Refold {
     if (program === undefined) throw new Error('REFOLD_PROGRAM names no program: run scripts/dashboard browser, or set it');
     const port = await freePort();
     const data = mkdtempSync(join(tmpdir(), 'refold-browser-'));
-    const args = ['up', '--data', data, '--schemas', SCHEMAS, '--listen', `${wanted.host ?? '127.0.0.1'}:${port}`, '--source', wanted.source ?? GENERATED, ...(wanted.args ?? [])];
+    const args = ['up', '--data', data, '--schemas', SCHEMAS, '--listen', `${wanted.host ?? '127.0.0.1'}:${port}`, '--source', wanted.source ?? DAYS, ...(wanted.args ?? [])];
     const refold = new Refold(`http://127.0.0.1:${port}`, { program, args }, data, wanted.token);
     await refold.run();
     return refold;
