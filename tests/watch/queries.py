@@ -9,7 +9,9 @@ import urllib.request
 from dataclasses import dataclass
 
 # What Grafana writes in place of its own variables.
-BUILT_IN = {"__rate_interval": "20s", "__interval": "5s", "__range": "2m"}
+BUILT_IN = {"__rate_interval": "12s", "__interval": "3s", "__range": "2m"}
+# What Prometheus itself has while an alert is pending or fires: while all is well there is no such series.
+ALERTS = {"ALERTS": {"namespace", "alertname", "alertstate", "severity"}}
 LABEL = r"[a-zA-Z_]\w*"
 # Words of PromQL that stand where a metric could.
 WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "inf", "nan"}
@@ -128,7 +130,7 @@ def faults(prometheus, query, start, end, may_be_absent=()):
     for metric, selected in metrics.items():
         if metric in absent:
             continue
-        labels = prometheus.labels_of(metric, start, end)
+        labels = ALERTS.get(metric) or prometheus.labels_of(metric, start, end)
         if not labels:
             found.append(f"there is no metric {metric}")
         found += [f"{metric} has no label {label}" for label in sorted(selected - labels) if labels]
