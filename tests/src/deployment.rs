@@ -24,6 +24,15 @@ use crate::services::kafka::Kafka;
 use crate::simulation::oracle::{accepted, lines};
 use crate::simulation::replay::Application;
 
+/// What a test that waits in vain has to know of a version.
+fn short(version: &Value) -> String {
+    let told = |name: &str| format!("{name} {}", version[name]);
+    let names = ["state", "owner", "live", "lag", "read", "stalled_s", "queued_rows", "error", "unable", "waits_for", "source_error"];
+    let errors = ["store_error", "feed_error"];
+    let told: Vec<String> = names.iter().chain(&errors).filter(|name| !version[**name].is_null()).map(|name| told(name)).collect();
+    format!("{}: {}", version["digest"].as_str().unwrap_or_default(), told.join(", "))
+}
+
 /// The sample application with a topic and a keyspace of its own.
 pub struct Deployment {
     brokers: String,
@@ -138,7 +147,8 @@ impl Deployment {
             assert!(!program.has_ended(), "ended before {what}: {}", self.last_words("worker"));
             std::thread::sleep(Duration::from_millis(50));
         }
-        panic!("not {what}: {last:#?}\n{}", self.last_words("worker"));
+        let told: Vec<String> = last.iter().map(short).collect();
+        panic!("not {what}, of {} versions:\n{}\n{}", last.len(), told.join("\n"), self.last_words("worker"));
     }
 
     /// Waits until every version has folded the whole log and readers have all its rows.

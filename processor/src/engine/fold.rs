@@ -471,6 +471,11 @@ impl Fold {
         self.meta.complete
     }
 
+    /// Whether rows are written at every commit, from the last sweep on, which may still be under way.
+    pub fn is_going_live(&self) -> bool {
+        self.next.live
+    }
+
     /// How long it is until a commit can be due although nothing is read, milliseconds. `None`: none can.
     pub fn due_in_ms(&self, now_ms: i64) -> Option<i64> {
         self.assembler.as_ref().and_then(|_| self.times.quiet_in_ms(self.settings.quiet, now_ms))

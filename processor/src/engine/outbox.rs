@@ -149,6 +149,14 @@ impl Outbox {
         if let Some(drain) = &self.drain {
             return Work::Drain(drain.after.clone());
         }
+        if let Some(sweep) = self.sweep.clone() {
+            // It reads newer values than commits that wait have, so theirs are read back after it. Were they written before it, commits that
+            // come faster than they are written would keep it from ever beginning.
+            if !self.queue.is_empty() {
+                self.overflow();
+            }
+            return Work::Sweep(sweep);
+        }
         if let Some(queued) = self.queue.front() {
             return Work::Rows(queued.clone());
         }
@@ -158,7 +166,7 @@ impl Outbox {
             self.drain = Some(Drain { after: None, progress: self.latest.clone() });
             return Work::Drain(None);
         }
-        self.sweep.clone().map_or(Work::Nothing, Work::Sweep)
+        Work::Nothing
     }
 
     /// The rows of a commit are in the store.
@@ -352,6 +360,21 @@ mod tests {
         assert!(!outbox.is_behind());
         outbox.offer(None, Progress::default());
         assert!(outbox.is_behind(), "too many rows: they are read back");
+    }
+
+    #[test]
+    fn a_sweep_waits_for_no_commit_and_what_waited_is_read_back_after_it() {
+        let mut outbox = outbox();
+        outbox.drained(&rows(0));
+        outbox.offer(Some(vec![rows(2)]), Progress::default());
+        outbox.offer_sweep(Sweep { panes: None, to_us: None, delete_excluded: false });
+        assert!(matches!(outbox.work(), Work::Sweep(_)) && outbox.oldest_queued().is_none());
+        outbox.offer(Some(vec![rows(2)]), Progress::default());
+        assert!(matches!(outbox.work(), Work::Sweep(_)));
+        outbox.swept();
+        assert!(matches!(outbox.work(), Work::Drain(None)));
+        outbox.drained(&rows(0));
+        assert!(outbox.is_empty());
     }
 
     #[test]

@@ -279,10 +279,11 @@ impl Runner {
         Ok(())
     }
 
-    /// A version that is being built has folded all there is: no need to wait for more before it commits.
+    /// A version that is being built has folded all there is: no need to wait for more before it commits, and goes live. Once it does, nothing
+    /// is urgent before its last sweep is written.
     fn has_read_all(&self) -> bool {
         let is_read = |(partition, end): (&Partition, &Offset)| self.fold.before(*partition).position >= *end;
-        !self.fold.is_live() && self.fold.is_ahead() && self.messages.is_empty() && self.ends.iter().all(is_read)
+        !self.fold.is_going_live() && self.fold.is_ahead() && self.messages.is_empty() && self.ends.iter().all(is_read)
     }
 
     fn is_caught_up(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use refold_processor::changes::LocalFeed;
 use refold_processor::clock::{Clock, SystemClock};
@@ -252,6 +253,33 @@ fn a_live_version_that_is_far_behind_does_not_hold_up_the_others_of_its_source()
 }
 
 #[test]
+fn a_version_goes_into_service_although_events_come_faster_than_its_store_writes() {
+    let world = World::new(&["aa"]);
+    world.store.before_write(|_| {
+        std::thread::sleep(Duration::from_millis(40));
+        Ok(())
+    });
+    let worker = world.start();
+    let is_active = AtomicBool::new(false);
+    let appended = std::thread::scope(|scope| {
+        let appending = scope.spawn(|| {
+            let mut appended = 0_u64;
+            while !is_active.load(Ordering::Relaxed) && appended < 20_000 {
+                world.append(1);
+                appended += 1;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            appended
+        });
+        worker.wait_for("it is in service", |_| (world.state("aa") == VersionState::Active).then_some(()));
+        is_active.store(true, Ordering::Relaxed);
+        appending.join().unwrap()
+    });
+    assert!(appended < 20_000, "only after events had ceased");
+    world.wait_until_current(&worker, &["aa"], 100 + appended);
+}
+
+#[test]
 fn versions_at_different_places_of_a_log_that_was_made_anew_are_all_refused() {
     let views = ["new", "old"];
     let world = World::new(&views);
@@ -262,7 +290,7 @@ fn versions_at_different_places_of_a_log_that_was_made_anew_are_all_refused() {
     world.wait_until_current(&world.start(), &views, 150);
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::rename(&kept, &state).unwrap();
-    // Longer than the one before: positions alone do not give it unavailable.
+    // Longer than the one before: positions alone do not give it away.
     let log = EmbeddedLog::open(&world.folder.path().join("another"), EmbeddedLogSettings::default(), world.ports.clock.clone()).unwrap();
     let log = Arc::new(HookedLog::new(Arc::new(log)));
     let source = world.ports.sources.values().next().unwrap();
