@@ -42,7 +42,7 @@ test-watch: ## Dashboards and alerts alone, over a real Prometheus; draws each p
 	@$(ENV) cargo build --release --workspace --bins --example services && scripts/test-watch $(ARGS)
 
 prove: ## Runs all tests with the proofs at full count, and long fuzzing
-	@scripts/setup test
+	@scripts/setup prove
 	@REFOLD_PROVE_SCALE=full scripts/test $(ARGS)
 
 bench: ## Runs the benchmarks; one of them by ARGS='--bench functions'

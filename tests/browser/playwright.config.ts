@@ -5,7 +5,7 @@ import { defineConfig } from '@playwright/test';
 // The browser of the system: Playwright's own would have to be downloaded.
 const browsers = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const executablePath = process.env['CHROMIUM'] ?? browsers.find(path => existsSync(path));
-if (executablePath === undefined) throw new Error('there is no Chromium; install it (scripts/setup test), or name one: CHROMIUM=/path/to/it');
+if (executablePath === undefined) throw new Error('there is no Chromium; install it (scripts/setup prove), or name one: CHROMIUM=/path/to/it');
 
 export default defineConfig({
   testDir: '.',
