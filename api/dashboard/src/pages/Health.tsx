@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { get, said } from '../api';
 import { count, parseTime, words } from '../format';
-import { Ago, Loading, Mark, Name, Note, Spark, Time } from '../parts/ui';
+import { Ago, Loading, Mark, Name, Note, Spark, Time, Wide } from '../parts/ui';
 import { may } from '../versions';
 import { session, usePoll, views } from '../state';
 import type { HealthDocument, HealthItem, QuarantinedRecord, ViewDocument } from '../types';
@@ -249,7 +249,7 @@ function Refused({ view, counts }: { view: ViewDocument; counts: Record<string, 
         </Note>
       )}
       {records.length > 0 && (
-        <div class="table-wrap" tabIndex={0} role="region" aria-label="Samples">
+        <Wide label="Samples">
           <table class="table samples">
             <thead>
               <tr>
@@ -277,7 +277,7 @@ function Refused({ view, counts }: { view: ViewDocument; counts: Record<string, 
               ))}
             </tbody>
           </table>
-        </div>
+        </Wide>
       )}
       {next !== null && (
         <button type="button" class="button" onClick={() => void read(next)}>

@@ -3,7 +3,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 
-import { Ago, Loading, Mark, type MarkState, Name, Note, Time } from '../parts/ui';
+import { Ago, Loading, Mark, type MarkState, Name, Note, Time, Wide } from '../parts/ui';
 import { ActDialog, type Asked } from '../parts/VersionDialogs';
 import { DAY, count, day, duration, moment, parseTime, time as clock } from '../format';
 import { now, session, usePoll, views } from '../state';
@@ -356,7 +356,7 @@ function Audit({ entries, error }: { entries: readonly AuditEntry[]; error: stri
   const shown = isWhole ? newestFirst : newestFirst.slice(0, AUDIT_FIRST);
   return (
     <>
-      <div class="table-wrap" tabIndex={0} role="region" aria-label="Audit trail">
+      <Wide label="Audit trail">
         <table class="table">
           <thead>
             <tr>
@@ -381,7 +381,7 @@ function Audit({ entries, error }: { entries: readonly AuditEntry[]; error: stri
             ))}
           </tbody>
         </table>
-      </div>
+      </Wide>
       {newestFirst.length > AUDIT_FIRST && !isWhole && (
         <button type="button" class="button plain" onClick={() => setWhole(true)}>
           All {count(newestFirst.length)}

@@ -7,6 +7,7 @@ import uPlot from 'uplot';
 import { DAY, HOUR, MINUTE, SECOND, count, day, short, span, time, utc } from '../format';
 import type { Line } from '../series';
 import { isDark } from '../state';
+import { useWidth } from './ui';
 
 export interface Drawn {
   label: string;
@@ -51,19 +52,11 @@ export function Chart(props: Props): JSX.Element {
   const plot = useRef<uPlot | null>(null);
   const latest = useRef(props);
   latest.current = props;
-  const [width, setWidth] = useState(0);
+  const width = useWidth(box);
   const [tip, setTip] = useState<Tip | null>(null);
   const [labels, setLabels] = useState<Label[]>([]);
   const dark = isDark.value;
   const hasLabels = props.withLabels === true && width >= LABELS_FROM && lines.length > 0;
-
-  useLayoutEffect(() => {
-    const element = box.current;
-    if (element === null) return;
-    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, []);
 
   const shape = `${lines.map(drawn => drawn.color).join()}|${dark}|${hasLabels}|${width > 0}`;
   useLayoutEffect(() => {

@@ -2,7 +2,7 @@
 
 import { useComputed } from '@preact/signals';
 import type { JSX } from 'preact';
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
 
 import { DAY, count, rfc3339, span } from '../format';
 import { type Range, type Stretch, axis, combineOf, combineWord, line, stepFor, stepStart } from '../series';
@@ -10,7 +10,7 @@ import { SeriesStore } from '../series-store';
 import { connection, isVisible, now } from '../state';
 import type { ViewDocument } from '../types';
 import { Chart, type Drawn } from './Chart';
-import { Name, Time } from './ui';
+import { Name, Time, Wide, useWidth } from './ui';
 
 export interface Seen {
   starts: number[];
@@ -34,15 +34,8 @@ interface Props {
 const MOVES_EVERY = 5_000;
 
 export function KeySeries({ view, keys, colors, range, height, withLabels, asTable, onBrush, onSeen }: Props): JSX.Element {
-  const [width, setWidth] = useState(0);
   const box = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => {
-    const element = box.current;
-    if (element === null) return;
-    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, []);
+  const width = useWidth(box);
   const identity = `${view.view}|${view.partition_key?.join()}|${view.dashboard?.time}|${view.dashboard?.value}`;
   const store = useMemo(() => new SeriesStore(view), [identity]);
   useEffect(() => () => store.stop(), [store]);
@@ -162,7 +155,7 @@ const TABLE_ROWS = 500;
 function Table({ starts, lines, step }: { starts: readonly number[]; lines: readonly Drawn[]; step: number }): JSX.Element {
   const indexes = starts.map((_, index) => index).filter(index => lines.some(drawn => valueAt(drawn, index) !== null)).reverse();
   return (
-    <div class="table-wrap" tabIndex={0} role="region" aria-label="Values">
+    <Wide label="Values">
       <table class="table values">
         <thead>
           <tr>
@@ -197,7 +190,7 @@ function Table({ starts, lines, step }: { starts: readonly number[]; lines: read
           The newest {TABLE_ROWS} of {count(indexes.length)} steps; the CSV has all.
         </p>
       )}
-    </div>
+    </Wide>
   );
 }
 

@@ -1,7 +1,7 @@
 // Small parts that all pages are made of.
 
-import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import type { ComponentChildren, JSX, RefObject } from 'preact';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 import { ago, moment, utc } from '../format';
 import { now } from '../state';
@@ -16,6 +16,28 @@ export function Mark({ state, word }: { state: MarkState; word?: string }): JSX.
       <i class={`mark ${state}`} aria-hidden="true" />
       <span class="hidden-text">{word ?? MARK_WORDS[state]}: </span>
     </>
+  );
+}
+
+/** The width of an element as it is laid out now, in CSS pixels; 0 before it is. */
+export function useWidth(box: RefObject<HTMLElement | null>): number {
+  const [width, setWidth] = useState(0);
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (element === null) return;
+    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  return width;
+}
+
+/** A table that may be wider than the page: it scrolls by itself, by keys too. */
+export function Wide({ label, children }: { label: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div class="table-wrap" tabIndex={0} role="region" aria-label={label}>
+      {children}
+    </div>
   );
 }
 
