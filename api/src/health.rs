@@ -8,6 +8,7 @@ use refold_processor::engine::status::RunStatus;
 use refold_processor::json::millis;
 use refold_processor::source::Source;
 use refold_processor::store::catalogue::{Snapshot, VersionState};
+use refold_processor::table::Version;
 use serde_json::{Map, Value, json};
 
 use crate::gate;
@@ -79,7 +80,10 @@ impl Health {
         items.push(self.store(&snapshot));
         items.extend(self.views.sources.values().map(|source| self.source(source, &snapshot, &running)));
         items.extend(self.workers(&snapshot));
-        items.extend(snapshot.views.keys().map(|view| self.view(view, &running)));
+        items.extend(snapshot.views.iter().map(|(view, read)| {
+            let active = read.as_ref().ok().and_then(|read| read.active.as_ref());
+            self.view(view, active.map(|active| active.version), &running)
+        }));
         self.told(items)
     }
 
@@ -228,8 +232,7 @@ impl Health {
         items
     }
 
-    fn view(&self, view: &str, running: &[RunStatus]) -> Item {
-        let active = self.views.catalogue.active(view).ok().flatten().map(|active| active.version);
+    fn view(&self, view: &str, active: Option<Version>, running: &[RunStatus]) -> Item {
         let run = running.iter().find(|run| run.view == view && run.version.is_some() && run.version == active);
         let mut values = Map::new();
         values.insert("version".into(), active.map(|version| version.0).into());

@@ -24,9 +24,6 @@ use crate::problem::Problem;
 use crate::versions::Planner;
 use crate::watch::Watch;
 
-/// The name of the worker that runs a version.
-type Owners = HashMap<(String, Version), String>;
-
 /// How long it is known how a view file has its view drawn: the file is read and planned for it.
 const DRAWN_FOR: Duration = Duration::from_secs(5);
 
@@ -142,29 +139,27 @@ impl Views {
     /// All views.
     pub fn documents(&self) -> Result<Vec<Value>, Problem> {
         let running = self.watch.running();
-        let (views, owners) = (self.catalogue.views()?, self.owners());
-        views.iter().map(|view| self.document(view, &running, &owners)).collect()
+        self.catalogue.views()?.iter().map(|view| self.document(view, &running)).collect()
     }
 
     /// One view: what it declares, and how fresh each version is.
     pub fn document_of(&self, view: &str) -> Result<Value, Problem> {
-        self.document(view, &self.watch.running(), &self.owners())
+        self.document(view, &self.watch.running())
     }
 
-    /// Who runs each version now; of nobody's there is nothing.
-    fn owners(&self) -> Owners {
+    /// The worker that runs each of a view's versions now; of nobody's, and of those whose owner cannot be read, there is nothing.
+    fn owners(&self, versions: &[VersionRecord]) -> HashMap<Version, String> {
         let now_ms = self.clock.now_ms();
-        let snapshot = self.catalogue.snapshot().unwrap_or_default();
-        let views = snapshot.views.into_iter().filter_map(|(view, read)| Some((view, read.ok()?)));
-        let owners = views.flat_map(|(view, read)| {
-            let held = read.owners.into_iter().filter(|(_, owner)| owner.is_held(now_ms));
-            held.map(|(version, owner)| ((view.clone(), version), owner.owner)).collect::<Vec<_>>()
-        });
-        owners.collect()
+        let living = versions.iter().filter(|record| record.state != VersionState::Dropped);
+        let keys: Vec<(String, Version)> = living.map(|record| (record.view.clone(), record.version)).collect();
+        let owners = self.catalogue.ownerships(&keys).unwrap_or_default();
+        let owned = keys.into_iter().zip(owners).filter_map(|((_, version), owner)| Some((version, owner.ok()??)));
+        owned.filter(|(_, owner)| owner.is_held(now_ms)).map(|(version, owner)| (version, owner.owner)).collect()
     }
 
-    fn document(&self, view: &str, running: &[RunStatus], owners: &Owners) -> Result<Value, Problem> {
+    fn document(&self, view: &str, running: &[RunStatus]) -> Result<Value, Problem> {
         let versions = self.versions_of(view)?;
+        let owners = self.owners(&versions);
         let active = self.catalogue.active(view)?;
         let shown = shown_definition(&versions, active.as_ref());
         let mut document = Map::new();
@@ -189,8 +184,7 @@ impl Views {
             }
             let mut version_document = version_document(record, run, progress.as_ref(), self.waits_for(record, run));
             if let Some(members) = version_document.as_object_mut() {
-                let owner = owners.get(&(view.to_owned(), record.version));
-                members.insert("owner".into(), owner.map(String::as_str).into());
+                members.insert("owner".into(), owners.get(&record.version).map(String::as_str).into());
                 members.insert("definition".into(), record.sql.clone().into());
             }
             if let (VersionState::Failed { .. }, Some(members)) = (&record.state, version_document.as_object_mut()) {
@@ -256,10 +250,10 @@ impl Views {
     fn series_of(&self, ranking: &View, drawn: &Dashboard) -> Result<Option<String>, Problem> {
         let columns = ranking.shape.columns.fields();
         let Some(label) = drawn.label.and_then(|column| columns.get(column)) else { return Ok(None) };
-        for view in self.catalogue.views()? {
-            let Some(active) = self.catalogue.active(&view)? else { continue };
-            let versions = self.catalogue.versions(&view)?;
-            let record = versions.iter().find(|record| record.version == active.version);
+        for (view, read) in self.catalogue.snapshot()?.views {
+            let read = read?;
+            let Some(active) = read.active else { continue };
+            let record = read.versions.iter().find(|record| record.version == active.version);
             let Some(planned) = record.and_then(|record| self.planned(record).ok()) else { continue };
             let [key] = planned.shape.partition_key.as_slice() else { continue };
             let key = planned.shape.columns.fields().get(*key);

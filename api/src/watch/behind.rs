@@ -40,7 +40,6 @@ impl Behind {
         *since = behind;
     }
 
-    /// Whether a version has been behind for long enough to be reported.
     /// Whether a version has been behind the log for long enough to be reported.
     pub fn is_for_long(&self, now_ms: i64, view: &str, version: Version) -> bool {
         self.behind.lock().get(&(view.to_owned(), version)).is_some_and(|since_ms| now_ms - since_ms >= LASTING_MS)

@@ -13,7 +13,7 @@ use datafusion::arrow::compute::{SortColumn, lexsort_to_indices, take_record_bat
 use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
-use refold_processor::store::{KeyFilter, Keys, KeysRead, PartitionRead, RowReader, StoreError, key_batch};
+use refold_processor::store::{Keys, KeysRead, PartitionRead, RowReader, StoreError, key_batch};
 use refold_processor::table::Table;
 use scylla::response::PagingState;
 
@@ -46,10 +46,9 @@ pub(crate) struct Seen {
 impl CassandraStore {
     pub(crate) fn list_keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
         let seen = self.seen(table)?;
-        let filter = KeyFilter::of(read);
         let broken = |error: datafusion::arrow::error::ArrowError| StoreError::Broken(format!("table {}: {error}", table.name()));
         let Some(first) = seen.keys.columns().first() else { return Ok(Keys { keys: seen.keys, complete: true }) };
-        let wanted: Vec<u32> = (0..seen.keys.num_rows()).filter(|row| filter.has(first.as_ref(), *row)).map(|row| row as u32).collect();
+        let wanted: Vec<u32> = (0..seen.keys.num_rows()).filter(|row| read.has(first.as_ref(), *row)).map(|row| row as u32).collect();
         let complete = seen.is_all && wanted.len() <= read.limit;
         let shown: Vec<u32> = wanted.into_iter().take(read.limit).collect();
         let keys = take_record_batch(&seen.keys, &UInt32Array::from(shown)).map_err(broken)?;

@@ -159,11 +159,11 @@ impl Feed {
                 }
                 Err(EngineError::Log(LogError::Hole { topic, partition, position, log_start })) => {
                     // Those that are further can go on from where they are.
-                    let hole = |position| EngineError::Log(LogError::Hole { topic: topic.clone(), partition, position, log_start });
+                    let hole = |position| LogError::Hole { topic: topic.clone(), partition, position, log_start };
                     self.served.retain(|served| {
                         let at = served.position(partition).unwrap_or(position);
                         if at < log_start {
-                            let _ = served.consumer.sender.send(Message::Failed(hole(at)));
+                            served.refuse(hole(at));
                         }
                         at >= log_start
                     });
@@ -252,7 +252,7 @@ impl Feed {
                 Err(error) => {
                     let failed = self.served.swap_remove(index);
                     tracing::error!(view = failed.consumer.view.name, %error, "a version is read for no more");
-                    let _ = failed.consumer.sender.send(Message::Failed(error));
+                    failed.refuse(error);
                 }
             }
         }

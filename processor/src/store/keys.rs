@@ -15,18 +15,7 @@ use crate::table::{Order, Table};
 /// How many partitions are looked at whose order is not that of their texts.
 const LOOKED_AT: usize = 100_000;
 
-/// Which partitions a listing is about.
-#[derive(Clone, Debug)]
-pub struct KeyFilter {
-    prefix: String,
-}
-
-impl KeyFilter {
-    /// Those that a read asks for.
-    pub fn of(read: &KeysRead) -> KeyFilter {
-        KeyFilter { prefix: read.prefix.clone() }
-    }
-
+impl KeysRead {
     /// Whether the value of the first column of a partition key begins as it should.
     pub fn has(&self, column: &dyn Array, row: usize) -> bool {
         if self.prefix.is_empty() {
@@ -59,7 +48,6 @@ impl RowCodec {
         mut seek: impl FnMut(&[u8]) -> Result<Option<Stored>, StoreError>,
     ) -> Result<Keys, StoreError> {
         let broken = |error: datafusion::error::DataFusionError| StoreError::Broken(format!("table {}: {error}", table.name()));
-        let filter = KeyFilter::of(read);
         let partition_key = &self.table.shape.partition_key;
         let Some(first) = partition_key.first() else {
             return Ok(Keys { keys: key_batch(table, Vec::new(), 0)?, complete: true });
@@ -77,7 +65,7 @@ impl RowCodec {
                 break;
             };
             let partition = self.partition_of(table, &key, &value)?;
-            let is_wanted = partition.first().is_some_and(|column| filter.has(column.as_ref(), 0));
+            let is_wanted = partition.first().is_some_and(|column| read.has(column.as_ref(), 0));
             // Texts that begin alike stand together.
             if !is_wanted && least.is_some() {
                 complete = true;

@@ -14,7 +14,7 @@ mod range;
 mod rows;
 mod shape;
 
-pub use keys::{KeyFilter, key_batch};
+pub use keys::key_batch;
 pub use range::{PartitionRange, before};
 pub use rows::RowCodec;
 pub use shape::ShapeDescription;

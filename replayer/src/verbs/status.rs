@@ -130,7 +130,7 @@ pub fn note(version: &Value) -> String {
 }
 
 /// A member as text; empty where there is none.
-fn text(version: &Value, name: &str) -> String {
+pub fn text(version: &Value, name: &str) -> String {
     match version.get(name) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::complain;
-use crate::verbs::status::{grouped, note};
+use crate::verbs::status::{grouped, note, text};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Progress is told at least this far apart.
@@ -56,7 +56,6 @@ pub fn until_caught_up(client: &Client, select: impl Fn(&Value) -> Result<Vec<Va
 }
 
 fn judge(versions: &[Value]) -> Verdict {
-    let text = |version: &Value, name: &str| version.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let name = |version: &Value| {
         let number = version.get("version").and_then(Value::as_u64).unwrap_or_default();
         format!("version {number} of {}", text(version, "view"))

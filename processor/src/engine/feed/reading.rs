@@ -163,7 +163,7 @@ fn refuse_past_end(source: &Source, served: &mut Vec<Served>, bounds: &[(Partiti
         let Some((partition, bounds)) = past else { return true };
         let position = served.position(*partition).unwrap_or_default();
         let error = LogError::PastEnd { topic: source.topic.clone(), partition: *partition, position, end: bounds.end };
-        let _ = served.consumer.sender.send(Message::Failed(error.into()));
+        served.refuse(error);
         false
     });
 }
@@ -198,8 +198,7 @@ fn refuse_replaced(
         served.retain(|served| {
             let is_the_same = served.last(records.partition).is_none_or(|last| last.offset != offset || last == found);
             if !is_the_same {
-                let error = LogError::Replaced { topic: source.topic.clone(), partition: records.partition, offset };
-                let _ = served.consumer.sender.send(Message::Failed(error.into()));
+                served.refuse(LogError::Replaced { topic: source.topic.clone(), partition: records.partition, offset });
             }
             is_the_same
         });

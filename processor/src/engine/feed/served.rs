@@ -105,6 +105,11 @@ impl Served {
         }
     }
 
+    /// Tells the fold that nothing more is read for its version, and why. A fold that is gone needs no news.
+    pub(super) fn refuse(&self, error: impl Into<EngineError>) {
+        let _ = self.consumer.sender.send(Message::Failed(error.into()));
+    }
+
     /// Sends a message that the next of its kind replaces: a fold that is busy goes without it. `false`: the fold has ended.
     pub(super) fn offer(&self, message: Message) -> bool {
         !matches!(self.consumer.sender.try_send(message), Err(TrySendError::Disconnected(_)))

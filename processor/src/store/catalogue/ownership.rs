@@ -71,7 +71,10 @@ impl Catalogue {
     }
 
     /// The same of many versions, in their order, in two calls to the store.
-    pub(super) fn ownerships(&self, versions: &[Key]) -> Result<Vec<Result<Option<Ownership>, CatalogueError>>, CatalogueError> {
+    ///
+    /// # Errors
+    /// When the store cannot be asked. What is stored of a version and cannot be read is that version's own error.
+    pub fn ownerships(&self, versions: &[Key]) -> Result<Vec<Result<Option<Ownership>, CatalogueError>>, CatalogueError> {
         let records = self.owner_records(versions)?;
         let held = records.iter().flatten().flatten().filter(|record| !record.released);
         let names: BTreeSet<String> = held.map(|record| record.owner.clone()).collect();

@@ -66,7 +66,7 @@ fn rows(select: &str, of: &[Event], scale: i8) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn an_average_that_does_not_fit_its_type_takes_unavailable_its_own_row_alone() {
+fn an_average_that_does_not_fit_its_type_takes_away_its_own_row_alone() {
     // 99999999999999999999 at 18 digits after the point: its average would have 22, so 42 in all.
     let large = 99_999_999_999_999_999_999 * 10_i128.pow(18);
     let of = [("ok", 15 * 10_i128.pow(17), 0, 0.0), ("big", large, 0, 0.0), ("ok", 25 * 10_i128.pow(17), 0, 0.0)];
@@ -144,7 +144,7 @@ fn an_average_of_the_largest_numbers_is_not_infinite() {
 }
 
 #[test]
-fn a_panic_of_a_kernel_takes_unavailable_the_row_of_its_group() {
+fn a_panic_of_a_kernel_takes_away_the_row_of_its_group() {
     let (rows, absent) = rows("panics_on_boom(max(k)) AS r", &[("a", 0, 0, 0.0), ("boom", 0, 0, 0.0), ("c", 0, 0, 0.0)], 0);
     assert_eq!(rows, ["a | a", "c | c"]);
     assert_eq!(absent, ["k=boom: the computation panicked: boom"]);

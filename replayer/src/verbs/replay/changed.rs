@@ -8,6 +8,7 @@ use refold_processor::view::View;
 use serde_json::Value;
 
 use crate::parts::declared_all;
+use crate::verbs::status::text;
 use crate::views;
 
 /// What a declared view needs.
@@ -37,7 +38,6 @@ fn decide(view: &str, digest: &str, status: &Value) -> Need {
     let Some(document) = all.into_iter().find(|document| document.get("view").and_then(Value::as_str) == Some(view)) else {
         return Need::Replay;
     };
-    let text = |version: &Value, name: &str| version.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let is_usable =
         |version: &&Value| text(version, "digest") == digest && !["failed", "dropped"].contains(&text(version, "state").as_str());
     let versions = document.get("versions").and_then(Value::as_array).into_iter().flatten();
