@@ -16,7 +16,7 @@ use refold_processor::table::{Table, Version};
 use refold_processor::view::View;
 
 use crate::ports::{ApiError, Running};
-use crate::versions::Planner;
+use refold_versions::planner::Planner;
 
 /// Versions that run in other processes.
 pub struct Elsewhere {

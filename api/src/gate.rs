@@ -1,109 +1,24 @@
-//! Decides whether a version may be switched to and whether the active version is healthy, from current facts instead of the state in the catalogue.
+//! Gathers what a switch is judged by, and whether the active version is healthy: current facts instead of the state in the catalogue.
 //!
 //! Facts are the progress in the view store, the ownership in the catalogue, the status of this process' worker, and the log ends seen last. Nothing here waits for
 //! a log.
 
-use std::collections::BTreeMap;
-
 use axum::http::StatusCode;
 use refold_processor::engine::status::RunStatus;
-use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
+use refold_versions::gate::{Facts, Gate, ways_on};
 
 use crate::problem::Problem;
 use crate::views::Views;
 
-/// Current facts about the target version of a switch.
-#[derive(Debug, Default)]
-pub struct Facts {
-    /// Why this process cannot run it, if it should.
-    pub unable: Option<String>,
-    /// Whether a worker holds its lease.
-    pub is_run: bool,
-    /// Its last owner.
-    pub owner: Option<String>,
-    /// The visible positions of its rows; `None`: no rows were written yet.
-    pub visible: Option<Cut>,
-    /// Committed positions of its state, if it runs in this process. A state that was lost is rebuilt from the start, and rows are held back meanwhile.
-    pub folded: Option<Cut>,
-    /// The visible positions of the active version.
-    pub active_visible: Option<Cut>,
-    /// The ends of the log as seen last.
-    pub ends: BTreeMap<Partition, Offset>,
-}
-
-/// Why a version may not be switched to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// This process cannot run it.
-    Unable(String),
-    /// No worker runs it; its last owner, if any.
-    NotRun(Option<String>),
-    /// It has no rows.
-    NoRows,
-    /// Number of events behind the active version, or behind the end of the log if no version is active.
-    Behind(u64),
-}
-
-/// Returns the gate that refuses the switch, if any. The target may be at most `allowance` events behind.
-pub fn judge(facts: &Facts, allowance: u64) -> Option<Gate> {
-    if let Some(error) = &facts.unable {
-        return Some(Gate::Unable(error.clone()));
-    }
-    if !facts.is_run {
-        return Some(Gate::NotRun(facts.owner.clone()));
-    }
-    let Some(visible) = &facts.visible else { return Some(Gate::NoRows) };
-    let is_at = |partition: Partition| {
-        let visible = visible.position(partition);
-        facts.folded.as_ref().map_or(visible, |folded| visible.min(folded.position(partition)))
-    };
-    let behind = |to: &mut dyn Iterator<Item = (Partition, Offset)>| -> u64 {
-        to.map(|(partition, offset)| offset.0.saturating_sub(is_at(partition).0)).sum()
-    };
-    let behind = match &facts.active_visible {
-        Some(active) => behind(&mut active.iter()),
-        None => behind(&mut facts.ends.iter().map(|(partition, end)| (*partition, *end))),
-    };
-    (behind > allowance).then_some(Gate::Behind(behind))
-}
-
-impl Gate {
-    /// The reason, for people.
-    pub fn describe(&self, version: Version) -> String {
-        match self {
-            Gate::Unable(error) => format!("version {version} cannot be run here: {error}"),
-            Gate::NotRun(Some(owner)) => {
-                format!("version {version} is run by no worker (the last owner was {owner}), so its rows are not updated")
-            }
-            Gate::NotRun(None) => format!("version {version} is run by no worker"),
-            Gate::NoRows => format!("version {version} has no rows yet"),
-            Gate::Behind(events) => format!("version {version} is {events} events behind"),
-        }
-    }
-
-    /// The reason with the way out.
-    fn explain(&self, view: &str, version: Version) -> String {
-        let way_out = match self {
-            Gate::Unable(_) => "fix the cause first",
-            Gate::NotRun(_) => "start refold process, or wait until a worker has taken it",
-            Gate::NoRows | Gate::Behind(_) => "wait until it has caught up",
-        };
-        let what = self.describe(version);
-        format!(
-            "view {view}: {what}; {way_out} (refold status {view} --watch shows how far it is), or override this with --force and --reason"
-        )
-    }
-
-    /// The problem document.
-    pub fn problem(&self, view: &str, version: Version) -> Problem {
-        let problem =
-            Problem::new(StatusCode::CONFLICT, "gate", "The version is not as current as readers need it", self.explain(view, version));
-        match self {
-            Gate::Behind(events) => problem.with("behind_events", *events),
-            _ => problem,
-        }
+/// A switch that a gate refuses, as a problem document.
+pub fn refused(gate: &Gate, view: &str, version: Version) -> Problem {
+    let detail = gate.explain(view, version);
+    let problem = Problem::new(StatusCode::CONFLICT, "gate", "The version is not as current as readers need it", detail);
+    match gate {
+        Gate::Behind(events) => problem.with("behind_events", *events),
+        _ => problem,
     }
 }
 
@@ -196,46 +111,4 @@ fn health(views: &Views, record: &VersionRecord, versions: &[VersionRecord], run
         ));
     }
     Ok(reasons)
-}
-
-/// The ways out for a failed version; `versions` are those that readers could be switched to.
-pub fn ways_on(failed: &VersionRecord, versions: &[VersionRecord]) -> String {
-    let (view, version) = (&failed.view, failed.version.0);
-    let resume = format!("once the cause is gone, refold resume {view} {version} continues it");
-    let is_ready = |record: &&VersionRecord| matches!(record.state, VersionState::CaughtUp | VersionState::Retired);
-    match versions.iter().filter(|record| record.version != failed.version).rfind(is_ready) {
-        Some(other) => {
-            let state = if other.state == VersionState::Retired { "still fed" } else { "caught up" };
-            format!("{resume}; version {} is {state}: refold switch {view} {} sends readers to it", other.version, other.version.0)
-        }
-        None => resume,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cut(offsets: [u64; 2]) -> Cut {
-        [(Partition(0), Offset(offsets[0])), (Partition(1), Offset(offsets[1]))].into_iter().collect()
-    }
-
-    fn run() -> Facts {
-        Facts { is_run: true, visible: Some(cut([90, 100])), active_visible: Some(cut([100, 100])), ..Facts::default() }
-    }
-
-    #[test]
-    fn what_is_judged_is_how_far_rows_are_and_who_keeps_them_so() {
-        assert_eq!(judge(&run(), 10), None);
-        assert_eq!(judge(&run(), 9), Some(Gate::Behind(10)));
-        assert_eq!(judge(&Facts { is_run: false, owner: Some("w".into()), ..run() }, 10), Some(Gate::NotRun(Some("w".into()))));
-        assert_eq!(judge(&Facts { unable: Some("no source".into()), ..run() }, 10), Some(Gate::Unable("no source".into())));
-        assert_eq!(judge(&Facts { visible: None, ..run() }, 10), Some(Gate::NoRows));
-        let rebuilt = Facts { folded: Some(cut([0, 100])), ..run() };
-        assert_eq!(judge(&rebuilt, 10), Some(Gate::Behind(100)), "its state was lost: rows stand still until it is there again");
-        let ahead = Facts { visible: Some(cut([500, 500])), ends: [(Partition(0), Offset(9_000))].into(), ..run() };
-        assert_eq!(judge(&ahead, 0), None, "readers lose nothing, however far the log reaches");
-        let alone = Facts { active_visible: None, ends: [(Partition(0), Offset(101)), (Partition(1), Offset(100))].into(), ..run() };
-        assert_eq!(judge(&alone, 10), Some(Gate::Behind(11)));
-    }
 }

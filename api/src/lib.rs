@@ -28,7 +28,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod tls;
-pub mod versions;
 mod views;
 mod watch;
 mod work;

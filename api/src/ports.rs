@@ -16,6 +16,7 @@ use refold_processor::source::Sources;
 use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::table::Version;
+use refold_versions::planner::PlannerError;
 
 use crate::access::TokensError;
 use crate::collected::Collected;
@@ -109,12 +110,7 @@ pub enum ApiError {
     /// The file of tokens is not one.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// A source's schema has no columns.
-    #[error("source {source_name}: {message}")]
-    Schema {
-        /// The source.
-        source_name: String,
-        /// What is wrong.
-        message: String,
-    },
+    /// No view can be planned over a source.
+    #[error(transparent)]
+    Source(#[from] PlannerError),
 }

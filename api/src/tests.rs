@@ -52,7 +52,7 @@ use tower::ServiceExt;
 use self::world::*;
 use super::*;
 use crate::limits::Class;
-use crate::versions::{Planner, register};
+use refold_versions::planner::{Planner, register};
 
 #[tokio::test]
 async fn rows_of_a_partition_page_by_page_newest_first() {

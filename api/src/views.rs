@@ -17,12 +17,12 @@ use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{Dashboard, DashboardKind, View, WindowSpec};
 use serde_json::{Map, Value, json};
 
-use crate::gate::ways_on;
 use crate::parameters::parameter;
 use crate::ports::{ApiError, Definitions, Ports};
 use crate::problem::Problem;
-use crate::versions::Planner;
 use crate::watch::Watch;
+use refold_versions::gate::ways_on;
+use refold_versions::planner::Planner;
 
 /// How long it is known how a view file has its view drawn: the file is read and planned for it.
 const DRAWN_FOR: Duration = Duration::from_secs(5);

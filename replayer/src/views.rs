@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use refold_api::Definitions;
-use refold_api::versions::Planner;
 use refold_processor::view::View;
+use refold_versions::planner::Planner;
 
 /// The files that declare views, in the order of their names. A folder that is not there declares none.
 pub fn files(schemas: &Path) -> Result<Vec<PathBuf>> {

@@ -14,12 +14,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::access::Caller;
-use crate::gate::{facts, judge, ways_on};
+use refold_versions::gate::{judge, newest_ready, ways_on};
+use refold_versions::planner::register;
+
+use crate::gate::{facts, refused};
 use crate::intake::Intakes;
 use crate::parameters::parse_version;
 use crate::problem::Problem;
 use crate::reading::record_of;
-use crate::versions::register;
 use crate::views::Views;
 use crate::work::blocking;
 
@@ -160,7 +162,7 @@ fn pass_gate(views: &Views, versions: &[VersionRecord], asked: &Asked) -> Result
     let active = versions.iter().find(|record| Some(record.version) == asked.active);
     match judge(&facts(views, target, active)?, views.watch.caught_up_lag_events) {
         Some(gate) if asked.force => Ok(Some(gate.describe(target.version))),
-        Some(gate) => Err(gate.problem(&target.view, target.version)),
+        Some(gate) => Err(refused(&gate, &target.view, target.version)),
         None => Ok(None),
     }
 }
@@ -184,7 +186,7 @@ pub async fn switch(
         let expected = body.expected.map(Version).or(active);
         let to = match body.to {
             Some(to) => Version(to),
-            None => match (newest_ready(&view, &versions, active), expected) {
+            None => match (newest_ready(&view, &versions, active).map_err(none_ready), expected) {
                 (Ok(newest), _) if Some(newest) != active => newest,
                 // Nothing waits. Either this very switch was made before, or the caller is mistaken about the version in service.
                 (_, Some(replaced)) if expected != active => pointer
@@ -245,6 +247,11 @@ pub async fn history(State(views): State<Arc<Views>>, Query(query): Query<Histor
     .await
 }
 
+/// No version can be switched to.
+fn none_ready(detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail)
+}
+
 /// Who is written into the audit trail when nobody says who asks.
 const SOMEONE: &str = "api";
 
@@ -268,23 +275,4 @@ fn definition(views: &Views, view: &str, body: &ReplayBody) -> Result<(String, S
     let versions = views.versions_of(view)?;
     let newest = versions.last().ok_or_else(|| Problem::not_found(format!("there is no view {view}")))?;
     Ok((format!("{view} {}", newest.version), newest.sql.clone()))
-}
-
-/// The newest version that waits to be switched to. Where the newest of all is in service already, it is that one: asked again, a switch is done.
-fn newest_ready(view: &str, versions: &[VersionRecord], active: Option<Version>) -> Result<Version, Problem> {
-    let newest = versions.iter().rfind(|record| record.state != VersionState::Dropped).map(|record| record.version);
-    if let (Some(newest), Some(active)) = (newest, active)
-        && newest == active
-    {
-        return Ok(active);
-    }
-    let ready = versions.iter().rfind(|record| record.state == VersionState::CaughtUp);
-    ready.map(|record| record.version).ok_or_else(|| {
-        let states: Vec<String> = versions.iter().map(|record| format!("{} is {}", record.version, record.state)).collect();
-        let detail = format!(
-            "view {view}: no version is caught up and waits to be switched to ({}); start one with a replay, wait until it is caught up, or name a version",
-            states.join(", ")
-        );
-        Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail)
-    })
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use refold_api::versions::Planner;
 use refold_collector::Mapping;
 use refold_processor::view::{View, ViewError};
+use refold_versions::planner::Planner;
 use serde_json::json;
 
 use crate::cli::Check;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use refold_api::versions::Planner;
 use refold_processor::view::View;
+use refold_versions::planner::Planner;
 use serde_json::Value;
 
 use crate::parts::declared_all;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use refold_api::versions::register;
 use refold_processor::store::catalogue::{Catalogue, VersionRecord, VersionState};
 use refold_processor::view::View;
+use refold_versions::planner::register;
 
 use crate::parts::SELF;
 

@@ -18,10 +18,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use refold_api::versions::Planner;
 use refold_api::{Elsewhere, Running};
 use refold_collector::Totals;
 use refold_processor::engine::worker::{Pool, Worker};
+use refold_versions::planner::Planner;
 use serde_json::json;
 
 use crate::cli::{PoolArgument, Process, Serve, Up};

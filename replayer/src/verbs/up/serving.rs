@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use refold_api::versions::Planner;
 use refold_api::{AccessSettings, ApiSettings, ApiState, Collected, Limits, Running, Tls, TlsSettings};
+use refold_versions::planner::Planner;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

@@ -8,7 +8,15 @@ use refold_processor::source::Sources;
 use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord};
 use refold_processor::view::{View, ViewError};
 
-use crate::ports::ApiError;
+/// A source over which no view can be planned.
+#[derive(Debug, thiserror::Error)]
+#[error("source {source_name}: {message}")]
+pub struct PlannerError {
+    /// The source.
+    pub source_name: String,
+    /// What is wrong.
+    pub message: String,
+}
 
 /// Plans views over the declared sources.
 pub struct Planner {
@@ -21,10 +29,10 @@ impl Planner {
     ///
     /// # Errors
     /// When a source's schema is not valid, or its event time is not a column of it.
-    pub fn new(sources: &Sources) -> Result<Planner, ApiError> {
+    pub fn new(sources: &Sources) -> Result<Planner, PlannerError> {
         let (mut schemas, mut event_times) = (BTreeMap::new(), BTreeMap::new());
         for (name, source) in sources {
-            let invalid = |message: String| ApiError::Schema { source_name: name.clone(), message };
+            let invalid = |message: String| PlannerError { source_name: name.clone(), message };
             let schema = arrow_schema(&source.schema_json).map_err(|error| invalid(error.to_string()))?;
             let event_time = schema.column_with_name(&source.event_time).map(|(_, field)| field.data_type());
             if let Some(other) = event_time.filter(|found| !matches!(found, DataType::Timestamp(..))) {

@@ -1,0 +1,7 @@
+//! Versions of views, between the engine that runs them and whoever asks for them: how they come to be, when readers may be sent to one, how two
+//! differ, and which events are behind a row.
+//!
+//! Decisions are functions from facts to a verdict; whoever calls them gathers the facts and carries the verdict out.
+
+pub mod gate;
+pub mod planner;
