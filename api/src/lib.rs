@@ -13,6 +13,7 @@ mod health;
 mod intake;
 mod key;
 mod limits;
+mod lines;
 mod live;
 mod parameters;
 mod ports;

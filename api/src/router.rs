@@ -12,7 +12,7 @@ use crate::access::{Access, Role};
 use crate::limits::{self, Class};
 use crate::problem::{Problem, of_every_refusal};
 use crate::routes::guard::{self, Demand, REQUEST_HEADER};
-use crate::routes::{admin, assets, caching, events, health, keys, metrics, quarantine, rows, session, socket, sources, views};
+use crate::routes::{admin, assets, caching, diff, events, health, keys, metrics, quarantine, rows, session, socket, sources, views, why};
 use crate::state::ApiState;
 
 const OPENAPI: &str = include_str!("../openapi.json");
@@ -24,7 +24,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/admin/history", get(admin::history))
         .route("/v1/admin/views/{view}/replay", post(admin::replay))
         .route("/v1/admin/views/{view}/switch", post(admin::switch))
+        .route("/v1/admin/views/{view}/diff", post(diff::diff))
         .route("/v1/admin/views/{view}/versions/{version}/resume", post(admin::resume))
+        .route("/v1/views/{view}/why", get(why::find))
         .route("/v1/views/{view}/quarantine", get(quarantine::list))
         .route("/v1/views/{view}/quarantine/{partition}/{offset}", get(quarantine::one));
     let reads = Router::new()

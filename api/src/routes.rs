@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod assets;
 pub mod caching;
+pub mod diff;
 pub mod events;
 pub mod guard;
 pub mod health;
@@ -16,3 +17,4 @@ pub mod session;
 pub mod socket;
 pub mod sources;
 pub mod views;
+pub mod why;

@@ -15,6 +15,7 @@ use crate::reading::Reading;
 use crate::routes::assets::Dashboard;
 use crate::routes::guard::OwnNames;
 use crate::routes::metrics::Scrapes;
+use crate::routes::why::History;
 use crate::settings::ApiSettings;
 use crate::views::Views;
 use crate::watch::Watch;
@@ -28,6 +29,7 @@ pub struct ApiState {
     pub(crate) intakes: Arc<Intakes>,
     pub(crate) live: Arc<Live>,
     pub(crate) health: Arc<Health>,
+    pub(crate) history: Arc<History>,
     pub(crate) scrapes: Arc<Scrapes>,
     pub(crate) access: Arc<Access>,
     pub(crate) places: Arc<AllPlaces>,
@@ -49,7 +51,9 @@ impl ApiState {
         let views = Arc::new(Views::new(&ports, &watch)?);
         let (rows_default, rows_max) = (settings.rows_default, settings.rows_max);
         let reading = Arc::new(Reading { views: views.clone(), rows_default, rows_max });
+        let history = Arc::new(History { log: ports.log.clone(), schemas: ports.schemas.clone() });
         Ok(ApiState {
+            history,
             intakes: Arc::new(Intakes::new(&ports, &settings, &watch, &places, &counts)?),
             live: Arc::new(Live::new(&ports, &settings, &reading, &places, &counts)),
             health: Arc::new(Health::new(&views)),

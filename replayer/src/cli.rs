@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::settings::{ForCheck, ForClient, ForCollect, ForProcess, ForServe, ForUp, SettingFlags};
+use crate::settings::{ForCheck, ForClient, ForCollect, ForPlan, ForProcess, ForServe, ForUp, SettingFlags};
 
 /// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
 #[derive(Debug, Parser)]
@@ -18,7 +18,8 @@ pub struct Refold {
 
 const AFTER_HELP: &str = "\
 Settings: a flag counts before an environment variable (REFOLD_…), before refold.toml, before the default.
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed, or someone else was first.";
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed, or someone else was first,
+4 there are changes (plan --detailed-exitcode).";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -41,12 +42,24 @@ pub enum Command {
     /// Shows how far each version of each view is
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
+    /// Shows what differs between the schemas folder and what runs, and what it takes to change that
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Plan),
+    /// Carries a plan out: replays what has changed, waits, compares, and switches
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(Apply),
     /// Starts a new version of a view, built from the start of the log
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
     /// Sends readers to another version of a view, in one step
     #[command(after_help = SWITCH_EXAMPLES)]
     Switch(Switch),
+    /// Shows how the rows of two versions of a view differ
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(Diff),
+    /// Shows the events behind a row of a view
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(Why),
     /// Resumes a failed version where it stopped, after the cause was fixed
     #[command(after_help = RESUME_EXAMPLES)]
     Resume(Resume),
@@ -99,6 +112,19 @@ Examples:
   refold status --wait                                          until every version has caught up
   refold status --json | jq 'select(.lag > 1000)'";
 
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  refold plan                                   all views of the schemas folder
+  refold plan hashtag_counts
+  refold plan --detailed-exitcode               status 4 if there are changes, for scripts
+  refold plan --markdown                        for a comment on a pull request";
+
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  refold apply                                  shows the plan, asks, replays, compares, asks, switches
+  refold apply hashtag_counts --yes             without asking
+  refold apply --yes --tolerance 0.01           switches only if no row differs by more than a hundredth";
+
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   refold replay hashtag_counts                                 with the declared file, schemas/views/hashtag_counts.sql
@@ -112,6 +138,20 @@ Examples:
   refold switch hashtag_counts                  to the newest version that is caught up
   refold switch hashtag_counts 1                to version 1
   refold switch hashtag_counts 2 --force --reason \"v1 is wrong\"   even if version 2 is not running or is behind";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  refold diff hashtag_counts                    the newest version that is caught up, with the one in service
+  refold diff hashtag_counts 1 3                version 3 with version 1
+  refold diff hashtag_counts --tolerance 0.01   numbers may differ by a hundredth
+  refold diff hashtag_counts --json | jq .changed
+
+Exit status: 0 no row differs, 3 some do, or kept changing while they were compared.";
+
+const WHY_EXAMPLES: &str = "\
+Examples:
+  refold why hashtag_counts hashtag=rust slot=2026-11-23T13:30:00Z
+  refold why hashtag_counts hashtag=rust slot=2026-11-23T13:30:00Z --version 2 --json | jq .value";
 
 const RESUME_EXAMPLES: &str = "\
 Examples:
@@ -246,6 +286,47 @@ pub struct Status {
     pub settings: SettingFlags<ForClient>,
 }
 
+/// `refold plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// These views only
+    #[arg(value_name = "VIEW")]
+    pub views: Vec<String>,
+    /// Ends with status 4 if there are changes
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Prints one object a view
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Prints Markdown
+    #[arg(long)]
+    pub markdown: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForPlan>,
+}
+
+/// `refold apply`
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// These views only
+    #[arg(value_name = "VIEW")]
+    pub views: Vec<String>,
+    /// Does not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Switches only views of which no row differs, numbers by at most this part, such as 0.01 for a hundredth
+    #[arg(long, value_name = "PART")]
+    pub tolerance: Option<f64>,
+    /// Does not compare the rows of old and new versions
+    #[arg(long, conflicts_with = "tolerance")]
+    pub no_diff: bool,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForPlan>,
+}
+
 /// `refold replay`
 #[derive(Debug, Args)]
 pub struct Replay {
@@ -293,6 +374,56 @@ pub struct Switch {
     #[arg(long, requires = "reason")]
     pub force: bool,
     /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version to compare with, such as 1 [default: the one in service]; alone, the version to compare
+    #[arg(value_name = "A", value_parser = version)]
+    pub left: Option<u32>,
+    /// The version to compare [default: the newest that is caught up, else the one in service with the one before]
+    #[arg(value_name = "B", value_parser = version)]
+    pub right: Option<u32>,
+    /// Numbers that differ by at most this part count as equal, such as 0.01 for a hundredth
+    #[arg(long, value_name = "PART")]
+    pub tolerance: Option<f64>,
+    /// How many examples of each kind of difference are shown
+    #[arg(long, value_name = "N")]
+    pub examples: Option<usize>,
+    /// For how long rows that change meanwhile are compared again, seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub settle: Option<f64>,
+    /// Prints the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold why`
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The row, by the columns of its key
+    #[arg(value_name = "COLUMN=VALUE", required = true, value_parser = column_value)]
+    pub key: Vec<(String, String)>,
+    /// The version whose definition is evaluated, such as 2 [default: the one in service]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub version: Option<u32>,
+    /// How many events are shown; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+    /// Prints each event as JSON, one a line
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -417,4 +548,9 @@ mod tests {
         assert_eq!(up.settings.values, [("memory-mb", "64".to_owned()), ("log-json", "true".to_owned()), ("log-sync", "false".to_owned())]);
         assert!(Refold::try_parse_from(["refold", "status", "--memory-mb", "64"]).is_err(), "a setting of up alone");
     }
+}
+
+fn column_value(text: &str) -> Result<(String, String), String> {
+    let (column, value) = text.split_once('=').ok_or_else(|| "write COLUMN=VALUE, such as hashtag=rust".to_owned())?;
+    Ok((column.to_owned(), value.to_owned()))
 }

@@ -1,5 +1,6 @@
 //! Speaking to a running `refold up`.
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -50,6 +51,29 @@ impl Client {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.answer(request.send_json(body))
+    }
+
+    /// Hands on each line of what is answered to `body`, for as long as it takes; each line is a JSON object.
+    pub fn post_lines(&self, path: &str, body: &Value, each: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut request = self.agent.post(format!("{}{path}", self.server));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.config().timeout_global(None).build().send_json(body);
+        let mut response = match response {
+            Ok(response) if response.status().is_success() => response,
+            other => return self.answer(other).map(|_| ()),
+        };
+        let broken = |error: std::io::Error| anyhow!("{}: the answer broke off: {error}", self.server);
+        for line in BufReader::new(response.body_mut().as_reader()).lines() {
+            let line: Value = serde_json::from_str(&line.map_err(broken)?)
+                .map_err(|error| anyhow!("{}: the answer has a line that is no JSON: {error}", self.server))?;
+            match line.get("problem") {
+                Some(problem) => return Err(refused(problem)),
+                None => each(line)?,
+            }
+        }
+        Ok(())
     }
 
     fn answer(&self, response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {

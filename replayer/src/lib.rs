@@ -20,7 +20,7 @@ use clap::Parser;
 use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::verbs::{check, collect, completions, history, quarantine, replay, resume, status, switch, up};
+use crate::verbs::{apply, check, collect, completions, diff, history, plan, quarantine, replay, resume, status, switch, up, why};
 
 pub use crate::settings::table::SETTINGS;
 
@@ -37,7 +37,10 @@ pub fn main() -> ExitCode {
         // Whoever read the output has seen enough.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            output::complain(&format!("error: {failure}"));
+            match &failure {
+                Failure::Changes(message) => output::complain(message),
+                failure => output::complain(&format!("error: {failure}")),
+            }
             failure.exit_code()
         }
     }
@@ -51,8 +54,12 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Collect(arguments) => collect::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),
+        Command::Plan(arguments) => plan::run(&arguments, output),
+        Command::Apply(arguments) => apply::run(&arguments, output),
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Switch(arguments) => switch::run(&arguments, output),
+        Command::Diff(arguments) => diff::run(&arguments, output),
+        Command::Why(arguments) => why::run(&arguments, output),
         Command::Resume(arguments) => resume::run(&arguments, output),
         Command::Quarantine(arguments) => quarantine::run(&arguments, output),
         Command::History(arguments) => history::run(&arguments, output),

@@ -193,8 +193,8 @@ impl RowReader for HookedStore {
         self.inner.read(table, read)
     }
 
-    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
-        self.inner.scan(table)
+    fn scan_each(&self, table: &Table, each: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.inner.scan_each(table, each)
     }
 
     fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {

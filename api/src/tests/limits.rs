@@ -39,8 +39,8 @@ impl RowReader for SlowRows {
         self.rows.read(table, read)
     }
 
-    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
-        self.rows.scan(table)
+    fn scan_each(&self, table: &Table, each: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.rows.scan_each(table, each)
     }
 
     fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {

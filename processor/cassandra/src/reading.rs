@@ -6,7 +6,8 @@
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::scalar::ScalarValue;
-use futures::{StreamExt, TryStreamExt};
+use futures::channel::mpsc::{Sender, channel};
+use futures::{SinkExt, StreamExt, TryStreamExt};
 use refold_processor::store::{Keys, KeysRead, Page, PartitionRead, Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table};
 use scylla::response::PagingState;
@@ -59,14 +60,33 @@ impl RowReader for CassandraStore {
         Ok(Page { rows: rows.finish(table)?, next })
     }
 
-    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
+    fn scan_each(&self, table: &Table, each: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let open = self.table(table)?;
         let cql = format!("SELECT {} FROM {} WHERE {}", open.cql.columns, open.cql.qualified, piece_condition(&open));
+        let (sender, mut batches) = channel(SCANS_AT_ONCE);
+        let mut ended: Option<StoreError> = None;
+        let (open, cql) = (&open, cql.as_str());
         let scan = async {
-            let pieces = futures::stream::iter(self.ring()).map(|piece| self.scan_piece(&open, table, &cql, piece));
-            pieces.buffer_unordered(SCANS_AT_ONCE).try_concat().await
+            // The sender goes with the pieces, so that the batches end when all are read.
+            let pieces = futures::stream::iter(self.ring()).map(move |piece| self.scan_piece(open, table, cql, piece, sender.clone()));
+            let read = pieces.buffer_unordered(SCANS_AT_ONCE).try_for_each(|()| std::future::ready(Ok(())));
+            let hand_on = async {
+                while let Some(batch) = batches.next().await {
+                    if let Err(error) = each(batch) {
+                        let why = error.to_string();
+                        ended = Some(error);
+                        return Err(Failure::broken(why));
+                    }
+                }
+                Ok(())
+            };
+            futures::try_join!(read, hand_on).map(|((), ())| ())
         };
-        self.client.wait(scan).map_err(|failure| failure.of_table("scanning table", &open.name)).inspect_err(|error| self.note(error))
+        let scanned = self.client.wait(scan);
+        if let Some(error) = ended {
+            return Err(error);
+        }
+        scanned.map_err(|failure| failure.of_table("scanning table", &open.name)).inspect_err(|error| self.note(error))
     }
 
     fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {
@@ -104,37 +124,26 @@ impl CassandraStore {
         }
     }
 
-    async fn scan_piece(&self, open: &OpenTable, table: &Table, cql: &str, piece: (i64, i64)) -> Result<Vec<RecordBatch>, Failure> {
-        let broken = |error: StoreError| Failure::broken(error.to_string());
-        let mut batches = Vec::new();
-        let mut rows = Rows::new(open).map_err(broken)?;
-        self.walk(cql, piece_values(piece), &mut |row| {
-            rows.push(row)?;
-            if rows.count == self.settings.page_rows {
-                batches.push(rows.finish(table).map_err(broken)?);
-            }
-            Ok(())
-        })
-        .await?;
-        if rows.count > 0 {
-            batches.push(rows.finish(table).map_err(broken)?);
-        }
-        Ok(batches)
-    }
-
-    /// Hands on all rows that a query answers, a page at a time.
-    pub(crate) async fn walk(
+    async fn scan_piece(
         &self,
+        open: &OpenTable,
+        table: &Table,
         cql: &str,
-        values: Values,
-        row: &mut dyn FnMut(&[Option<&[u8]>]) -> Result<(), Failure>,
+        piece: (i64, i64),
+        mut batches: Sender<RecordBatch>,
     ) -> Result<(), Failure> {
+        let broken = |error: StoreError| Failure::broken(error.to_string());
         let mut prepared = self.client.prepare(cql).await?;
         prepared.set_page_size(i32::try_from(self.settings.page_rows).unwrap_or(i32::MAX));
         let mut from = PagingState::start();
         loop {
-            let (answer, next) = self.client.page(&prepared, values.clone(), from).await?;
-            each_row(&answer, |cells| row(cells))?;
+            let (answer, next) = self.client.page(&prepared, piece_values(piece), from).await?;
+            let mut rows = Rows::new(open).map_err(broken)?;
+            each_row(&answer, |row| rows.push(row))?;
+            // Whoever takes them has ended the scan if it takes none.
+            if rows.count > 0 && batches.send(rows.finish(table).map_err(broken)?).await.is_err() {
+                return Ok(());
+            }
             match next {
                 Some(next) => from = next,
                 None => return Ok(()),

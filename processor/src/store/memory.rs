@@ -194,17 +194,18 @@ impl RowReader for MemoryStore {
         Ok(Page { rows: found.codec.decode(table, &rows)?, next: None })
     }
 
-    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
-        let tables = self.tables.read();
-        let found = find(&tables, table)?;
-        let mut rows = StoredRows::default();
-        for (key, value) in found.rows.iter().filter(|(_, value)| is_live(value)) {
-            found.codec.collect(&mut rows, key, value);
-        }
-        if rows.len() == 0 {
-            return Ok(Vec::new());
-        }
-        Ok(vec![found.codec.decode(table, &rows)?])
+    fn scan_each(&self, table: &Table, each: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let batch = {
+            let tables = self.tables.read();
+            let found = find(&tables, table)?;
+            let mut rows = StoredRows::default();
+            for (key, value) in found.rows.iter().filter(|(_, value)| is_live(value)) {
+                found.codec.collect(&mut rows, key, value);
+            }
+            (rows.len() > 0).then(|| found.codec.decode(table, &rows)).transpose()?
+        };
+        // Without the lock: what is handed on may be compared with another table.
+        batch.map_or(Ok(()), each)
     }
 
     fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {

@@ -221,8 +221,18 @@ pub trait RowReader: Send + Sync {
     /// Rows of one partition, in clustering order.
     fn read(&self, table: &Table, read: &PartitionRead) -> Result<Page, StoreError>;
 
-    /// All rows of the table, in batches, in no particular order.
-    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError>;
+    /// Hands on all rows of the table, batch by batch, in no particular order. An error of `each` ends the scan and is answered.
+    fn scan_each(&self, table: &Table, each: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>) -> Result<(), StoreError>;
+
+    /// All rows of the table at once, in no particular order: for tables that fit into memory.
+    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
+        let mut batches = Vec::new();
+        self.scan_each(table, &mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
+    }
 
     /// Partitions that begin with a text. A partition whose rows are all deleted may be among them for a while.
     fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError>;

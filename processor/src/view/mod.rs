@@ -166,6 +166,14 @@ impl View {
         rows.map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
     }
 
+    /// Of the rows of groups (see [`View::rows`]) the columns that say which group a row is of; `None` in the place of all others.
+    ///
+    /// # Errors
+    /// When the columns do not fit the view.
+    pub fn group_columns(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Vec<Option<ArrayRef>>, ViewError> {
+        self.compiled.group_columns(groups, states).map_err(|error| ViewError::evaluating(&self.compiled.file, &error))
+    }
+
     /// The rows of a ranking, from all groups of one window: those with a rank up to k, in the order of the columns ranked within
     /// and the rank. A group that something fails for is not ranked, and counted in [`View::absent`].
     ///

@@ -120,6 +120,13 @@ impl Compiled {
         Ok(Rows { rows: self.batch_of(columns, count)?, kept: BooleanArray::from(kept) })
     }
 
+    /// The columns of rows that say which group a row is of; `None` in the place of all others.
+    pub fn group_columns(&self, groups: &[ArrayRef], states: &[ArrayRef]) -> Result<Vec<Option<ArrayRef>>> {
+        let results = self.results(groups, states, &mut Absent::default())?.batch;
+        let outputs = self.rows.outputs.iter().zip(&self.rows.keys);
+        outputs.map(|(output, key)| key.then(|| self.key(output, &results)).transpose()).collect()
+    }
+
     /// A key column of rows, whatever else fails for them. NULL where the table cannot hold the value: there is no such row then.
     fn key(&self, output: &Arc<dyn PhysicalExpr>, results: &RecordBatch) -> Result<ArrayRef> {
         let mut columns = self.settle(std::slice::from_ref(output), results, &mut Absent::default())?.columns;

@@ -3,5 +3,7 @@
 //!
 //! Decisions are functions from facts to a verdict; whoever calls them gathers the facts and carries the verdict out.
 
+pub mod diff;
 pub mod gate;
 pub mod planner;
+pub mod why;

@@ -31,6 +31,7 @@ scoped!(ForServe, Serve, "Settings of `serve`.");
 scoped!(ForCollect, Collect, "Settings of `collect`.");
 scoped!(ForCheck, Check, "Settings of `check`.");
 scoped!(ForClient, Client, "Settings of verbs that speak to a running process.");
+scoped!(ForPlan, Plan, "Settings of verbs that compare the schemas folder with a running process.");
 
 /// The settings that were said as flags.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ pub mod table;
 mod tests;
 mod validated;
 
-pub use flags::{ForCheck, ForClient, ForCollect, ForProcess, ForServe, ForUp, SettingFlags};
+pub use flags::{ForCheck, ForClient, ForCollect, ForPlan, ForProcess, ForServe, ForUp, SettingFlags};
 pub use said::Said;
 pub use validated::Settings;
 

@@ -18,6 +18,8 @@ pub enum Scope {
     Check,
     /// Verbs that speak to a running process.
     Client,
+    /// Verbs that compare the schemas folder with a running process.
+    Plan,
 }
 
 /// What a value may be.
@@ -76,8 +78,8 @@ const fn tuning(flag: &'static str, kind: Kind, default: &'static str, scopes: &
     Setting { flag, kind, default, scopes, tuning: true, meaning }
 }
 
-const ALL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check, Scope::Client];
-const LOCAL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check];
+const ALL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check, Scope::Client, Scope::Plan];
+const LOCAL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check, Scope::Plan];
 const DATA: &[Scope] = &[Scope::Up, Scope::Process, Scope::Collect];
 const UP: &[Scope] = &[Scope::Up];
 /// Verbs that run versions.
@@ -88,8 +90,8 @@ const API: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve];
 const LOG: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect];
 /// Verbs that open the view store.
 const STORE: &[Scope] = API;
-const CLIENT: &[Scope] = &[Scope::Client];
-const TOKEN: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Client];
+const CLIENT: &[Scope] = &[Scope::Client, Scope::Plan];
+const TOKEN: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Client, Scope::Plan];
 
 /// The longest time in milliseconds: a century.
 const CENTURY_MS: u64 = 100 * 365 * 86_400_000;

@@ -1,10 +1,13 @@
 //! One file per verb.
 
+pub mod apply;
 mod bad_lines;
 pub mod check;
 pub mod collect;
 pub mod completions;
+pub mod diff;
 pub mod history;
+pub mod plan;
 pub mod quarantine;
 pub mod replay;
 pub mod resume;

@@ -1,6 +1,6 @@
 //! `refold replay`: a new version of a view, built from the start of the log; or of each view whose definition has changed.
 
-mod changed;
+pub mod changed;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@ mod admin;
 mod bad_records;
 mod cassandra;
 mod cli;
+mod compare;
 mod deployed;
 mod first_version;
 mod http;

@@ -43,9 +43,8 @@ impl RowReader for EmbeddedStore {
         Ok(Page { rows: codec.decode(table, &found)?, next: None })
     }
 
-    fn scan(&self, table: &Table) -> Result<Vec<RecordBatch>, StoreError> {
+    fn scan_each(&self, table: &Table, each: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let open = self.table(table)?;
-        let mut batches = Vec::new();
         let mut found = StoredRows::default();
         let mut rows = self.iterate(&KeyRange::of_prefix(&open.codec.prefix))?;
         while let Some((key, value)) = rows.item() {
@@ -53,16 +52,16 @@ impl RowReader for EmbeddedStore {
                 open.codec.collect(&mut found, key, value);
             }
             if found.len() == ROWS_A_BATCH {
-                batches.push(open.codec.decode(table, &found)?);
+                each(open.codec.decode(table, &found)?)?;
                 found = StoredRows::default();
             }
             rows.next();
         }
         rows.status().map_err(|error| self.error(&error))?;
         if found.len() > 0 {
-            batches.push(open.codec.decode(table, &found)?);
+            each(open.codec.decode(table, &found)?)?;
         }
-        Ok(batches)
+        Ok(())
     }
 
     fn keys(&self, table: &Table, read: &KeysRead) -> Result<Keys, StoreError> {

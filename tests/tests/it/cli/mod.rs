@@ -11,13 +11,17 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 14] = [
+const VERBS: [&[&str]; 18] = [
     &["up"],
     &["collect"],
     &["check"],
     &["status"],
+    &["plan"],
+    &["apply"],
     &["replay"],
     &["switch"],
+    &["diff"],
+    &["why"],
     &["resume"],
     &["quarantine"],
     &["quarantine", "list"],

@@ -1,0 +1,150 @@
+//! `refold apply`: a plan, carried out.
+//!
+//! Nothing is switched before every new version is caught up and compared. Interrupted at any moment it can be run again: versions that are there are used.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cli::Apply;
+use crate::client::{Client, escaped};
+use crate::failure::Failure;
+use crate::output::{Output, complain};
+use crate::settings;
+use crate::verbs::plan::{self, Planned, to_do};
+use crate::verbs::status::versions;
+use crate::verbs::switch::operator;
+use crate::verbs::{diff, switch, waiting};
+
+/// A version that has caught up may be refused for some moments, until its progress and its lease are known to all.
+const GATE_FOR: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A version that is to go into service.
+struct Built {
+    view: String,
+    version: u64,
+    /// The version in service; `None`: a new view's first one goes into service by itself.
+    active: Option<u64>,
+}
+
+/// Carries the plan of the schemas folder out.
+pub fn run(arguments: &Apply, output: &mut Output) -> Result<(), Failure> {
+    let settings = settings::load(&arguments.settings)?;
+    let client = Client::new(&settings);
+    let status = client.get("/v1/admin/status")?;
+    let planned = plan::plan(&settings.schemas, &status, &arguments.views)?;
+    plan::show(&planned, &status, output)?;
+    let changes: Vec<&Planned> = planned.iter().filter(|planned| to_do(planned.change)).collect();
+    if changes.is_empty() {
+        return Ok(output.line("nothing to do")?);
+    }
+    confirm(arguments, "Build these versions?")?;
+    let built = changes.into_iter().map(|planned| build(&client, planned)).collect::<Result<Vec<Built>, Failure>>()?;
+    for Built { view, version, .. } in &built {
+        output.line(&format!("version {version} of {view} is being built"))?;
+    }
+    wait(&client, &built)?;
+    let replacing: Vec<&Built> = built.iter().filter(|built| built.active.is_some_and(|active| active != built.version)).collect();
+    if !arguments.no_diff {
+        for built in &replacing {
+            compare(&client, built, arguments.tolerance, output)?;
+        }
+    }
+    if !replacing.is_empty() {
+        confirm(arguments, "Send readers to them?")?;
+    }
+    for built in &replacing {
+        send_readers(&client, built, arguments.reason.as_deref(), output)?;
+    }
+    Ok(())
+}
+
+fn confirm(arguments: &Apply, question: &str) -> Result<(), Failure> {
+    if arguments.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage("there is no terminal to ask on: --yes applies the plan without asking".to_owned()));
+    }
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "{question} Only yes is taken as one: ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => Err(Failure::Gate("not applied; versions that are built stay, and refold apply uses them".to_owned())),
+    }
+}
+
+fn build(client: &Client, planned: &Planned) -> Result<Built, Failure> {
+    let mut body = json!({ "by": operator() });
+    if let (Some((file, sql)), Some(members)) = (&planned.declared, body.as_object_mut()) {
+        members.insert("sql".into(), sql.clone().into());
+        members.insert("file".into(), file.clone().into());
+    }
+    let version = match planned.change {
+        // A version that is kept up to date: going back to an earlier definition builds nothing.
+        plan::Change::Built(version) => version,
+        _ => {
+            let answer = client.post(&format!("/v1/admin/views/{}/replay", escaped(&planned.view)), &body)?;
+            answer.get("version").and_then(Value::as_u64).unwrap_or_default()
+        }
+    };
+    Ok(Built { view: planned.view.clone(), version, active: planned.active })
+}
+
+fn wait(client: &Client, built: &[Built]) -> Result<(), Failure> {
+    waiting::until_caught_up(client, |answer| {
+        let mut found = Vec::new();
+        for Built { view, version, .. } in built {
+            let is_wanted = |found: &Value| found.get("version").and_then(Value::as_u64) == Some(*version);
+            let known = versions(answer, Some(view))?.into_iter().find(is_wanted);
+            found.push(known.unwrap_or_else(|| json!({ "view": view, "version": version, "state": "building" })));
+        }
+        Ok(found)
+    })
+}
+
+/// Compares a new version with the one in service; with a tolerance, a difference ends it.
+fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut Output) -> Result<(), Failure> {
+    let body = json!({ "left": built.active, "right": built.version, "tolerance": tolerance });
+    match retried(|| diff::ask(client, &built.view, &body)) {
+        Ok(report) => {
+            output.line(&diff::verdict(&report))?;
+            let is_equal = report.get("is_equal").and_then(Value::as_bool) == Some(true);
+            if tolerance.is_some() && !is_equal {
+                let (view, version) = (&built.view, built.version);
+                return Err(Failure::Gate(format!(
+                    "nothing was switched: version {version} of {view} differs from the one in service by more than the tolerance; \
+                     refold diff {view} shows how"
+                )));
+            }
+            Ok(())
+        }
+        // Of another key: that is told, and it is for the operator to judge.
+        Err(Failure::Failed(error)) if tolerance.is_none() => {
+            complain(&format!("{}: not compared: {error}", built.view));
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn send_readers(client: &Client, built: &Built, reason: Option<&str>, output: &mut Output) -> Result<(), Failure> {
+    let body = json!({ "to": built.version, "expected": built.active, "reason": reason, "by": operator() });
+    retried(|| switch::ask(client, &built.view, &body, false, output))
+}
+
+/// Does something again while a gate refuses it, for some time.
+fn retried<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(Failure::Gate(_)) if begun.elapsed() < GATE_FOR => std::thread::sleep(EVERY),
+            ended => return ended,
+        }
+    }
+}
