@@ -5,7 +5,7 @@
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, channel};
 
@@ -55,5 +55,6 @@ pub fn answer(work: impl FnOnce(&Lines) -> Result<(), Problem> + Send + 'static)
         let line = receiver.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(line), receiver))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    // Compression asks again after the end.
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines.fuse())).into_response()
 }

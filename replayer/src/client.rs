@@ -59,7 +59,23 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let response = request.config().timeout_global(None).build().send_json(body);
+        self.lines(request.config().timeout_global(None).build().send_json(body), each)
+    }
+
+    /// Hands on each line of what is at `path`, for as long as it takes; each line is a JSON object.
+    pub fn get_lines(&self, path: &str, each: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut request = self.agent.get(format!("{}{path}", self.server));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.lines(request.config().timeout_global(None).build().call(), each)
+    }
+
+    fn lines(
+        &self,
+        response: Result<Response<ureq::Body>, ureq::Error>,
+        each: &mut dyn FnMut(Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut response = match response {
             Ok(response) if response.status().is_success() => response,
             other => return self.answer(other).map(|_| ()),

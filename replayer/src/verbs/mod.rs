@@ -16,3 +16,4 @@ pub mod status;
 pub mod switch;
 pub mod up;
 mod waiting;
+pub mod why;

@@ -25,7 +25,8 @@ pub fn run(arguments: &Why, output: &mut Output) -> Result<(), Failure> {
         path.push_str(&format!("&version={version}"));
     }
     let bar = std::io::stderr().is_terminal().then(|| {
-        let style = ProgressStyle::with_template("{bar:30} {percent}% of the log, {msg} found").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{bar:30} {percent}% of the log, {msg} found").unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(1).with_style(style)
     });
     let (mut events, mut done) = (Vec::new(), Value::Null);
@@ -80,7 +81,12 @@ fn notes(done: &Value) -> Vec<String> {
         notes.push(format!("{} are shown; --limit {found} shows all", grouped(shown)));
     }
     let starts = done.get("log_start").and_then(Value::as_object);
-    let cut_off: Vec<String> = starts.into_iter().flatten().filter(|(_, start)| start.as_u64() != Some(0)).map(|(partition, start)| format!("{partition} from {start}")).collect();
+    let cut_off: Vec<String> = starts
+        .into_iter()
+        .flatten()
+        .filter(|(_, start)| start.as_u64() != Some(0))
+        .map(|(partition, start)| format!("{partition} from {start}"))
+        .collect();
     if !cut_off.is_empty() {
         notes.push(format!("the log has lost its beginning (partitions {}): earlier events are not shown", cut_off.join(", ")));
     }
