@@ -20,7 +20,7 @@ use clap::Parser;
 use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::verbs::{check, collect, completions, history, quarantine, replay, resume, status, switch, up};
+use crate::verbs::{check, collect, completions, drop, history, quarantine, replay, resume, rollback, status, switch, up};
 
 pub use crate::settings::table::SETTINGS;
 
@@ -53,6 +53,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Switch(arguments) => switch::run(&arguments, output),
+        Command::Rollback(arguments) => rollback::run(&arguments, output),
+        Command::Drop(arguments) => drop::run(&arguments, output),
         Command::Resume(arguments) => resume::run(&arguments, output),
         Command::Quarantine(arguments) => quarantine::run(&arguments, output),
         Command::History(arguments) => history::run(&arguments, output),
