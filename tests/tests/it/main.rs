@@ -6,6 +6,7 @@ mod bad_records;
 mod cassandra;
 mod cli;
 mod deployed;
+mod ending;
 mod first_version;
 mod http;
 mod idle;
