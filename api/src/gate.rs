@@ -10,7 +10,7 @@ use refold_processor::table::Version;
 use refold_versions::gate::{Facts, Gate, ways_on};
 
 use crate::problem::Problem;
-use crate::views::Views;
+use crate::views::{Views, is_living};
 
 /// A switch that a gate refuses, as a problem document.
 pub fn refused(gate: &Gate, view: &str, version: Version) -> Problem {
@@ -49,10 +49,14 @@ pub fn reasons(views: &Views, view: &str, running: &[RunStatus]) -> Result<Vec<S
     let catalogue = &views.catalogue;
     let mut reasons = Vec::new();
     let Some(active) = catalogue.active(view)? else {
+        let versions = catalogue.versions(view)?;
+        if !is_living(&versions) {
+            return Ok(reasons);
+        }
         let runs: Vec<&RunStatus> = running.iter().filter(|run| run.view == view).collect();
         // As long as nothing is read there is no telling.
         let why = match runs.iter().map(|run| run.lag).sum::<u64>() {
-            0 if runs.is_empty() => catalogue.versions(view)?.iter().find_map(|record| views.waits_for(record, None)),
+            0 if runs.is_empty() => versions.iter().find_map(|record| views.waits_for(record, None)),
             0 => None,
             lag => Some(format!("the first is being built ({lag} events to go)")),
         };

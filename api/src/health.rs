@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::json::millis;
 use refold_processor::source::Source;
-use refold_processor::store::catalogue::{Snapshot, VersionState};
+use refold_processor::store::catalogue::{Snapshot, VersionState, ViewSnapshot};
 use refold_processor::table::Version;
 use serde_json::{Map, Value, json};
 
@@ -80,7 +80,9 @@ impl Health {
         items.push(self.store(&snapshot));
         items.extend(self.views.sources.values().map(|source| self.source(source, &snapshot, &running)));
         items.extend(self.workers(&snapshot));
-        items.extend(snapshot.views.iter().map(|(view, read)| {
+        let is_dropped = |read: &ViewSnapshot| read.versions.is_empty();
+        let living = snapshot.views.iter().filter(|(_, read)| !read.as_ref().is_ok_and(is_dropped));
+        items.extend(living.map(|(view, read)| {
             let active = read.as_ref().ok().and_then(|read| read.active.as_ref());
             self.view(view, active.map(|active| active.version), &running)
         }));

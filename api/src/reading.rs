@@ -294,14 +294,19 @@ fn push_rows(text: &mut String, found: &Found) {
     text.push_str(&json!(found.next.as_ref().map(Cursor::text)).to_string());
 }
 
-/// The record of a version that is there.
-pub fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: Version) -> Result<&'a VersionRecord, Problem> {
-    let Some(record) = versions.iter().find(|record| record.version == version) else {
+/// The record of a version that is, or was, there.
+pub fn known_record<'a>(view: &str, versions: &'a [VersionRecord], version: Version) -> Result<&'a VersionRecord, Problem> {
+    versions.iter().find(|record| record.version == version).ok_or_else(|| {
         let known: Vec<u32> = versions.iter().map(|record| record.version.0).collect();
         let names: Vec<String> = versions.iter().map(|record| record.version.to_string()).collect();
         let detail = format!("view {view} has no version {version}; it has {}", names.join(", "));
-        return Err(Problem::not_found(detail).with("versions", known));
-    };
+        Problem::not_found(detail).with("versions", known)
+    })
+}
+
+/// The record of a version that is there.
+pub fn record_of<'a>(view: &str, versions: &'a [VersionRecord], version: Version) -> Result<&'a VersionRecord, Problem> {
+    let record = known_record(view, versions, version)?;
     if record.state == VersionState::Dropped {
         let detail = format!("version {version} of view {view} is dropped; read without version and cursor");
         return Err(Problem::new(StatusCode::GONE, "dropped", "The version is gone", detail));

@@ -25,7 +25,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/admin/views/{view}/replay", post(admin::replay))
         .route("/v1/admin/views/{view}/switch", post(admin::switch))
         .route("/v1/admin/views/{view}/diff", post(diff::diff))
+        .route("/v1/admin/views/{view}/rollback", post(admin::rollback))
+        .route("/v1/admin/views/{view}/drop", post(admin::drop_view))
         .route("/v1/admin/views/{view}/versions/{version}/resume", post(admin::resume))
+        .route("/v1/admin/views/{view}/versions/{version}/drop", post(admin::drop_version))
         .route("/v1/views/{view}/why", get(why::find))
         .route("/v1/views/{view}/quarantine", get(quarantine::list))
         .route("/v1/views/{view}/quarantine/{partition}/{offset}", get(quarantine::one));

@@ -20,6 +20,10 @@ pub struct ApiSettings {
     pub rows_max: usize,
     /// Maximum lag of a version that may be switched to, in events behind the active version; an active version with a lasting greater lag is not ready.
     pub caught_up_lag_events: u64,
+    /// How long a version is kept after it was in service unless that is overridden, milliseconds.
+    pub drop_grace_ms: i64,
+    /// How long after it was retired a version is dropped by the workers, milliseconds; `None`: never.
+    pub retire_after_ms: Option<i64>,
     /// Accepted names in the `Host` header besides addresses and `localhost`; `None`: all, for a listener that other machines reach.
     pub own_names: Option<Vec<String>>,
     /// Concurrency limits and timeouts.
@@ -36,6 +40,8 @@ impl Default for ApiSettings {
             rows_default: 100,
             rows_max: 10_000,
             caught_up_lag_events: 1_000,
+            drop_grace_ms: 600_000,
+            retire_after_ms: None,
             own_names: None,
             limits: Limits::default(),
         }

@@ -48,7 +48,7 @@ impl ApiState {
         let counts = Arc::new(HttpMetrics::new());
         let places = Arc::new(AllPlaces::new(&settings.limits, settings.ingest_requests, settings.max_body_bytes, &counts));
         let watch = Arc::new(Watch::new(&ports, settings.caught_up_lag_events));
-        let views = Arc::new(Views::new(&ports, &watch)?);
+        let views = Arc::new(Views::new(&ports, &settings, &watch)?);
         let (rows_default, rows_max) = (settings.rows_default, settings.rows_max);
         let reading = Arc::new(Reading { views: views.clone(), rows_default, rows_max });
         let history = Arc::new(History { log: ports.log.clone(), schemas: ports.schemas.clone() });

@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod assets;
 mod definitions;
+mod ending;
 mod ends;
 mod events;
 mod gate;

@@ -11,7 +11,7 @@ use refold_processor::clock::Clock;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::json::{cut, micros, millis};
 use refold_processor::source::Sources;
-use refold_processor::store::catalogue::{ActivePointer, Catalogue, VersionRecord, VersionState};
+use refold_processor::store::catalogue::{ActivePointer, Catalogue, CatalogueError, VersionRecord, VersionState, ViewSnapshot};
 use refold_processor::store::{Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{Dashboard, DashboardKind, View, WindowSpec};
@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::parameters::parameter;
 use crate::ports::{ApiError, Definitions, Ports};
 use crate::problem::Problem;
+use crate::settings::ApiSettings;
 use crate::watch::Watch;
 use refold_versions::gate::ways_on;
 use refold_versions::planner::Planner;
@@ -39,6 +40,10 @@ pub struct Views {
     pub sources: Sources,
     /// What is known of everything that runs.
     pub watch: Arc<Watch>,
+    /// How long a version is kept after it was in service, milliseconds.
+    pub drop_grace_ms: i64,
+    /// How long after it was retired a version is dropped by the workers, milliseconds; `None`: never.
+    retire_after_ms: Option<i64>,
     definitions: Arc<dyn Definitions>,
     planner: Planner,
     planned: RwLock<HashMap<String, Arc<View>>>,
@@ -51,13 +56,15 @@ impl Views {
     ///
     /// # Errors
     /// When a source's schema is not valid.
-    pub fn new(ports: &Ports, watch: &Arc<Watch>) -> Result<Views, ApiError> {
+    pub fn new(ports: &Ports, settings: &ApiSettings, watch: &Arc<Watch>) -> Result<Views, ApiError> {
         Ok(Views {
             catalogue: ports.catalogue.clone(),
             rows: ports.rows.clone(),
             clock: ports.clock.clone(),
             sources: ports.sources.clone(),
             watch: watch.clone(),
+            drop_grace_ms: settings.drop_grace_ms,
+            retire_after_ms: settings.retire_after_ms,
             definitions: ports.definitions.clone(),
             planner: Planner::new(&ports.sources)?,
             planned: RwLock::default(),
@@ -65,15 +72,34 @@ impl Views {
         })
     }
 
-    /// The versions of a view that exists.
+    /// The versions of a view that exists: not all of them are dropped.
     pub fn versions_of(&self, view: &str) -> Result<Vec<VersionRecord>, Problem> {
+        let versions = self.known_versions(view)?;
+        match is_living(&versions) {
+            true => Ok(versions),
+            false => {
+                Err(Problem::not_found(format!("view {view} was dropped with all its versions; refold replay {view} builds it again")))
+            }
+        }
+    }
+
+    /// The versions of a view that exists or was dropped.
+    pub fn known_versions(&self, view: &str) -> Result<Vec<VersionRecord>, Problem> {
         let versions = self.catalogue.versions(view)?;
         if versions.is_empty() {
-            let known = self.catalogue.views()?;
+            let known = self.living()?;
             let problem = Problem::not_found(format!("there is no view {view}; there are: {}", or_none(&known)));
             return Err(problem.with("views", known));
         }
         Ok(versions)
+    }
+
+    /// The names of the views that are not dropped, in order.
+    pub fn living(&self) -> Result<Vec<String>, Problem> {
+        let snapshot = self.catalogue.snapshot()?;
+        // One that cannot be read is not known to be dropped.
+        let is_living = |read: &Result<ViewSnapshot, CatalogueError>| read.as_ref().map_or(true, |read| !read.versions.is_empty());
+        Ok(snapshot.views.into_iter().filter(|(_, read)| is_living(read)).map(|(view, _)| view).collect())
     }
 
     /// The planned view of a version. Equal definitions are planned once.
@@ -139,7 +165,15 @@ impl Views {
     /// All views.
     pub fn documents(&self) -> Result<Vec<Value>, Problem> {
         let running = self.watch.running();
-        self.catalogue.views()?.iter().map(|view| self.document(view, &running)).collect()
+        let mut documents = Vec::new();
+        for view in self.living()? {
+            match self.document(&view, &running) {
+                // It was dropped meanwhile.
+                Err(problem) if problem.status() == StatusCode::NOT_FOUND => {}
+                document => documents.push(document?),
+            }
+        }
+        Ok(documents)
     }
 
     /// One view: what it declares, and how fresh each version is.
@@ -171,9 +205,12 @@ impl Views {
                 "since": millis(active.switched_ms),
                 "by": active.switched_by,
                 "reason": active.reason,
+                "rolled_back": active.is_rollback,
             })
         });
         document.insert("active".into(), active_json.into());
+        let is_dropped = |record: &VersionRecord| record.state == VersionState::Dropped;
+        let removing = if versions.iter().any(is_dropped) { self.catalogue.removing(view)? } else { Vec::new() };
         let mut active_watermark_us = None;
         let mut version_documents = Vec::new();
         for record in &versions {
@@ -186,6 +223,12 @@ impl Views {
             if let Some(members) = version_document.as_object_mut() {
                 members.insert("owner".into(), owners.get(&record.version).map(String::as_str).into());
                 members.insert("definition".into(), record.sql.clone().into());
+                if is_dropped(record) {
+                    members.insert("removed".into(), (!removing.iter().any(|left| left.version == record.version)).into());
+                }
+                if let Some(expires_ms) = record.expires_ms(self.retire_after_ms) {
+                    members.insert("drops_at".into(), millis(expires_ms));
+                }
             }
             if let (VersionState::Failed { .. }, Some(members)) = (&record.state, version_document.as_object_mut()) {
                 let is_active = active.as_ref().is_some_and(|active| active.version == record.version);
@@ -264,6 +307,11 @@ impl Views {
         }
         Ok(None)
     }
+}
+
+/// Whether a view with these versions exists.
+pub fn is_living(versions: &[VersionRecord]) -> bool {
+    versions.iter().any(|record| record.state != VersionState::Dropped)
 }
 
 /// `hashtag_trends` → `Hashtag trends`

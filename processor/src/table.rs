@@ -1,8 +1,9 @@
 //! Views as tables: versions, their numbers and their shape. The words that the view and the store side share.
 
 use std::fmt;
+use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 /// The number of a version of a view, from 1.
@@ -68,6 +69,12 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table of which only the name is known, without columns: enough to remove it, whatever it was made from.
+    pub fn named(view: &str, version: Version) -> Table {
+        let shape = TableShape { columns: Arc::new(Schema::empty()), partition_key: Vec::new(), clustering: Vec::new() };
+        Table { view: view.to_owned(), version, shape }
+    }
+
     /// The name of the table: `<view>__v<n>`.
     pub fn name(&self) -> String {
         format!("{}__{}", self.view, self.version)

@@ -60,6 +60,12 @@ pub enum Command {
     /// Shows the events behind a row of a view
     #[command(after_help = WHY_EXAMPLES)]
     Why(Why),
+    /// Sends readers back to the version that was in service before, in one step
+    #[command(after_help = ROLLBACK_EXAMPLES)]
+    Rollback(Rollback),
+    /// Drops a version, or a whole view: table, change feed and state are removed
+    #[command(after_help = DROP_EXAMPLES)]
+    Drop(Drop),
     /// Resumes a failed version where it stopped, after the cause was fixed
     #[command(after_help = RESUME_EXAMPLES)]
     Resume(Resume),
@@ -152,6 +158,20 @@ const WHY_EXAMPLES: &str = "\
 Examples:
   refold why hashtag_counts hashtag=rust slot=2026-11-23T13:30:00Z
   refold why hashtag_counts hashtag=rust slot=2026-11-23T13:30:00Z --version 2 --json | jq .value";
+
+const ROLLBACK_EXAMPLES: &str = "\
+Examples:
+  refold rollback hashtag_counts                back to the version before; asked again, nothing is changed
+  refold rollback hashtag_counts --reason \"v2 miscounts\"
+  refold rollback hashtag_counts --expected 2   only if readers are on version 2
+  refold rollback hashtag_counts --force --reason \"v2 is wrong\"   even if the version before is not running or is behind";
+
+const DROP_EXAMPLES: &str = "\
+Examples:
+  refold drop hashtag_counts 1                  version 1, unless readers are on it or were lately (drop_grace_ms)
+  refold drop hashtag_counts 1 --force --reason \"never again\"   even if readers were on it lately
+  refold drop hashtag_counts --all              the whole view; asks for its name
+  refold drop hashtag_counts --all --yes        without asking";
 
 const RESUME_EXAMPLES: &str = "\
 Examples:
@@ -424,6 +444,56 @@ pub struct Why {
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
     /// Prints each event as JSON, one a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold rollback`
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version that readers are to be sent back from; the rollback is refused when another is in service
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub expected: Option<u32>,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Goes back even if no worker runs the version or it is behind
+    #[arg(long, requires = "reason")]
+    pub force: bool,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold drop`
+#[derive(Debug, Args)]
+pub struct Drop {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2
+    #[arg(value_name = "VERSION", value_parser = version, required_unless_present = "all", conflicts_with = "all")]
+    pub version: Option<u32>,
+    /// All versions, also the one in service: the view cannot be read any more. The file that declares it stays
+    #[arg(long)]
+    pub all: bool,
+    /// Does not ask for the name of the view
+    #[arg(long, requires = "all")]
+    pub yes: bool,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Drops the version even if it was in service lately
+    #[arg(long, requires = "reason", conflicts_with = "all")]
+    pub force: bool,
+    /// Prints the answer as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -20,7 +20,9 @@ use clap::Parser;
 use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::verbs::{apply, check, collect, completions, diff, history, plan, quarantine, replay, resume, status, switch, up, why};
+use crate::verbs::{
+    apply, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, why,
+};
 
 pub use crate::settings::table::SETTINGS;
 
@@ -60,6 +62,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Switch(arguments) => switch::run(&arguments, output),
         Command::Diff(arguments) => diff::run(&arguments, output),
         Command::Why(arguments) => why::run(&arguments, output),
+        Command::Rollback(arguments) => rollback::run(&arguments, output),
+        Command::Drop(arguments) => drop::run(&arguments, output),
         Command::Resume(arguments) => resume::run(&arguments, output),
         Command::Quarantine(arguments) => quarantine::run(&arguments, output),
         Command::History(arguments) => history::run(&arguments, output),

@@ -233,6 +233,7 @@ impl Site {
             reconcile_interval_ms: 100,
             queued_rows: 100_000,
             rows_per_write: 100_000,
+            retire_after_ms: None,
             faults: Arc::default(),
         };
         let worker = Worker::new(ports, settings);

@@ -131,6 +131,7 @@ fn settings(folder: &std::path::Path) -> WorkerSettings {
         reconcile_interval_ms: 1_000,
         queued_rows: 100_000,
         rows_per_write: 100_000,
+        retire_after_ms: None,
         faults: Arc::default(),
     }
 }

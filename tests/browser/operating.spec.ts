@@ -47,7 +47,24 @@ test('readers are switched to another version and back, without reload or error'
   await expect(rows(page)).toHaveCount(size);
   await expect(operator.locator('[data-next]')).toContainText(`Version ${next}`);
   expect(await page.evaluate(() => (window as any).isSamePage)).toBe(true);
-  expect(errors).toEqual([]);
+
+  // Readers were on it until now: that it is dropped all the same needs a reason and the name of the view.
+  await operator.getByRole('article', { name: `Version ${next}`, exact: true }).getByRole('button', { name: 'Drop…' }).click();
+  const dialog = operator.getByRole('dialog');
+  await dialog.getByRole('button', { name: 'Drop', exact: true }).click();
+  await expect(dialog.getByRole('alert')).toContainText('drop_grace_ms');
+  await dialog.getByLabel(/^Reason/).fill('only tried');
+  await dialog.getByLabel(/to drop it all the same/).fill(VIEW);
+  await dialog.getByRole('button', { name: 'Drop all the same' }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(operator.getByRole('article', { name: `Version ${next}`, exact: true })).toHaveCount(0);
+  await until('nothing is left of it', async () => {
+    const view = await refold.get(`/v1/views/${VIEW}`);
+    return view.versions.some((version: { version: number; removed?: boolean }) => version.version === next && version.removed === true);
+  });
+  await expect(rows(page)).toHaveCount(size);
+  // To the browser the refusal is an error, whatever the page makes of it.
+  expect(errors.filter(error => !/status of 409/.test(error))).toEqual([]);
 });
 
 test.describe('a definition that is refused', () => {

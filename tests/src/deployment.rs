@@ -78,6 +78,11 @@ impl Deployment {
         self.folder.path().join("schemas")
     }
 
+    /// The data folder of a process of this name.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Collects a source to its end.
     pub fn collect(&self, spec: &str, arguments: &[&str]) -> Said {
         run(command(&self.collect_arguments(spec)).args(arguments))
@@ -106,7 +111,7 @@ impl Deployment {
     }
 
     fn start(&self, verb: &str, name: &str, arguments: &[&str]) -> Program {
-        let data = self.folder.path().join(name);
+        let data = self.data(name);
         let mut all = vec![verb, "--data", data.to_str().unwrap(), "--kafka", &self.brokers, "--cassandra", &self.nodes];
         all.extend(["--cassandra-keyspace", &self.keyspace]);
         all.extend(arguments);

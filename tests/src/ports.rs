@@ -127,16 +127,18 @@ impl LogReader for HookedReader {
     }
 }
 
-/// A store in memory that asks a hook before it answers with a register (by key) or writes rows (by the table's name).
+/// A store in memory that asks a hook before it answers with a register (by key), writes rows or drops a table (by the table's name).
 pub struct HookedStore {
     inner: MemoryStore,
     before_get: RwLock<Hook<StoreError>>,
     before_write: RwLock<Hook<StoreError>>,
+    before_drop: RwLock<Hook<StoreError>>,
 }
 
 impl Default for HookedStore {
     fn default() -> Self {
-        HookedStore { inner: MemoryStore::new(), before_get: RwLock::new(hook(|_| Ok(()))), before_write: RwLock::new(hook(|_| Ok(()))) }
+        let asked = || RwLock::new(hook(|_| Ok(())));
+        HookedStore { inner: MemoryStore::new(), before_get: asked(), before_write: asked(), before_drop: asked() }
     }
 }
 
@@ -151,6 +153,11 @@ impl HookedStore {
         *self.before_write.write() = hook(before);
     }
 
+    /// Asks `before` from now on, before a table is dropped.
+    pub fn before_drop(&self, before: impl Fn(&str) -> Result<(), StoreError> + Send + Sync + 'static) {
+        *self.before_drop.write() = hook(before);
+    }
+
     fn ask(hook: &RwLock<Hook<StoreError>>, what: &str) -> Result<(), StoreError> {
         let before = hook.read().clone();
         before(what)
@@ -163,6 +170,7 @@ impl RowWriter for HookedStore {
     }
 
     fn drop_table(&self, table: &Table) -> Result<(), StoreError> {
+        Self::ask(&self.before_drop, &table.name())?;
         self.inner.drop_table(table)
     }
 

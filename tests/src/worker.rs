@@ -24,7 +24,12 @@ impl RunningWorker {
 
     /// The same, as another run of the worker.
     pub fn start_as(ports: Ports, folder: &Path, incarnation: Incarnation) -> RunningWorker {
-        let settings = WorkerSettings {
+        RunningWorker::start_with(ports, folder, incarnation, |_| {})
+    }
+
+    /// The same, with other settings.
+    pub fn start_with(ports: Ports, folder: &Path, incarnation: Incarnation, change: impl FnOnce(&mut WorkerSettings)) -> RunningWorker {
+        let mut settings = WorkerSettings {
             pool: Pool::All,
             owner: "test".into(),
             incarnation,
@@ -39,8 +44,10 @@ impl RunningWorker {
             reconcile_interval_ms: 50,
             queued_rows: 1_000,
             rows_per_write: 1_000,
+            retire_after_ms: None,
             faults: Arc::default(),
         };
+        change(&mut settings);
         let worker = Worker::new(ports, settings);
         let running = worker.clone();
         let thread = Some(std::thread::spawn(move || running.run()));

@@ -54,11 +54,13 @@ export interface VersionDocument {
   feed_error?: string | null;
   definition?: string | null;
   sql?: string | null;
+  removed?: boolean;
+  drops_at?: string;
 }
 
 export interface ViewDocument {
   view: string;
-  active: { version: number; previous: number | null; since: string; by: string; reason: string | null } | null;
+  active: { version: number; previous: number | null; since: string; by: string; reason: string | null; rolled_back?: boolean } | null;
   source?: string;
   sql?: string;
   definition?: string;

@@ -16,13 +16,27 @@ export function activeOf(view: ViewDocument): VersionDocument | null {
 
 /** The version that readers can be sent back to. */
 export function previousOf(view: ViewDocument): VersionDocument | null {
-  const previous = view.versions.find(version => version.version === view.active?.previous);
-  return previous?.state === 'retired' || previous?.state === 'caught_up' ? previous : null;
+  return view.active?.rolled_back === true ? null : otherOf(view);
+}
+
+/** The version that readers were sent back from, if they can be sent there again. */
+export function forwardOf(view: ViewDocument): VersionDocument | null {
+  return view.active?.rolled_back === true ? otherOf(view) : null;
+}
+
+function otherOf(view: ViewDocument): VersionDocument | null {
+  const other = view.versions.find(version => version.version === view.active?.previous);
+  return other?.state === 'retired' || other?.state === 'caught_up' ? other : null;
 }
 
 /** Versions that readers could be sent to, the newest first; the one before is gone back to, not switched to. */
 export function candidates(view: ViewDocument): VersionDocument[] {
   return view.versions.filter(version => version.state === 'caught_up').reverse();
+}
+
+/** Whether a version can be dropped, as far as its state tells. The server also knows for how long readers may have to go back to it. */
+export function isDroppable(view: ViewDocument, version: VersionDocument): boolean {
+  return version.state !== 'dropped' && version.version !== view.active?.version;
 }
 
 /** How much of the log a version has read, from 0 to 1; `null` where the end of the log is not known. */
@@ -86,6 +100,8 @@ export function whatNext(view: ViewDocument, now: number): string {
   const since = parseTime(view.active?.since);
   const serves = `Version ${active.version} serves readers${since === null ? '' : `, for ${duration(now - since)}`}`;
   if (back !== null) return `${serves}. Version ${back.version} is still fed: you can roll back to it in one step.`;
+  const forward = forwardOf(view);
+  if (forward !== null) return `${serves}: they were sent back from version ${forward.version}, which is still fed and can be switched to again.`;
   return `${serves}. To change the view, replay a new definition beside it.`;
 }
 
@@ -105,7 +121,7 @@ export interface Life {
 /** Who served when, from the audit trail; without it, only since when the version of now does. */
 export function lives(view: ViewDocument, audit: readonly AuditEntry[], now: number): Life[] {
   const switches = audit
-    .filter(entry => entry.verb === 'switch' && entry.version !== null)
+    .filter(entry => (entry.verb === 'switch' || entry.verb === 'rollback') && entry.version !== null)
     .map(entry => ({ at: entry.at_ms, to: entry.version }))
     .sort((a, b) => a.at - b.at);
   const since = parseTime(view.active?.since);

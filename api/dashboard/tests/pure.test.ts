@@ -4,7 +4,7 @@ import { DAY, HOUR, MINUTE, ago, count, duration, short, span, times } from '../
 import { announcement, entries, level, median, movement, surge, usual, usualSpans, windowBefore } from '../src/ranking';
 import { type Stretch, axis, combineOf, csv, historyQuery, line, parseHistory, stepFor, stepStart } from '../src/series';
 import type { Drawing, VersionDocument, ViewDocument } from '../src/types';
-import { diff, gates, lives, may, previousOf, progress, whatNext } from '../src/versions';
+import { diff, forwardOf, gates, isDroppable, lives, may, previousOf, progress, whatNext } from '../src/versions';
 
 const drawing = (more: Partial<Drawing>): Drawing => ({
   kind: 'ranking', title: null, label: 'name', value: 'n', rank: null, time: 'slot', series: null, series_label: null, ...more,
@@ -194,6 +194,19 @@ describe('what can be done next', () => {
   it('does not offer to go back to what is gone', () => {
     expect(previousOf(view([version(1, 'dropped'), version(2, 'active')], 2, 1))).toBeNull();
     expect(previousOf(view([version(1, 'retired'), version(2, 'active')], 2, 1))?.version).toBe(1);
+  });
+
+  it('after a rollback is forward again, and not back', () => {
+    const back = view([version(1, 'active'), version(2, 'retired')], 1, 2);
+    if (back.active !== null) back.active.rolled_back = true;
+    expect([previousOf(back), forwardOf(back)?.version]).toEqual([null, 2]);
+    expect(whatNext(back, NOW)).toContain('they were sent back from version 2, which is still fed and can be switched to again.');
+    expect(forwardOf(view([version(1, 'retired'), version(2, 'active')], 2, 1))).toBeNull();
+  });
+
+  it('never is to drop what readers are on', () => {
+    const of = view([version(1, 'retired'), version(2, 'active'), version(3, 'building'), version(4, 'dropped')], 2, 1);
+    expect(of.versions.filter(each => isDroppable(of, each)).map(each => each.version)).toEqual([1, 3]);
   });
 
   it('shows each gate with its value', () => {

@@ -1,5 +1,8 @@
 //! `/v1/admin/…`: what operators do.
 
+mod dropping;
+mod rollback;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,6 +16,8 @@ use refold_processor::table::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub use self::dropping::{drop_version, drop_view};
+pub use self::rollback::rollback;
 use crate::access::Caller;
 use refold_versions::gate::{judge, newest_ready, ways_on};
 use refold_versions::planner::register;
@@ -118,8 +123,7 @@ pub async fn resume(
     body: Result<Json<ResumeBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
-    let version =
-        parse_version(&version).ok_or_else(|| Problem::parameter(format!("{version:?} is not the number of a version, such as 2")))?;
+    let version = version_of_path(&version)?;
     blocking(move || {
         let versions = views.versions_of(&view)?;
         let was_failed = matches!(record_of(&view, &versions, version)?.state, VersionState::Failed { .. });
@@ -175,9 +179,7 @@ pub async fn switch(
     body: Result<Json<SwitchBody>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
-    if body.force && body.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Problem::body("force needs a reason for the audit trail: name the reason for switching to this version"));
-    }
+    require_reason(body.force, body.reason.as_deref(), "for switching to this version")?;
     blocking(move || {
         let versions = views.versions_of(&view)?;
         let catalogue = &views.catalogue;
@@ -196,10 +198,7 @@ pub async fn switch(
             },
         };
         let asked = Asked { to, expected, active, force: body.force };
-        let reason = match (pass_gate(&views, &versions, &asked)?, body.reason) {
-            (Some(forced), Some(reason)) => Some(format!("{reason} (forced: {forced})")),
-            (_, reason) => reason,
-        };
+        let reason = or_forced(pass_gate(&views, &versions, &asked)?, body.reason);
         let pointer = catalogue.switch(&view, expected, to, &who(&caller, body.by.as_deref()), reason.as_deref())?;
         views.watch.running.look();
         let (from, is_moved) = (active.map(|version| version.0), active != Some(to));
@@ -238,7 +237,7 @@ pub async fn status(State(views): State<Arc<Views>>, State(intakes): State<Arc<I
 pub async fn history(State(views): State<Arc<Views>>, Query(query): Query<HistoryQuery>) -> Result<Json<Value>, Problem> {
     blocking(move || {
         if let Some(view) = &query.view {
-            views.versions_of(view)?;
+            views.known_versions(view)?;
         }
         let limit = query.limit.unwrap_or(100).min(HISTORY_MAX);
         let entries = views.catalogue.history(query.view.as_deref(), limit)?;
@@ -250,6 +249,27 @@ pub async fn history(State(views): State<Arc<Views>>, Query(query): Query<Histor
 /// No version can be switched to.
 fn none_ready(detail: String) -> Problem {
     Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail)
+}
+
+/// The version that a path names.
+fn version_of_path(text: &str) -> Result<Version, Problem> {
+    parse_version(text).ok_or_else(|| Problem::parameter(format!("{text:?} is not the number of a version, such as 2")))
+}
+
+/// Refuses to override something without a reason.
+fn require_reason(force: bool, reason: Option<&str>, what: &str) -> Result<(), Problem> {
+    match force && reason.is_none_or(|reason| reason.trim().is_empty()) {
+        true => Err(Problem::body(format!("force needs a reason for the audit trail: name the reason {what}"))),
+        false => Ok(()),
+    }
+}
+
+/// The reason for the audit trail, with what was overridden.
+fn or_forced(overridden: Option<String>, reason: Option<String>) -> Option<String> {
+    match (overridden, reason) {
+        (Some(forced), Some(reason)) => Some(format!("{reason} (forced: {forced})")),
+        (_, reason) => reason,
+    }
 }
 
 /// Who is written into the audit trail when nobody says who asks.
@@ -272,7 +292,7 @@ fn definition(views: &Views, view: &str, body: &ReplayBody) -> Result<(String, S
     if let Some(declared) = views.declared(view)? {
         return Ok(declared);
     }
-    let versions = views.versions_of(view)?;
+    let versions = views.known_versions(view)?;
     let newest = versions.last().ok_or_else(|| Problem::not_found(format!("there is no view {view}")))?;
     Ok((format!("{view} {}", newest.version), newest.sql.clone()))
 }

@@ -33,16 +33,22 @@ pub(crate) struct TableCql {
     names: Vec<String>,
 }
 
+/// Keyspace and table in CQL.
+pub(crate) fn qualified(keyspace: &str, table: &Table) -> Result<String, StoreError> {
+    let name = table.name();
+    if !is_name(&name) {
+        return Err(StoreError::Broken(format!(
+            "{name} cannot be the name of a table in Cassandra, which takes up to 48 letters, digits and underscores; rename view {}",
+            table.view
+        )));
+    }
+    Ok(format!("{}.{}", quoted(keyspace), quoted(&name)))
+}
+
 impl TableCql {
     /// Of a table with a valid shape.
     pub fn of(keyspace: &str, table: &Table) -> Result<TableCql, StoreError> {
-        let name = table.name();
-        if !is_name(&name) {
-            return Err(StoreError::Broken(format!(
-                "{name} cannot be the name of a table in Cassandra, which takes up to 48 letters, digits and underscores; rename view {}",
-                table.view
-            )));
-        }
+        let (name, qualified) = (table.name(), qualified(keyspace, table)?);
         let names: Vec<String> = table.shape.columns.fields().iter().map(|field| quoted(field.name())).collect();
         let named = |index: usize| names.get(index).cloned().unwrap_or_default();
         let partition: Vec<String> = table.shape.partition_key.iter().map(|index| named(*index)).collect();
@@ -55,7 +61,7 @@ impl TableCql {
         let equal =
             |columns: &mut dyn Iterator<Item = &String>| columns.map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(" AND ");
         Ok(TableCql {
-            qualified: format!("{}.{}", quoted(keyspace), quoted(&name)),
+            qualified,
             columns: names.join(", "),
             partition_key: partition.join(", "),
             in_partition: equal(&mut partition.iter()),

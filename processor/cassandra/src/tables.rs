@@ -11,7 +11,8 @@ use scylla::statement::prepared::PreparedStatement;
 use crate::CassandraStore;
 use crate::error::Failure;
 use crate::rows::{Values, cell, each_row, text};
-use crate::statements::{TableCql, roles};
+use crate::settings::is_name;
+use crate::statements::{TableCql, qualified, roles};
 use crate::types::Role;
 
 /// Cassandra's own identity of a table: one that was dropped and made again has another.
@@ -119,16 +120,20 @@ impl CassandraStore {
 
     pub(crate) fn remove_table(&self, table: &Table) -> Result<(), StoreError> {
         let name = table.name();
-        let cql = TableCql::of(&self.settings.keyspace, table)?;
+        if !is_name(&name) {
+            // No such table was ever made.
+            return Ok(());
+        }
+        let qualified = qualified(&self.settings.keyspace, table)?;
         let failed = |failure: Failure| failure.of_table("dropping table", &name);
         let found = self.client.wait(self.look_up(&name)).map_err(failed)?;
         self.tables.write().remove(&name);
-        self.client.forget(&cql.qualified);
+        self.client.forget(&qualified);
         let Some(found) = found else { return Ok(()) };
         if found.shape.is_none() {
             return Err(StoreError::Broken(format!("table {name} was not made by Refold, so it is not dropped; drop it by hand")));
         }
-        self.client.wait(self.client.define(&format!("DROP TABLE IF EXISTS {}", cql.qualified))).map_err(failed)?;
+        self.client.wait(self.client.define(&format!("DROP TABLE IF EXISTS {qualified}"))).map_err(failed)?;
         // Should this be missed, a few rows are left that nobody reads: a table made again has another identity.
         self.forget_progress(&name, found.id)
     }

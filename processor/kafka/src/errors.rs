@@ -69,6 +69,12 @@ impl<'a> Call<'a> {
         Call { doing: format!("publishing the positions of {resource}"), right: "READ", grant: "READ", resource, topic: None }
     }
 
+    /// Removing a group. That it is not there is no error of this call.
+    pub fn removing_group(group: &str) -> Call<'static> {
+        let resource = format!("group {group}");
+        Call { doing: format!("removing {resource}"), right: "DELETE", grant: "DELETE", resource, topic: None }
+    }
+
     /// What is being done.
     pub fn doing(&self) -> &str {
         &self.doing

@@ -3,16 +3,20 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use futures::executor::block_on;
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use refold_processor::log::LogError;
 use refold_processor::position::Cut;
 
 use crate::bootstrap::begin_again;
+use crate::connection::Connection;
 use crate::errors::{Call, failed, not_made};
 use crate::heard::Listener;
 use crate::settings::KafkaSettings;
+use crate::topics::change;
 
 /// A group that was not published for so long has ended, or is another process's by now.
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -61,10 +65,21 @@ impl Groups {
         }
         let committed = kept.client.commit(&offsets, CommitMode::Async);
         committed.map_err(|error| {
-            let code = error.rdkafka_error_code().unwrap_or(rdkafka::error::RDKafkaErrorCode::Unknown);
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
             failed(code, &Call::committing(group), settings, &kept.client.context().heard)
         })?;
         kept.published = positions.clone();
         Ok(())
+    }
+
+    /// Removes a group, which nobody publishes any more; one that is not there is no error.
+    pub fn remove(&self, connection: &Connection, group: &str) -> Result<(), LogError> {
+        // First, since what it has still to send would make the group anew.
+        let kept = self.0.lock().remove(group);
+        drop(kept);
+        match change(connection, &Call::removing_group(group), |admin, options| block_on(admin.delete_groups(&[group], options)))? {
+            None | Some((RDKafkaErrorCode::GroupIdNotFound, _)) => Ok(()),
+            Some((_, error)) => Err(error),
+        }
     }
 }

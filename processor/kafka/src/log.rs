@@ -97,4 +97,11 @@ impl Log for KafkaLog {
             false => Ok(()),
         }
     }
+
+    fn forget_positions(&self, reader: &str) -> Result<(), LogError> {
+        match self.connection.settings.group_offsets {
+            true => self.groups.remove(&self.connection, &format!("{}.{reader}", self.connection.settings.deployment)),
+            false => Ok(()),
+        }
+    }
 }

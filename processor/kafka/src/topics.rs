@@ -1,4 +1,4 @@
-//! Making and removing topics.
+//! Making and removing topics; and how a cluster is asked for such a change.
 
 use std::time::{Duration, Instant};
 
@@ -34,10 +34,10 @@ pub fn remove(connection: &Connection, topic: &str) -> Result<(), LogError> {
     }
 }
 
-type Results = KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>;
+pub(crate) type Results = KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>;
 
-/// What became of a change: `None` when it was made, else why not.
-fn change(
+/// Asks the cluster for a change of one thing. Answers `None` when it was made, else why not.
+pub(crate) fn change(
     connection: &Connection,
     call: &Call<'_>,
     carry_out: impl FnOnce(&AdminClient<Listener>, &AdminOptions) -> Results,

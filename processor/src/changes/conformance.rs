@@ -192,7 +192,7 @@ fn slow(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {
 fn removal(publisher: &dyn ChangeFeed, follower: &dyn ChangeFeed) {
     publisher.create(&table(1), None).unwrap();
     let mut subscription = follower.subscribe(&table(1)).unwrap();
-    publisher.remove(&table(1)).unwrap();
+    publisher.remove(&Table::named(&table(1).view, table(1).version)).unwrap();
     publisher.remove(&table(1)).unwrap();
     let deadline = Instant::now() + SOON;
     while subscription.try_recv() != Err(TryRecvError::Closed) {

@@ -125,7 +125,7 @@ pub trait ChangeFeed: Send + Sync {
         self.subscribe(table)
     }
 
-    /// Removes the feed of a table that is no more; its followers are told that it has ended.
+    /// Removes the feed of a table that is no more; its followers are told that it has ended. Only the name of the table counts ([`Table::named`]).
     ///
     /// # Errors
     /// When the feed is unavailable, or refuses.

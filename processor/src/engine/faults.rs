@@ -18,11 +18,26 @@ pub enum Step {
     Tell,
     /// Before a batch that clears acknowledged rows.
     Clear,
+    /// Before the table of a dropped version is removed.
+    DropTable,
+    /// After it, before the change feed is removed.
+    DropFeed,
+    /// After it, before the state is removed.
+    DropState,
+    /// After it, before the catalogue is told that nothing is left.
+    DropNote,
 }
 
 impl Step {
-    /// All steps.
-    pub const ALL: [Step; 6] = [Step::Commit, Step::Offer, Step::Write, Step::Acknowledge, Step::Tell, Step::Clear];
+    /// The steps of a commit, in their order.
+    pub const COMMIT: [Step; 6] = [Step::Commit, Step::Offer, Step::Write, Step::Acknowledge, Step::Tell, Step::Clear];
+
+    /// The steps of removing what is left of a dropped version, in their order.
+    pub const REMOVAL: [Step; 4] = [Step::DropTable, Step::DropFeed, Step::DropState, Step::DropNote];
+
+    fn all() -> impl Iterator<Item = Step> {
+        Step::COMMIT.into_iter().chain(Step::REMOVAL)
+    }
 
     /// The step's name.
     pub fn name(self) -> &'static str {
@@ -33,6 +48,10 @@ impl Step {
             Step::Acknowledge => "acknowledge",
             Step::Tell => "tell",
             Step::Clear => "clear",
+            Step::DropTable => "drop_table",
+            Step::DropFeed => "drop_feed",
+            Step::DropState => "drop_state",
+            Step::DropNote => "drop_note",
         }
     }
 }
@@ -49,8 +68,8 @@ impl FromStr for Faults {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, count) = text.split_once(':').unwrap_or((text, "1"));
-        let at = Step::ALL.into_iter().find(|step| step.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = Step::ALL.into_iter().map(Step::name).collect();
+        let at = Step::all().find(|step| step.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Step::all().map(Step::name).collect();
             format!("unknown step {name:?}; there are {}", names.join(", "))
         })?;
         let count: i64 = count.parse().map_err(|_| format!("{count:?} is not a number of times"))?;

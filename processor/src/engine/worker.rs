@@ -4,6 +4,7 @@
 mod ending;
 mod opening;
 mod reconcile;
+mod removing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use self::opening::Openings;
 pub use self::reconcile::first_to_serve;
+use self::removing::Removals;
 use super::error::EngineError;
 use super::faults::Faults;
 use super::feed::{Feeds, FeedsSettings};
@@ -37,7 +39,7 @@ use crate::state::rocks::RocksMemory;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::catalogue::{Catalogue, Incarnation, Owner, VersionRecord, VersionState};
-use crate::table::{Table, Version};
+use crate::table::Version;
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -113,6 +115,8 @@ pub struct WorkerSettings {
     pub queued_rows: usize,
     /// How many rows are drained or swept at a time.
     pub rows_per_write: usize,
+    /// How long after it was retired a version is dropped, milliseconds; `None`: never by itself.
+    pub retire_after_ms: Option<i64>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
 }
@@ -120,7 +124,6 @@ pub struct WorkerSettings {
 /// The threads of one version.
 struct Running {
     record: VersionRecord,
-    table: Table,
     lease: Held,
     topic: String,
     partitions: usize,
@@ -168,6 +171,7 @@ pub struct Worker {
     /// Versions that are being ended: their state is still open.
     ending: Mutex<BTreeMap<Key, JoinHandle<()>>>,
     unable: Mutex<BTreeMap<Key, Unable>>,
+    removals: Removals,
     feeds: Arc<Feeds>,
     shares: Arc<Shares>,
     /// How many partitions the topics that are read have now.
@@ -192,6 +196,7 @@ impl Worker {
             threads: settings.feed_threads,
             stop: stop.child(),
         });
+        let removals = Removals::new(&ports, &settings);
         Arc::new(Worker {
             ports,
             settings,
@@ -201,6 +206,7 @@ impl Worker {
             openings: Openings::default(),
             ending: Mutex::default(),
             unable: Mutex::default(),
+            removals,
             feeds,
             shares,
             partitions: Mutex::default(),
@@ -253,6 +259,7 @@ impl Worker {
             let unable = Some(unable.error.clone());
             statuses.push(RunStatus { view: view.clone(), version: Some(*version), unable, ..RunStatus::default() });
         }
+        statuses.extend(self.removals.statuses());
         statuses
     }
 

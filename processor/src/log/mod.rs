@@ -188,6 +188,15 @@ pub trait Log: Send + Sync {
     fn publish_positions(&self, _reader: &str, _topic: &str, _positions: &Cut) -> Result<(), LogError> {
         Ok(())
     }
+
+    /// Removes what [`publish_positions`](Log::publish_positions) has published of a reader that is no more; where there is nothing, that is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the log is unavailable, or refuses.
+    fn forget_positions(&self, _reader: &str) -> Result<(), LogError> {
+        Ok(())
+    }
 }
 
 /// Reads some partitions of one topic in turn.

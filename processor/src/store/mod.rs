@@ -194,7 +194,7 @@ pub trait RowWriter: Send + Sync {
     /// Creates a table; an existing one of the same shape is left as it is.
     fn create_table(&self, table: &Table) -> Result<(), StoreError>;
 
-    /// Removes a table, its rows and its progress; a table that is not there is no error.
+    /// Removes a table, its rows and its progress; a table that is not there is no error. Only its name counts ([`Table::named`]).
     fn drop_table(&self, table: &Table) -> Result<(), StoreError>;
 
     /// Writes rows. When it returns they are readable; on error some of them may be. A NULL in a key column is an error that names the

@@ -93,14 +93,19 @@ impl Gate {
 pub fn ways_on(failed: &VersionRecord, versions: &[VersionRecord]) -> String {
     let (view, version) = (&failed.view, failed.version.0);
     let resume = format!("once the cause is gone, refold resume {view} {version} continues it");
-    let is_ready = |record: &&VersionRecord| matches!(record.state, VersionState::CaughtUp | VersionState::Retired);
-    match versions.iter().filter(|record| record.version != failed.version).rfind(is_ready) {
+    match other_ready(versions, &[failed.version]) {
         Some(other) => {
             let state = if other.state == VersionState::Retired { "still fed" } else { "caught up" };
             format!("{resume}; version {} is {state}: refold switch {view} {} sends readers to it", other.version, other.version.0)
         }
         None => resume,
     }
+}
+
+/// The newest version, apart from some, that readers could be switched to.
+pub fn other_ready<'a>(versions: &'a [VersionRecord], apart_from: &[Version]) -> Option<&'a VersionRecord> {
+    let is_ready = |record: &&VersionRecord| matches!(record.state, VersionState::CaughtUp | VersionState::Retired);
+    versions.iter().filter(|record| !apart_from.contains(&record.version)).rfind(is_ready)
 }
 
 /// The newest version that waits to be switched to. Where the newest of all is in service already, it is that one: asked again, a switch is done.

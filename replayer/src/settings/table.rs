@@ -238,6 +238,20 @@ pub const SETTINGS: &[Setting] = &[
         API,
         "A version is caught up when it is at most so many events behind the log; a switch to a version with more lag than this is refused",
     ),
+    tuning(
+        "drop-grace-ms",
+        Kind::Number(0, CENTURY_MS),
+        "600000",
+        API,
+        "A version that was in service is not dropped for so long after, milliseconds, unless with --force",
+    ),
+    tuning(
+        "retire-after-ms",
+        Kind::Number(0, CENTURY_MS),
+        "0",
+        API,
+        "A retired version is dropped by itself so long after it was retired, milliseconds; 0: never; the same for all processes",
+    ),
     tuning("queued-rows", Kind::Number(100, 1 << 30), "100000", ENGINE, "Rows of a version that may wait in memory to be written"),
     tuning("rows-per-write", Kind::Number(1, 1 << 20), "5000", ENGINE, "Rows written at a time"),
     tuning(

@@ -62,6 +62,9 @@ pub struct Settings {
     pub building_commit_interval_ms: u64,
     pub sweep_windows: usize,
     pub caught_up_lag_events: u64,
+    pub drop_grace_ms: i64,
+    /// `None`: never.
+    pub retire_after_ms: Option<i64>,
     pub queued_rows: usize,
     pub rows_per_write: usize,
     pub idle_after_ms: i64,
@@ -129,6 +132,8 @@ impl Settings {
             building_commit_interval_ms: reader.number("building-commit-interval-ms")?,
             sweep_windows: reader.size("sweep-windows", 1)?,
             caught_up_lag_events: reader.number("caught-up-lag-events")?,
+            drop_grace_ms: reader.number("drop-grace-ms")? as i64,
+            retire_after_ms: Some(reader.number("retire-after-ms")? as i64).filter(|ms| *ms > 0),
             queued_rows: reader.size("queued-rows", 1)?,
             rows_per_write: reader.size("rows-per-write", 1)?,
             idle_after_ms: reader.number("idle-after-ms")? as i64,
@@ -152,6 +157,10 @@ impl Settings {
             return Err(format!(
                 "reconcile_interval_ms is {interval}, more than a third of lease_ms, {lease}: the lease would end before it is renewed"
             ));
+        }
+        if settings.retire_after_ms.is_some_and(|retire_after_ms| retire_after_ms < settings.drop_grace_ms) {
+            let (after, grace) = (settings.retire_after_ms.unwrap_or_default(), settings.drop_grace_ms);
+            return Err(format!("retire_after_ms is {after}, less than drop_grace_ms, {grace}: a version would not be kept for its grace"));
         }
         if settings.rows_default > settings.rows_max {
             return Err(format!("rows_default is {}, more than rows_max, {}", settings.rows_default, settings.rows_max));

@@ -102,9 +102,11 @@ fn row(version: &Value) -> Vec<String> {
 /// What the user should know of a version beside its figures.
 pub fn note(version: &Value) -> String {
     let text = |name: &str| text(version, name);
-    let is_stopped = version.get("running") == Some(&Value::Bool(false)) && text("state") != "dropped" && text("state") != "failed";
+    let is_dropped = text("state") == "dropped";
+    let is_stopped = version.get("running") == Some(&Value::Bool(false)) && !is_dropped && text("state") != "failed";
+    let unable = if is_dropped { "something is left of it" } else { "cannot be run here" };
     let waiting = [
-        ("cannot be run here", text("unable")),
+        (unable, text("unable")),
         ("events wait", text("source_error")),
         ("rows wait", text("store_error")),
         ("changes are not published", text("feed_error")),
@@ -120,13 +122,16 @@ pub fn note(version: &Value) -> String {
         error if !error.is_empty() && text("way_on").is_empty() => error,
         error if !error.is_empty() => format!("{error}; {}", text("way_on")),
         _ if !waiting.is_empty() => waiting.join("; "),
+        _ if is_dropped && text("removed") == "false" => "its table, change feed and state are being removed".to_owned(),
         _ if !text("waits_for").is_empty() => format!("waits: {}", text("waits_for")),
         _ if is_stopped && text("state") == "building" => "waits for a worker".to_owned(),
         _ if is_stopped => "not running here".to_owned(),
         _ if text("state") == "building" && has_read_all => "writes its rows".to_owned(),
         _ => String::new(),
     };
-    [note, absent(version)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    let drops_at =
+        Some(text("drops_at")).filter(|time| !time.is_empty()).map(|time| format!("dropped by itself at {}", to_the_second(&time)));
+    [note, absent(version), drops_at.unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A member as text; empty where there is none.
@@ -200,6 +205,15 @@ mod tests {
         let without = json!({ "state": "active", "running": true, "absent_rows": 1_200,
             "absent_examples": [{ "key": "k=a", "reason": "divide by zero" }, { "key": "k=b", "reason": "overflow" }] });
         assert_eq!(row(&without)[9], "no row for some groups, 1 200 times; the last: k=b: overflow");
+        let retired = json!({ "state": "retired", "running": true, "drops_at": "2026-12-07T16:19:51.887Z" });
+        assert_eq!(row(&retired)[9], "dropped by itself at 2026-12-07T16:19:51Z");
+        let dropped = |removed: bool, unable: Value| {
+            row(&json!({ "state": "dropped", "running": false, "removed": removed, "unable": unable }))[9].clone()
+        };
+        assert_eq!(
+            [dropped(true, Value::Null), dropped(false, Value::Null), dropped(false, json!("no right"))],
+            ["", "its table, change feed and state are being removed", "something is left of it: no right"]
+        );
         assert_eq!(versions(&answer, Some("b")).unwrap().len(), 1);
         assert_eq!(versions(&answer, Some("c")).unwrap_err().to_string(), "there is no view c; there are: a, b");
     }

@@ -32,7 +32,7 @@ pub fn ask(client: &Client, view: &str, body: &Value, as_json: bool, output: &mu
     let to = number("to").unwrap_or_default();
     let line = match (answer.get("switched").and_then(Value::as_bool), number("from")) {
         (Some(false), _) => format!("readers of {view} are on version {to} already"),
-        (_, Some(from)) => format!("readers of {view} are on version {to}; back: refold switch {view} {from}"),
+        (_, Some(_)) => format!("readers of {view} are on version {to}; back: refold rollback {view}"),
         (_, None) => format!("readers of {view} are on version {to}"),
     };
     Ok(output.line(&line)?)

@@ -71,6 +71,7 @@ fn settings(state: &TempDir) -> WorkerSettings {
         reconcile_interval_ms: 500,
         queued_rows: 100_000,
         rows_per_write: setting("ROWS_PER_WRITE", 5_000) as usize,
+        retire_after_ms: None,
         faults: Arc::default(),
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use refold_kafka::{KafkaLog, KafkaSettings};
 use refold_processor::position::Partition;
@@ -251,6 +252,13 @@ num.io.threads=4
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.brokers());
         config
+    }
+
+    /// The consumer groups that the cluster knows.
+    pub fn groups(&self) -> Vec<String> {
+        let client: BaseConsumer = self.client().create().unwrap();
+        let list = client.fetch_group_list(None, Duration::from_secs(10)).unwrap();
+        list.groups().iter().map(|group| group.name().to_owned()).collect()
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -7,6 +7,7 @@ mod cassandra;
 mod cli;
 mod compare;
 mod deployed;
+mod ending;
 mod first_version;
 mod http;
 mod idle;

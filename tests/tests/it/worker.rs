@@ -14,8 +14,8 @@ use refold_processor::engine::worker::Ports;
 use refold_processor::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use refold_processor::log::{Log, LogError, NewRecord};
 use refold_processor::store::catalogue::{Catalogue, Incarnation, VersionState};
-use refold_processor::store::{Registers, StoreError};
-use refold_processor::table::{Epoch, Version};
+use refold_processor::store::{Registers, RowReader, StoreError};
+use refold_processor::table::{Epoch, Table, Version};
 use refold_tests::ports::{Gate, HookedLog, HookedStore};
 use refold_tests::simulation::events;
 use refold_tests::worker::RunningWorker;
@@ -305,6 +305,59 @@ fn versions_at_different_places_of_a_log_that_was_made_anew_are_all_refused() {
         });
         assert!(error.contains("made anew") && error.contains("replay"), "{view}: {error}");
     }
+}
+
+#[test]
+fn what_is_left_of_a_dropped_version_is_removed_although_the_store_refuses_for_a_while() {
+    let world = World::new(&["aa"]);
+    let worker = world.start();
+    world.wait_until_current(&worker, &["aa"], 100);
+    let version = world.ports.catalogue.create_version("aa", &definition("aa"), "another", "shape", "test").unwrap().version;
+    let state = || world.ports.catalogue.version("aa", version).unwrap().unwrap().state;
+    worker.wait_for("the second version is caught up", |_| (state() == VersionState::CaughtUp).then_some(()));
+    let refuses = Arc::new(AtomicBool::new(true));
+    let refusing = refuses.clone();
+    world.store.before_drop(move |table| match refusing.load(Ordering::Relaxed) {
+        true => Err(StoreError::Refused(format!("the user may not drop table {table}: grant DROP"))),
+        false => Ok(()),
+    });
+    world.ports.catalogue.drop_version("aa", version, &[VersionState::CaughtUp], "test", None).unwrap();
+    let error = worker
+        .wait_for("the refusal is reported", |worker| worker.status().into_iter().find(|status| status.version == Some(version))?.unable);
+    assert_eq!(error, "the user may not drop table aa__v2: grant DROP");
+    refuses.store(false, Ordering::Relaxed);
+    let removing = || world.ports.catalogue.removing("aa").unwrap();
+    worker.wait_for("nothing is left of it", |_| removing().is_empty().then_some(()));
+    assert!(matches!(world.store.progress(&Table::named("aa", version)), Err(StoreError::UnknownTable(_))));
+    assert_eq!((state_of(&world, "v1").exists(), state_of(&world, "v2").exists()), (true, false));
+    worker.wait_for("and nothing is said of it", |worker| (worker.status().len() == 1).then_some(()));
+    world.append(5);
+    world.wait_until_current(&worker, &["aa"], 105);
+}
+
+#[test]
+fn a_state_whose_version_was_dropped_while_its_worker_was_away_is_removed_when_it_is_back() {
+    let world = World::new(&["aa", "bb"]);
+    world.wait_until_current(&world.start(), &["aa", "bb"], 100);
+    world.ports.catalogue.drop_view("aa", "test", None).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let elsewhere = RunningWorker::start_with(world.ports.clone(), other.path(), Incarnation::default(), |settings| {
+        settings.owner = "other".into();
+    });
+    elsewhere.wait_for("another worker removes the rest", |_| world.ports.catalogue.removing("aa").unwrap().is_empty().then_some(()));
+    assert!(matches!(world.store.progress(&Table::named("aa", V1)), Err(StoreError::UnknownTable(_))));
+    drop(elsewhere);
+    assert!(state_of(&world, "v1").exists());
+    let unknown = world.folder.path().join("state/unknown/v1");
+    std::fs::create_dir_all(&unknown).unwrap();
+    let worker = world.start();
+    worker.wait_for("the state is removed", |_| (!world.folder.path().join("state/aa").exists()).then_some(()));
+    world.wait_until_current(&worker, &["bb"], 100);
+    assert!(unknown.exists(), "what the catalogue does not know to be dropped is left alone");
+}
+
+fn state_of(world: &World, version: &str) -> std::path::PathBuf {
+    world.folder.path().join("state/aa").join(version)
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -7,7 +7,7 @@ import { Ago, Loading, Mark, type MarkState, Name, Note, Time, Wide } from '../p
 import { ActDialog, type Asked } from '../parts/VersionDialogs';
 import { DAY, count, day, duration, moment, parseTime, time as clock } from '../format';
 import { now, session, usePoll, views } from '../state';
-import { activeOf, candidates, diff, lives, may, partitions, previousOf, progress, progressText, stateWord, whatNext } from '../versions';
+import { activeOf, candidates, diff, forwardOf, isDroppable, lives, may, partitions, previousOf, progress, progressText, stateWord, whatNext } from '../versions';
 import type { AuditEntry, VersionDocument, ViewDocument } from '../types';
 
 export function Versions({ name }: { name: string | null }): JSX.Element {
@@ -63,6 +63,7 @@ function One({ view }: { view: ViewDocument }): JSX.Element {
   const active = activeOf(view);
   const ready = candidates(view)[0] ?? null;
   const back = previousOf(view);
+  const forward = forwardOf(view);
   const shown = view.versions.filter(version => version.state !== 'dropped').reverse();
   const dropped = view.versions.length - shown.length;
   return (
@@ -88,12 +89,17 @@ function One({ view }: { view: ViewDocument }): JSX.Element {
                 Roll back to version {back.version}
               </button>
             )}
+            {forward !== null && (
+              <button type="button" class="button" onClick={() => setAsked({ is: 'switch', to: forward })}>
+                Switch to version {forward.version} again
+              </button>
+            )}
             <button type="button" class="button" onClick={() => setAsked({ is: 'replay' })}>
               Replay…
             </button>
           </>
         ) : (
-          <p class="quiet small">Replays and switches need the role operate; {session.value?.name ?? 'this session'} has {role ?? 'none'}.</p>
+          <p class="quiet small">Replays, switches, rollbacks and drops need the role operate; {session.value?.name ?? 'this session'} has {role ?? 'none'}.</p>
         )}
       </div>
       <Timeline view={view} audit={entries} />
@@ -107,6 +113,7 @@ function One({ view }: { view: ViewDocument }): JSX.Element {
             owner={ownerOf(version, entries)}
             isActive={version === active}
             onResume={mayOperate && version.state === 'failed' ? () => setAsked({ is: 'resume', to: version }) : null}
+            onDrop={mayOperate && isDroppable(view, version) ? () => setAsked({ is: 'drop', to: version }) : null}
           />
         ))}
         {dropped > 0 && <p class="quiet small">{dropped === 1 ? 'One older version is dropped.' : `${dropped} older versions are dropped.`}</p>}
@@ -156,13 +163,15 @@ interface VersionProps {
   owner: string | null;
   isActive: boolean;
   onResume: (() => void) | null;
+  onDrop: (() => void) | null;
 }
 
-function Version({ version, owner, isActive, onResume }: VersionProps): JSX.Element {
+function Version({ version, owner, isActive, onResume, onDrop }: VersionProps): JSX.Element {
   const share = progress(version);
   const watermark = parseTime(version.watermark);
   const quarantined = Object.values(version.quarantined ?? {}).reduce((sum, number) => sum + number, 0);
   const created = parseTime(version.created);
+  const dropsAt = parseTime(version.drops_at);
   const troubles = [
     version.error === null ? null : `It has failed: ${version.error}. ${version.way_on ?? ''}`,
     version.unable === null ? null : `It cannot be run here: ${version.unable}.`,
@@ -203,6 +212,12 @@ function Version({ version, owner, isActive, onResume }: VersionProps): JSX.Elem
           {` by ${version.created_by}`}
           {version.running || owner !== null ? ` · run by ${owner ?? 'this process'}` : ' · run by no worker'}
           <span class="nowrap"> · <span class="mono">{version.digest.slice(0, 8)}</span></span>
+          {dropsAt !== null && (
+            <>
+              {' · dropped by itself at '}
+              <Time at={dropsAt} seconds />
+            </>
+          )}
         </p>
         {troubles.map(text => (
           <p key={text} class="strong" style={{ color: 'var(--bad)', marginTop: '8px', maxWidth: '80ch' }}>
@@ -232,6 +247,11 @@ function Version({ version, owner, isActive, onResume }: VersionProps): JSX.Elem
         {onResume !== null && (
           <button type="button" class="button" onClick={onResume}>
             Resume…
+          </button>
+        )}
+        {onDrop !== null && (
+          <button type="button" class="button plain" onClick={onDrop}>
+            Drop…
           </button>
         )}
       </div>
@@ -341,9 +361,11 @@ const VERBS: Record<string, string> = {
   state: 'state',
   resume: 'resumed',
   switch: 'switched readers',
+  rollback: 'sent readers back to',
   take: 'took over',
   release: 'let go of',
   drop: 'dropped',
+  remove: 'removed what was left of',
   register_schema: 'registered a schema',
 };
 const AUDIT_FIRST = 12;
@@ -398,6 +420,8 @@ function what(entry: AuditEntry): string {
       return `${version} is ${stateWord(entry.to ?? '')}`;
     case 'switch':
       return entry.from === null ? `put ${version} into service` : `switched readers to ${version}`;
+    case 'drop':
+      return entry.version === null ? 'dropped all versions' : `dropped ${version}`;
     case 'take':
       return `took ${version}`;
     case 'release':

@@ -1,4 +1,4 @@
-// What changes a view: replay, switch, roll back, resume. Each says what is known before it is done.
+// What changes a view: replay, switch, roll back, resume, drop. Each says what is known before it is done.
 
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
@@ -9,7 +9,7 @@ import { gates } from '../versions';
 import type { VersionDocument, ViewDocument } from '../types';
 import { Dialog, Mark, Note } from './ui';
 
-export type Asked = { is: 'switch'; to: VersionDocument } | { is: 'rollback'; to: VersionDocument } | { is: 'resume'; to: VersionDocument } | { is: 'replay' };
+export type Asked = { is: 'switch'; to: VersionDocument } | { is: 'rollback'; to: VersionDocument } | { is: 'resume'; to: VersionDocument } | { is: 'drop'; to: VersionDocument } | { is: 'replay' };
 
 interface Props {
   view: ViewDocument;
@@ -25,6 +25,8 @@ export function ActDialog(props: Props): JSX.Element {
       return <Replay {...props} />;
     case 'resume':
       return <Resume {...props} to={props.asked.to} />;
+    case 'drop':
+      return <Drop {...props} to={props.asked.to} />;
     default:
       return <Switch {...props} to={props.asked.to} isBack={props.asked.is === 'rollback'} />;
   }
@@ -72,11 +74,12 @@ function Switch({ view, active, to, isBack, onClose, onDone }: Props & { to: Ver
   const isRefused = error instanceof ApiError && error.status === 409;
   const isForced = !arePassed || isRefused;
   const isConfirmed = !isForced || (name === view.view && reason.trim() !== '');
-  const path = `/v1/admin/views/${encodeURIComponent(view.view)}/switch`;
+  const path = `/v1/admin/views/${encodeURIComponent(view.view)}/${isBack ? 'rollback' : 'switch'}`;
   const submit = (event: Event): void => {
     event.preventDefault();
     if (!isConfirmed) return;
-    const body: Record<string, unknown> = { to: target.version };
+    // Where back is, the server knows.
+    const body: Record<string, unknown> = isBack ? {} : { to: target.version };
     if (active !== null) body['expected'] = active.version;
     if (reason.trim() !== '') body['reason'] = reason.trim();
     // Only where the server has refused: what it knows is newer than what is shown here.
@@ -100,7 +103,7 @@ function Switch({ view, active, to, isBack, onClose, onDone }: Props & { to: Ver
           </li>
         ))}
       </ul>
-      <Refusal error={error} what="Not switched." />
+      <Refusal error={error} what={isBack ? 'Not rolled back.' : 'Not switched.'} />
       <form onSubmit={submit} style={{ display: 'grid', gap: '16px' }}>
         <label>
           <span class="label">Reason{isForced ? '' : ', for the audit trail (optional)'}</span>
@@ -119,7 +122,7 @@ function Switch({ view, active, to, isBack, onClose, onDone }: Props & { to: Ver
             Cancel
           </button>
           <button type="submit" class="button primary" disabled={isBusy || !isConfirmed}>
-            {isBusy ? 'Switching…' : isRefused ? 'Switch all the same' : isBack ? 'Roll back' : 'Switch'}
+            {isBusy ? 'Switching…' : `${isBack ? 'Roll back' : 'Switch'}${isRefused ? ' all the same' : ''}`}
           </button>
         </div>
       </form>
@@ -189,6 +192,56 @@ function Resume({ view, to, onClose, onDone }: Props & { to: VersionDocument }):
           Resume
         </button>
       </div>
+    </Dialog>
+  );
+}
+
+function Drop({ view, active, to, onClose, onDone }: Props & { to: VersionDocument }): JSX.Element {
+  const [reason, setReason] = useState('');
+  const [name, setName] = useState('');
+  const { isBusy, error, send } = useChange(onDone);
+  const isRefused = error instanceof ApiError && error.status === 409;
+  // Only the time of grace can be overridden: the server tells how long it lasts.
+  const isForced = isRefused && typeof error.problem['grace_left_ms'] === 'number';
+  const isConfirmed = isForced ? name === view.view && reason.trim() !== '' : !isRefused;
+  const path = `/v1/admin/views/${encodeURIComponent(view.view)}/versions/${to.version}/drop`;
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    if (!isConfirmed) return;
+    const body: Record<string, unknown> = {};
+    if (reason.trim() !== '') body['reason'] = reason.trim();
+    if (isForced) body['force'] = true;
+    void send(path, body, () => `Version ${to.version} is dropped.`);
+  };
+  return (
+    <Dialog title={`Drop version ${to.version}`} onClose={onClose}>
+      <p>
+        Its rows, its state and its change feed are removed for good, and readers cannot be sent to it any more.
+        {active !== null && ` Version ${active.version}, which serves readers, is not touched.`} To have it again, replay its definition from the start of the log.
+      </p>
+      <Refusal error={error} what="Not dropped." />
+      <form onSubmit={submit} style={{ display: 'grid', gap: '16px' }}>
+        <label>
+          <span class="label">Reason{isForced ? '' : ', for the audit trail (optional)'}</span>
+          <input class="field" value={reason} required={isForced} maxLength={500} onInput={event => setReason(event.currentTarget.value)} />
+        </label>
+        {isForced && (
+          <label>
+            <span class="label">
+              Type <span class="mono">{view.view}</span> to drop it all the same
+            </span>
+            <input class="field mono" value={name} autocomplete="off" spellcheck={false} onInput={event => setName(event.currentTarget.value)} />
+          </label>
+        )}
+        <div class="dialog-acts">
+          <button type="button" class="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="button primary" disabled={isBusy || !isConfirmed}>
+            {isBusy ? 'Dropping…' : isForced ? 'Drop all the same' : 'Drop'}
+          </button>
+        </div>
+      </form>
     </Dialog>
   );
 }

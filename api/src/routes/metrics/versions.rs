@@ -10,6 +10,7 @@ use refold_processor::store::catalogue::Catalogue;
 use refold_processor::table::Version;
 
 use crate::problem::Problem;
+use crate::views::is_living;
 
 /// What the catalogue has of a view.
 #[derive(Clone)]
@@ -24,9 +25,13 @@ pub struct Catalogued {
 pub fn catalogued(catalogue: &Catalogue) -> Result<Vec<Catalogued>, Problem> {
     let mut views = Vec::new();
     for view in catalogue.views()? {
+        let versions = catalogue.versions(&view)?;
+        if !is_living(&versions) {
+            continue;
+        }
         let active = catalogue.active(&view)?.map(|active| active.version);
         let mut states = BTreeMap::new();
-        for record in catalogue.versions(&view)? {
+        for record in versions {
             *states.entry(record.state.name()).or_default() += 1;
         }
         views.push(Catalogued { view, active, states });

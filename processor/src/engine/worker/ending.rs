@@ -21,22 +21,14 @@ impl Worker {
         self.share_memory();
         running.stop.stop();
         running.wake_fold.wake();
-        let (store, changes) = (self.ports.store.clone(), self.ports.changes.clone());
-        let state = self.state_dir(&key.0, key.1);
+        let (removals, of) = (self.removals.clone(), key.clone());
         let finish = move |running: Running| {
-            let table = running.table.clone();
-            finish(running).release();
+            let held = finish(running);
+            // Still held: no other worker removes it meanwhile.
             if dropped {
-                if let Err(error) = store.drop_table(&table) {
-                    tracing::warn!(table = table.name(), %error, "the table of a dropped version is left behind");
-                }
-                if let Err(error) = changes.remove(&table) {
-                    tracing::warn!(table = table.name(), %error, "the change feed of a dropped version is left behind");
-                }
-                if let Err(error) = std::fs::remove_dir_all(&state) {
-                    tracing::warn!(state = %state.display(), %error, "the state of a dropped version is left behind");
-                }
+                removals.remove(&of);
             }
+            held.release();
         };
         // Where there is no thread to be had it is ended here: a version whose lease is renewed while nothing runs would run nowhere.
         let (running, finish) = (Arc::new(Mutex::new(Some(running))), Arc::new(finish));

@@ -293,7 +293,7 @@ impl Worker {
             state,
             store: store.clone(),
             publisher: Publisher::new(publications),
-            table: table.clone(),
+            table,
             epoch: lease.begin_writing(),
             outbox: outbox.clone(),
             rows_per_write: self.settings.rows_per_write,
@@ -325,21 +325,8 @@ impl Worker {
         let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, count) = (record.clone(), source.topic.clone(), partitions.len());
-        let running = Running {
-            record,
-            table,
-            lease,
-            topic,
-            partitions: count,
-            stop,
-            stop_writing,
-            status,
-            outbox,
-            lent,
-            wake_fold,
-            wake_writer,
-            threads,
-        };
+        let running =
+            Running { record, lease, topic, partitions: count, stop, stop_writing, status, outbox, lent, wake_fold, wake_writer, threads };
         Ok(Opened { running, source, partitions, consumer })
     }
 }

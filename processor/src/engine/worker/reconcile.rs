@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::removing::reader_name;
 use super::{Key, Worker};
 use crate::engine::error::EngineError;
 use crate::recovery::Recovery;
@@ -32,6 +33,7 @@ impl Worker {
                 Err(error) => tracing::warn!(view, %error, "the catalogue cannot be followed for this view; it is tried again"),
             }
         }
+        self.sweep_states(&snapshot);
         self.connect();
     }
 
@@ -52,6 +54,8 @@ impl Worker {
                 tracing::warn!(view, version = %key.1, %error, "whether this version was dropped is not known; it is tried again");
             }
         }
+        self.drop_expired(view, read);
+        self.remove_left(view, read);
     }
 
     /// Ends a version that is not among those that live, if that is so. Its state is only removed for a record that says so.
@@ -178,7 +182,7 @@ impl Worker {
         let key = (view.clone(), *version);
         let found = self.running.lock().get(&key).map(|running| (running.topic.clone(), running.status.lock().positions.clone()));
         let Some((topic, positions)) = found else { return };
-        if let Err(error) = self.ports.log.publish_positions(&format!("{view}.{version}"), &topic, &positions) {
+        if let Err(error) = self.ports.log.publish_positions(&reader_name(view, *version), &topic, &positions) {
             tracing::debug!(view, %version, %error, "positions are not published");
         }
     }

@@ -3,9 +3,11 @@
 //! It stands on [`Registers`], so it works on any store. Every change is a compare-and-set, every verb can be run again
 //! after an interruption and goes on from where it was, and who comes second is told who was first, and when.
 
+mod dropping;
 mod error;
 mod history;
 mod ownership;
+mod pointer;
 mod records;
 mod schemas;
 mod snapshot;
@@ -130,8 +132,8 @@ impl Catalogue {
     }
 
     /// Moves a version from one of the states `from` to `to`; a version that is there already is left as it is.
-    /// [`VersionState::successors`] decides what may follow what; `active` and `retired` come by [`Catalogue::switch`] alone, and
-    /// the version that readers are sent to cannot be dropped.
+    /// [`VersionState::successors`] decides what may follow what; `active` and `retired` come by [`Catalogue::switch`] alone;
+    /// `dropped` is [`Catalogue::drop_version`].
     pub fn set_state(
         &self,
         view: &str,
@@ -144,14 +146,9 @@ impl Catalogue {
             return Err(CatalogueError::SwitchOnly { view: view.into(), version, wanted: to.name() });
         }
         if to == VersionState::Dropped {
-            if let Some(record) = self.version(view, version)?.filter(|record| record.state == VersionState::Dropped) {
-                self.journal_pending(view)?;
-                return Ok(record);
-            }
-            self.archive(view, version, by)?;
+            return self.drop_version(view, version, from, by, None);
         }
         self.change(view, |register, now_ms| {
-            let in_service = register.active.as_ref().is_some_and(|active| active.version == version);
             let record = find(register, view, version)?;
             if record.state.name() == to.name() {
                 return Ok(Change { answer: record.clone(), entry: None });
@@ -160,15 +157,9 @@ impl Catalogue {
             if !asked_for || !record.state.may_become(&to) {
                 return Err(refused(record, &to, now_ms));
             }
-            if to == VersionState::Dropped && in_service {
-                return Err(CatalogueError::InService { view: view.into(), version });
-            }
             let before = record.state.name();
             enter(record, to.clone(), by, now_ms);
             let record = record.clone();
-            if to == VersionState::Dropped {
-                register.versions.retain(|living| living.version != version);
-            }
             let reason = match &to {
                 VersionState::Failed { error } => Some(error.clone()),
                 _ => None,
@@ -207,105 +198,6 @@ impl Catalogue {
             enter(record, state, by, now_ms);
             Ok(Change { answer: record.clone(), entry: Some(entry) })
         })
-    }
-
-    /// The version readers are sent to.
-    pub fn active(&self, view: &str) -> Result<Option<ActivePointer>, CatalogueError> {
-        Ok(self.view_register(view)?.0.active)
-    }
-
-    /// Sends readers to `to` if they are sent to `expected` now (`None`: to none); a rollback is a switch back. The version
-    /// switched to becomes `active` and the old one `retired` in the same compare-and-set. Where readers are sent to `to` already,
-    /// nothing is changed.
-    pub fn switch(
-        &self,
-        view: &str,
-        expected: Option<Version>,
-        to: Version,
-        by: &str,
-        reason: Option<&str>,
-    ) -> Result<ActivePointer, CatalogueError> {
-        self.change(view, |register, now_ms| {
-            let before = register.active.clone();
-            let current = before.as_ref().map(|active| active.version);
-            if let Some(active) = before.clone().filter(|active| active.version == to) {
-                let record = find(register, view, to)?;
-                if matches!(record.state, VersionState::Failed { .. }) {
-                    return Err(refused(record, &VersionState::Active, now_ms));
-                }
-                if !record.state.may_become(&VersionState::Active) {
-                    return Ok(Change { answer: active, entry: None });
-                }
-                // Resumed as `building` by an earlier release, it has caught up.
-                let was = record.state.name();
-                enter(record, VersionState::Active, by, now_ms);
-                let entry = AuditEntry {
-                    version: Some(to),
-                    from: Some(was.into()),
-                    to: Some("active".into()),
-                    reason: reason.map(str::to_owned),
-                    ..AuditEntry::new("state", view, by, now_ms)
-                };
-                return Ok(Change { answer: active, entry: Some(entry) });
-            }
-            match (&before, expected) {
-                (Some(active), _) if Some(active.version) != expected => {
-                    let ago = ago(now_ms - active.switched_ms);
-                    return Err(CatalogueError::Switched {
-                        view: view.into(),
-                        expected: expected.map_or_else(|| "none".to_owned(), |expected| expected.to_string()),
-                        active: active.version,
-                        ago,
-                        by: active.switched_by.clone(),
-                    });
-                }
-                (None, Some(expected)) => return Err(CatalogueError::NothingActive { view: view.into(), expected }),
-                _ => {}
-            }
-            let target = find(register, view, to)?;
-            if !target.state.may_become(&VersionState::Active) {
-                return Err(refused(target, &VersionState::Active, now_ms));
-            }
-            enter(target, VersionState::Active, by, now_ms);
-            let old = register.versions.iter_mut().find(|record| Some(record.version) == current);
-            // One that failed in service stays failed.
-            if let Some(old) = old.filter(|old| old.state == VersionState::Active) {
-                enter(old, VersionState::Retired, by, now_ms);
-            }
-            let active = ActivePointer {
-                version: to,
-                previous: current,
-                switched_ms: now_ms,
-                switched_by: by.into(),
-                reason: reason.map(str::to_owned),
-            };
-            register.active = Some(active.clone());
-            let entry = AuditEntry {
-                version: Some(to),
-                from: current.map(|version| version.to_string()),
-                to: Some(to.to_string()),
-                reason: reason.map(str::to_owned),
-                ..AuditEntry::new("switch", view, by, now_ms)
-            };
-            Ok(Change { answer: active, entry: Some(entry) })
-        })
-    }
-
-    /// Copies a version that is about to be dropped to where dropped versions are kept, so that the view's register, which every
-    /// reader reads, holds living versions only. Until the version leaves that register, the copy does not count.
-    fn archive(&self, view: &str, version: Version, by: &str) -> Result<(), CatalogueError> {
-        let (mut register, _) = self.view_register(view)?;
-        let record = find(&mut register, view, version)?;
-        enter(record, VersionState::Dropped, by, self.clock.now_ms());
-        let key = dropped_key(view, version);
-        let copy = encode(&key, &DroppedRegister { version: record.clone() })?;
-        for _ in 0..ATTEMPTS {
-            let revision = self.registers.get(&key)?.map(|stored| stored.revision);
-            if let Outcome::Set(_) = self.registers.compare_and_set(&key, revision, Some(&copy))? {
-                return Ok(());
-            }
-        }
-        Err(too_busy(&key))
     }
 
     fn view_register(&self, view: &str) -> Result<(ViewRegister, Option<u64>), CatalogueError> {

@@ -133,6 +133,13 @@ impl Catalogue {
             let incarnation = Some(owner.incarnation.id.clone());
             let taken = OwnerRecord { epoch, owner: owner.name.clone(), incarnation, lease_until_ms: 0, released: false };
             if self.set_owner(view, version, revision, taken)? {
+                // Dropped since it was looked at: who removes what is left of it may not have seen this owner.
+                if let Err(error) = self.check_takeable(view, version) {
+                    if let Err(error) = self.release(view, version, owner, epoch) {
+                        tracing::debug!(view, %version, %error, "a version that was dropped is not released");
+                    }
+                    return Err(error);
+                }
                 self.journal_or_keep(AuditEntry {
                     version: Some(version),
                     from: before.map(|(held, _)| held.label()),

@@ -2,7 +2,7 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `catalogue/view/<view>` | [`ViewRegister`]: the active pointer, all versions that are not dropped, audit entries on their way to the journal |
+//! | `catalogue/view/<view>` | [`ViewRegister`]: the active pointer, all versions that are not dropped, those whose table is still to be removed, audit entries on their way to the journal |
 //! | `catalogue/dropped/<view>/<number>` | [`DroppedRegister`]: a dropped version, for the history and so that its number is known |
 //! | `catalogue/owner/<view>/<number>` | [`OwnerRegister`]: who feeds a version; isolated |
 //! | `catalogue/worker/<owner>` | [`WorkerRegister`]: the lease of a worker; isolated |
@@ -35,7 +35,7 @@ pub enum VersionState {
     Active,
     /// It was active; still fed, so that going back to it is instant.
     Retired,
-    /// Its table and state are gone, its number is never given again.
+    /// Nobody reads or runs it, and its table and state are removed. Its number is never given again.
     Dropped,
     /// It stopped, and stands where it stopped until [`Catalogue::resume`](super::Catalogue::resume).
     Failed {
@@ -121,6 +121,9 @@ pub struct ActivePointer {
     pub switched_by: String,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+    /// Whether readers were sent back: then `previous` is the version that they were sent back from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_rollback: bool,
 }
 
 /// One thing that was done.
@@ -130,11 +133,11 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// By whom.
     pub by: String,
-    /// What: `create`, `state`, `resume`, `switch`, `take`, `release` or `register_schema`.
+    /// What: `create`, `state`, `resume`, `switch`, `rollback`, `drop`, `remove`, `take`, `release` or `register_schema`.
     pub verb: String,
     /// The view; empty for what concerns none.
     pub view: String,
-    /// The version; of a switch, the one switched to.
+    /// The version; of a switch, the one switched to; none where all versions of a view were dropped.
     pub version: Option<Version>,
     /// What was before.
     pub from: Option<String>,
@@ -155,6 +158,9 @@ pub(super) struct ViewRegister {
     pub active: Option<ActivePointer>,
     /// Not dropped, by number.
     pub versions: Vec<VersionRecord>,
+    /// Dropped, but their table, change feed or positions may still be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<VersionRecord>,
     /// How often this register was changed.
     pub changes: u64,
     /// Entries that may not be in the journal yet.

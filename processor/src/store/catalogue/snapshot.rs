@@ -20,24 +20,30 @@ pub struct ViewSnapshot {
     pub active: Option<ActivePointer>,
     /// The versions that are not dropped, by number.
     pub versions: Vec<VersionRecord>,
+    /// Dropped versions that something is left of.
+    pub removing: Vec<VersionRecord>,
     /// Who feeds each, or fed it last; a version that nobody ever took is not in it. Read after the register, so a take in between is seen.
     pub owners: BTreeMap<Version, Ownership>,
 }
 
 impl Catalogue {
-    /// All views with their living versions, pointers and owners, in three calls to the store. A version that was dropped is not in it;
+    /// All views with their living versions, pointers and owners, in three calls to the store. A dropped version that nothing is left of is not in it;
     /// [`Catalogue::version`] knows it.
     pub fn snapshot(&self) -> Result<Snapshot, CatalogueError> {
         let mut snapshot = Snapshot::default();
         for (key, stored) in self.registers.list(VIEW_PREFIX)? {
             let Some(view) = key.strip_prefix(VIEW_PREFIX) else { continue };
             let read = decode::<ViewRegister>(&key, &stored.value);
-            let read = read.map(|ViewRegister { active, versions, .. }| ViewSnapshot { active, versions, owners: BTreeMap::new() });
+            let read = read.map(|ViewRegister { active, versions, removing, .. }| {
+                let owners = BTreeMap::new();
+                ViewSnapshot { active, versions, removing, owners }
+            });
             snapshot.views.insert(view.to_owned(), read);
         }
-        let living = snapshot.views.iter().filter_map(|(view, read)| Some((view, read.as_ref().ok()?)));
-        let keys: Vec<(String, Version)> =
-            living.flat_map(|(view, read)| read.versions.iter().map(|record| (view.clone(), record.version))).collect();
+        let known = snapshot.views.iter().filter_map(|(view, read)| Some((view, read.as_ref().ok()?)));
+        let keys: Vec<(String, Version)> = known
+            .flat_map(|(view, read)| read.versions.iter().chain(&read.removing).map(|record| (view.clone(), record.version)))
+            .collect();
         let owners = self.ownerships(&keys)?;
         for ((view, version), owner) in keys.into_iter().zip(owners) {
             match owner {

@@ -34,6 +34,9 @@ pub fn register_views(catalogue: &Catalogue, declared: &[(PathBuf, View)]) -> Re
     }
     let names = catalogue.views()?;
     for name in names.iter().filter(|name| !declared.iter().any(|(_, view)| view.name == **name)) {
+        if catalogue.versions(name)?.iter().all(|record| record.state == VersionState::Dropped) {
+            continue;
+        }
         notes.push(format!("view {name} has no file any more; its versions are still kept up to date"));
     }
     if names.is_empty() {

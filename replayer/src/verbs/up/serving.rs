@@ -106,6 +106,8 @@ fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
         rows_default: settings.rows_default,
         rows_max: settings.rows_max,
         caught_up_lag_events: settings.caught_up_lag_events,
+        drop_grace_ms: settings.drop_grace_ms,
+        retire_after_ms: settings.retire_after_ms,
         own_names: is_local.then(|| settings.own_names.clone()),
         limits: Limits { connections: settings.live_streams.saturating_add(FURTHER_CONNECTIONS), ..Limits::default() },
     }

@@ -77,6 +77,7 @@ fn worker_settings(settings: &Settings, pool: Pool, owner: Owner) -> Result<Work
         reconcile_interval_ms: settings.reconcile_interval_ms,
         queued_rows: settings.queued_rows,
         rows_per_write: settings.rows_per_write,
+        retire_after_ms: settings.retire_after_ms,
         faults: Arc::new(faults),
     })
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::http::{NEW_YEAR_MS, counts, post, up};
 
 /// Asks a running program; who asks is ann.
-fn ask(url: &str, arguments: &[&str]) -> Said {
+pub fn ask(url: &str, arguments: &[&str]) -> Said {
     run(command(arguments).env("REFOLD_SERVER", url).env("USER", "ann"))
 }
 
@@ -103,7 +103,7 @@ fn a_view_is_changed_by_replay_and_switch_and_the_history_tells() {
     wait_until("version 2 is caught up", || ask(url, &["status", "hashtag_counts"]).out.contains("caught_up"));
     ask(url, &["switch", "hashtag_counts", "--expected", "2"]).ends(3).complains("v1");
     let switched = ask(url, &["switch", "hashtag_counts", "--reason", "longer slots"]).ends(0);
-    assert_eq!(switched.out, "readers of hashtag_counts are on version 2; back: refold switch hashtag_counts 1\n");
+    assert_eq!(switched.out, "readers of hashtag_counts are on version 2; back: refold rollback hashtag_counts\n");
     assert_eq!(counts(url, "rust"), [10]);
     ask(url, &["switch", "hashtag_counts", "v2"]).ends(0).says("on version 2 already");
     let back = ask(url, &["switch", "hashtag_counts", "1", "--json"]).ends(0).objects();

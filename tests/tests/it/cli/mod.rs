@@ -2,6 +2,7 @@
 
 mod client;
 mod collect;
+mod ending;
 mod refusals;
 mod stopping;
 
@@ -11,7 +12,7 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 18] = [
+const VERBS: [&[&str]; 20] = [
     &["up"],
     &["collect"],
     &["check"],
@@ -22,6 +23,8 @@ const VERBS: [&[&str]; 18] = [
     &["switch"],
     &["diff"],
     &["why"],
+    &["rollback"],
+    &["drop"],
     &["resume"],
     &["quarantine"],
     &["quarantine", "list"],
@@ -72,6 +75,11 @@ fn wrong_usage_ends_with_2_and_the_way_out() {
     refold(&["switch"]).ends(2).complains("<VIEW>");
     refold(&["switch", "v", "two"]).ends(2).complains("not the number of a version");
     refold(&["switch", "v", "2", "--force"]).ends(2).complains("--reason");
+    refold(&["rollback", "v", "--force"]).ends(2).complains("--reason");
+    refold(&["drop", "v"]).ends(2).complains("<VERSION>");
+    refold(&["drop", "v", "1", "--all"]).ends(2).complains("cannot be used with");
+    refold(&["drop", "v", "1", "--yes"]).ends(2).complains("--all");
+    refold(&["drop", "v", "--all"]).ends(2).complains("--yes");
     refold(&["resume", "v"]).ends(2).complains("<VERSION>");
     refold(&["quarantine", "list", "v", "--limit", "0"]).ends(2).complains("--limit");
     refold(&["collect", "jsnol:x"]).ends(2).complains("did you mean jsonl");
