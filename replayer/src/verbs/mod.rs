@@ -11,5 +11,6 @@ pub mod resume;
 pub mod settings;
 pub mod status;
 pub mod switch;
+pub mod test;
 pub mod up;
 mod waiting;

@@ -1,5 +1,6 @@
 //! The command line, as it is typed: what goes to stdout, what to stderr, and how it ends.
 
+mod cases;
 mod client;
 mod collect;
 mod refusals;
@@ -11,10 +12,11 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 14] = [
+const VERBS: [&[&str]; 15] = [
     &["up"],
     &["collect"],
     &["check"],
+    &["test"],
     &["status"],
     &["replay"],
     &["switch"],
