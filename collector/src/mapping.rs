@@ -143,11 +143,11 @@ impl Mapping {
         Ok(Mapping { fields, ignore_unknown: entry.ignore_unknown })
     }
 
-    /// The object of the record's own fields for one line.
+    /// The object of the record's own fields for one line: `json` as it was read from `text`, line `number` from 1.
     ///
     /// # Errors
     /// When the line is not an object, has a field that nothing reads, or a time that the schema's unit cannot hold.
-    pub(crate) fn apply(&self, json: &Value, text: &[u8], number: u64) -> Result<Value, Refused> {
+    pub fn apply(&self, json: &Value, text: &[u8], number: u64) -> Result<Value, Refused> {
         let Some(object) = json.as_object() else {
             return Err(Refused::new(BadReason::NotAnObject, "a line is an object"));
         };

@@ -39,6 +39,9 @@ pub enum Command {
     /// Parses, plans and explains view files
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Runs the cases of views: events in, rows expected, without any service
+    #[command(after_help = TEST_EXAMPLES)]
+    Test(Test),
     /// Shows how far each version of each view is
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
@@ -110,6 +113,13 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   refold check                                  all files in schemas/views
   refold check schemas/views/hashtag_counts.sql";
+
+const TEST_EXAMPLES: &str = "\
+Examples:
+  refold test                                   all cases in schemas/tests
+  refold test hashtag_counts
+  refold test --seed 7                          cut at the same places as the run that printed this seed
+  refold test --json | jq 'select(.ok | not)'";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -281,6 +291,22 @@ pub struct Check {
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Prints one object a file
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForCheck>,
+}
+
+/// `refold test`
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Views whose cases are run [default: all]
+    #[arg(value_name = "VIEW")]
+    pub views: Vec<String>,
+    /// Decides where cases are cut: chunks, commits and restarts [default: another with each run]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Prints one object a case
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

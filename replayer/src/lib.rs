@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. The exit status is 0 when it is done, 1 when it failed, 2 for wrong usage, 3 when a
 //! gate was not passed.
 
+mod cases;
 mod cli;
 mod client;
 mod failure;
@@ -55,6 +56,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Serve(arguments) => up::serve(&arguments, output),
         Command::Collect(arguments) => collect::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
+        Command::Test(arguments) => verbs::test::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
         Command::Apply(arguments) => apply::run(&arguments, output),

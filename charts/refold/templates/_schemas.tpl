@@ -35,11 +35,11 @@ configMap:
 {{- end }}
 {{- end -}}
 
-{{/* Processes read sources and schemas when they start, but views when they are asked for: only what is read at the start restarts them. */}}
+{{/* Processes read sources and schemas when they start, views when they are asked for, and cases of views never: only what is read at the start restarts them. */}}
 {{- define "refold.schemas.checksum" -}}
 {{- $read := dict -}}
 {{- range $path, $text := include "refold.schemas.files" . | fromYaml -}}
-{{- if not (hasPrefix "views/" $path) -}}{{- $_ := set $read $path $text -}}{{- end -}}
+{{- if not (or (hasPrefix "views/" $path) (hasPrefix "tests/" $path)) -}}{{- $_ := set $read $path $text -}}{{- end -}}
 {{- end -}}
 {{- toYaml $read | sha256sum | trunc 16 -}}
 {{- end -}}

@@ -140,11 +140,17 @@ impl Encoder {
         self.encode(&parse(text)?)
     }
 
+    /// The event time of an object, microseconds since the Unix epoch, rounded towards the past; `None` where it cannot be told.
+    pub fn event_time_us(&self, json: &Value) -> Option<i64> {
+        let (field, unit) = self.event_time.as_ref()?;
+        let time = value::timestamp(json.get(field)?, *unit).ok()?;
+        unit.convert(time, Unit::Us)
+    }
+
     /// Whether an event of `now_ms` makes none of the time of this one too late, nor the other way round; `false` where that time cannot be told.
     pub(crate) fn is_of_now(&self, json: &Value, now_ms: i64) -> bool {
-        let Some((field, unit)) = &self.event_time else { return false };
-        let time = json.get(field).and_then(|time| value::timestamp(time, *unit).ok());
-        time.and_then(|time| unit.convert(time, Unit::Ms)).is_some_and(|time_ms| time_ms.abs_diff(now_ms) <= self.lateness_ms)
+        let time_ms = self.event_time_us(json).and_then(|time_us| Unit::Us.convert(time_us, Unit::Ms));
+        time_ms.is_some_and(|time_ms| time_ms.abs_diff(now_ms) <= self.lateness_ms)
     }
 
     /// Refuses a record of this many bytes if the source does.

@@ -1,7 +1,8 @@
 //! Steps, commits and the loop around them: the only module that sees all the others.
 //!
 //! [`map`] judges and pre-aggregates chunks of one partition; [`fold`] merges them into state and commits; [`outbox`] and [`writer`]
-//! bring changed rows to the view store. None of these waits or reads a clock. [`feed`], [`run`] and [`worker`] are the threads around them.
+//! bring changed rows to the view store. None of these waits or reads a clock. [`feed`], [`run`] and [`worker`] are the threads around them;
+//! with [`steps`] whoever wants to drives them without any.
 
 pub mod ahead;
 pub mod assemble;
@@ -24,6 +25,7 @@ pub mod shard;
 pub mod shares;
 pub mod stalled;
 pub mod status;
+pub mod steps;
 pub mod sweep;
 pub mod timing;
 pub mod wake;

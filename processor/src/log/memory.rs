@@ -28,6 +28,21 @@ struct Topic {
     placement: Placement,
 }
 
+impl Topic {
+    fn append(
+        &mut self,
+        topic: &str,
+        partition: Option<Partition>,
+        record: NewRecord,
+        now_ms: i64,
+    ) -> Result<(Partition, Offset), LogError> {
+        let partitions = self.partitions.len();
+        let partition = partition.unwrap_or_else(|| self.placement.partition(&record, partitions as u32));
+        let kept = self.partitions.get_mut(partition.0 as usize).ok_or_else(|| no_such_partition(topic, partition, partitions))?;
+        Ok((partition, kept.append(record.value, now_ms)))
+    }
+}
+
 #[derive(Default)]
 struct MemoryPartition {
     /// How many records were removed: the offset of the first that is kept.
@@ -54,6 +69,22 @@ impl MemoryLog {
     /// An empty log whose record times come from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> MemoryLog {
         MemoryLog { topics: Arc::default(), clock }
+    }
+
+    /// Appends a record as if the log had taken it at this time, or with the one before it if that was later: to this partition, or where its key sends it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such topic or partition, or the value is too long to keep.
+    pub fn append_at(
+        &self,
+        topic: &str,
+        partition: Option<Partition>,
+        record: NewRecord,
+        record_time_ms: i64,
+    ) -> Result<(Partition, Offset), LogError> {
+        check_values(topic, std::slice::from_ref(&record))?;
+        with_topic(&self.topics, topic, |found| found.append(topic, partition, record, record_time_ms))
     }
 
     /// Forgets the records of a partition below `to`: the start of its log. A start that is further on stays.
@@ -120,16 +151,7 @@ impl Log for MemoryLog {
     fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {
         check_values(topic, &records)?;
         let now_ms = self.clock.now_ms();
-        with_topic(&self.topics, topic, |found| {
-            let partitions = found.partitions.len();
-            let mut placed = Vec::with_capacity(records.len());
-            for record in records {
-                let partition = found.placement.partition(&record, partitions as u32);
-                let kept = found.partitions.get_mut(partition.0 as usize).ok_or_else(|| no_such_partition(topic, partition, partitions))?;
-                placed.push((partition, kept.append(record.value, now_ms)));
-            }
-            Ok(placed)
-        })
+        with_topic(&self.topics, topic, |found| records.into_iter().map(|record| found.append(topic, None, record, now_ms)).collect())
     }
 
     fn reader(&self, topic: &str, from: &Cut) -> Result<Box<dyn LogReader>, LogError> {
@@ -237,6 +259,25 @@ mod tests {
             let clock = Arc::new(ManualClock::at(1_700_000_000_000));
             Box::new(InMemory { log: MemoryLog::new(clock.clone()), clock })
         });
+    }
+
+    #[test]
+    fn a_record_is_placed_and_timed_as_it_is_told() {
+        let log = MemoryLog::new(Arc::new(ManualClock::at(5)));
+        log.create_topic("events", 2).unwrap();
+        let record = || NewRecord { key: Some(Bytes::from_static(b"a key")), value: Bytes::from_static(b"value") };
+        let (by_key, _) = log.append("events", vec![record()]).unwrap()[0];
+        assert_eq!(log.append_at("events", None, record(), 7).unwrap(), (by_key, Offset(1)));
+        assert_eq!(log.append_at("events", Some(by_key), record(), 6).unwrap(), (by_key, Offset(2)));
+        let other = Partition(1 - by_key.0);
+        assert_eq!(log.append_at("events", Some(other), record(), 6).unwrap(), (other, Offset(0)));
+        let times = |partition| {
+            let from: Cut = [(partition, Offset(0))].into_iter().collect();
+            let records = log.reader("events", &from).unwrap().read(1_000, Duration::ZERO).unwrap().unwrap();
+            records.spans.iter().map(|span| span.record_time_ms).collect::<Vec<_>>()
+        };
+        assert_eq!((times(by_key), times(other)), (vec![5, 7, 7], vec![6]));
+        assert!(log.append_at("events", Some(Partition(2)), record(), 6).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod rollback;
 pub mod settings;
 pub mod status;
 pub mod switch;
+pub mod test;
 pub mod up;
 mod waiting;
 pub mod why;

@@ -1,5 +1,6 @@
 //! The command line, as it is typed: what goes to stdout, what to stderr, and how it ends.
 
+mod cases;
 mod client;
 mod collect;
 mod ending;
@@ -12,10 +13,11 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 20] = [
+const VERBS: [&[&str]; 21] = [
     &["up"],
     &["collect"],
     &["check"],
+    &["test"],
     &["status"],
     &["plan"],
     &["apply"],
