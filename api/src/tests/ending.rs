@@ -15,10 +15,6 @@ fn switched() -> (World, Version, Version) {
 }
 
 impl World {
-    async fn ask(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        self.post(path, "application/json", body.to_string()).await
-    }
-
     /// Fails unless it is refused by a gate, for this reason.
     #[track_caller]
     fn is_gate((status, answer): &(StatusCode, Value), reason: &str) {

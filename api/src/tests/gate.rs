@@ -5,10 +5,6 @@ use super::*;
 const SWITCH: &str = "/v1/admin/views/counts/switch";
 
 impl World {
-    async fn ask(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        self.post(path, "application/json", body.to_string()).await
-    }
-
     fn fail(&self, version: Version, state: VersionState) {
         let failed = VersionState::Failed { error: "the disk broke".into() };
         self.catalogue.set_state("counts", version, &[state], failed, "worker").unwrap();

@@ -134,6 +134,11 @@ pub(super) fn open() -> ApiSettings {
 }
 
 impl World {
+    /// What is answered to a JSON body.
+    pub(super) async fn ask(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.post(path, "application/json", body.to_string()).await
+    }
+
     /// A version of `sql` with rows of one user, one a slot of five minutes.
     pub(super) fn version(&self, sql: &str, user: &str, posts: &[i64], progress: &Progress) -> Version {
         let view = self.planner.plan(sql, "test").unwrap();

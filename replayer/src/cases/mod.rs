@@ -19,11 +19,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use refold_api::versions::Planner;
 use refold_collector::{Encoder, Mapping};
 use refold_processor::decode::{SchemaFolder, SchemaLookup};
 use refold_processor::source::{Source, Sources};
 use refold_processor::view::View;
+use refold_versions::planner::Planner;
 
 pub use self::mistake::Mistake;
 pub use self::outcome::Outcome;
