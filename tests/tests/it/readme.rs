@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use refold_tests::command::{command, ended_within, run, signal, text};
-use refold_tests::http::{get, wait_until};
+use refold_tests::http::wait_until;
 use refold_tests::program::{binary, free_port, root};
 use regex::Regex;
 
@@ -114,10 +114,6 @@ fn what_the_documentation_says_to_type_works_and_prints_what_it_promises() {
 }
 
 fn check(page: &str, typed: &Typed, folder: &Path, url: &str) {
-    // What the page says in words: "until it is caught up".
-    if typed.commands.contains("refold switch hashtag_counts\n") {
-        wait_until("version 2 is caught up", || get(&format!("{url}/v1/views/hashtag_counts")).json["versions"][1]["state"] == "caught_up");
-    }
     let mut shell = Command::new("bash");
     shell.args(["-euo", "pipefail", "-c", &typed.commands]).current_dir(folder).stdin(Stdio::null());
     // Settings of the tests are none of the program's.
