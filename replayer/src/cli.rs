@@ -624,6 +624,11 @@ fn version(text: &str) -> Result<u32, String> {
     text.strip_prefix('v').unwrap_or(text).parse().map_err(|_| format!("{text:?} is not the number of a version"))
 }
 
+fn column_value(text: &str) -> Result<(String, String), String> {
+    let (column, value) = text.split_once('=').ok_or_else(|| "write COLUMN=VALUE, such as hashtag=rust".to_owned())?;
+    Ok((column.to_owned(), value.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -644,9 +649,4 @@ mod tests {
         assert_eq!(up.settings.values, [("memory-mb", "64".to_owned()), ("log-json", "true".to_owned()), ("log-sync", "false".to_owned())]);
         assert!(Refold::try_parse_from(["refold", "status", "--memory-mb", "64"]).is_err(), "a setting of up alone");
     }
-}
-
-fn column_value(text: &str) -> Result<(String, String), String> {
-    let (column, value) = text.split_once('=').ok_or_else(|| "write COLUMN=VALUE, such as hashtag=rust".to_owned())?;
-    Ok((column.to_owned(), value.to_owned()))
 }

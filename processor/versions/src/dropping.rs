@@ -104,7 +104,7 @@ impl Grace {
 fn time(ms: i64) -> String {
     match ms {
         ..=120_000 => format!("{} s", ms.max(0).saturating_add(999) / 1_000),
-        ..=7_200_000 => format!("{} min", ms.saturating_add(59_999) / 60_000),
+        120_001..=7_200_000 => format!("{} min", ms.saturating_add(59_999) / 60_000),
         _ => format!("{} h", ms.saturating_add(3_599_999) / 3_600_000),
     }
 }

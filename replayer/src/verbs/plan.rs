@@ -229,6 +229,8 @@ fn summary(planned: &[Planned], changes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
     use super::*;
 
     fn planned(change: Change) -> Planned {

@@ -99,6 +99,8 @@ fn events(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
     use serde_json::json;
 
     use super::*;
