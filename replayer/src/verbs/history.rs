@@ -38,6 +38,7 @@ fn row(entry: &Value) -> Vec<String> {
     let what = match (text("from"), text("to")) {
         (from, to) if from.is_empty() && to.is_empty() => text("verb"),
         (from, to) if from.is_empty() => format!("{} {to}", text("verb")),
+        (from, to) if to.is_empty() => format!("{} {from}", text("verb")),
         (from, to) => format!("{} {from} -> {to}", text("verb")),
     };
     vec![at, text("view"), text("version"), what, text("by"), text("reason")]
@@ -53,6 +54,8 @@ mod tests {
     fn an_entry_says_what_became_of_what() {
         let switch = json!({ "at_ms": 1_500, "by": "ann", "verb": "switch", "view": "v", "version": 2, "from": "v1", "to": "v2", "reason": "slots" });
         assert_eq!(row(&switch), ["1970-01-01T00:00:01Z", "v", "2", "switch v1 -> v2", "ann", "slots"]);
+        let release = json!({ "at_ms": 0, "by": "w", "verb": "release", "view": "v", "version": 1, "from": "w in epoch 1", "to": null });
+        assert_eq!(row(&release).get(3).map(String::as_str), Some("release w in epoch 1"));
         let create =
             json!({ "at_ms": 0, "by": "ann", "verb": "create", "view": "v", "version": 1, "from": null, "to": null, "reason": null });
         assert_eq!(row(&create), ["1970-01-01T00:00:00Z", "v", "1", "create", "ann", ""]);
