@@ -354,7 +354,7 @@ pub struct Drop {
     #[arg(long)]
     pub all: bool,
     /// Does not ask for the name of the view
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", conflicts_with = "version")]
     pub yes: bool,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]

@@ -74,7 +74,7 @@ fn wrong_usage_ends_with_2_and_the_way_out() {
     refold(&["rollback", "v", "--force"]).ends(2).complains("--reason");
     refold(&["drop", "v"]).ends(2).complains("<VERSION>");
     refold(&["drop", "v", "1", "--all"]).ends(2).complains("cannot be used with");
-    refold(&["drop", "v", "1", "--yes"]).ends(2).complains("--all");
+    refold(&["drop", "v", "1", "--yes"]).ends(2).complains("cannot be used with");
     refold(&["drop", "v", "--all"]).ends(2).complains("--yes");
     refold(&["resume", "v"]).ends(2).complains("<VERSION>");
     refold(&["quarantine", "list", "v", "--limit", "0"]).ends(2).complains("--limit");
