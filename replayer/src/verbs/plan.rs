@@ -143,7 +143,8 @@ fn history(planned: &Planned, status: &Value) -> Option<History> {
 /// The lines that differ between the definition in service and the declared one, with those around them; a mark comes before each.
 fn difference(planned: &Planned) -> Vec<String> {
     let (Some(running), Some((_, declared))) = (&planned.running, &planned.declared) else { return Vec::new() };
-    let difference = TextDiff::from_lines(running.trim_end(), declared.trim_end());
+    let (running, declared) = (format!("{}\n", running.trim_end()), format!("{}\n", declared.trim_end()));
+    let difference = TextDiff::from_lines(running.as_str(), declared.as_str());
     let unified = difference.unified_diff().context_radius(1).to_string();
     unified.lines().filter(|line| !line.starts_with("\\ ")).map(str::to_owned).collect()
 }
