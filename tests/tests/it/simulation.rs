@@ -37,7 +37,7 @@ fn rows_are_those_of_the_batch_whatever_happens_on_the_way() {
 }
 
 fn is_caught(mutant: Mutant) {
-    let seeds = scale::pick(20_000, 100_000);
+    let seeds = scale::pick(40_000, 100_000);
     match (0..seeds).find_map(|seed| run(seed, Some(mutant)).err()) {
         Some(how) => println!("{mutant:?}: {how}"),
         None => panic!("{mutant:?} went through {seeds} seeds unnoticed"),
