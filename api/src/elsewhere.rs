@@ -14,9 +14,9 @@ use refold_processor::store::RowReader;
 use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord, VersionState};
 use refold_processor::table::{Table, Version};
 use refold_processor::view::View;
+use refold_versions::planner::Planner;
 
 use crate::ports::{ApiError, Running};
-use refold_versions::planner::Planner;
 
 /// Versions that run in other processes.
 pub struct Elsewhere {

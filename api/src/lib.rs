@@ -11,7 +11,6 @@ mod elsewhere;
 mod gate;
 mod health;
 mod intake;
-mod key;
 mod limits;
 mod lines;
 mod live;

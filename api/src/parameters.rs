@@ -5,10 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::scalar::ScalarValue;
+use refold_processor::scalar::{describe, parse};
 use refold_processor::store::PartitionRead;
 use refold_processor::table::{TableShape, Version};
 
-use crate::key::{describe, parse};
 use crate::problem::Problem;
 
 /// Parameters that are not columns.

@@ -47,13 +47,13 @@ use refold_processor::store::catalogue::{Catalogue, Incarnation, Owner, VersionS
 use refold_processor::store::memory::MemoryStore;
 use refold_processor::store::{Progress, RowBatch, RowWriter};
 use refold_processor::table::{Epoch, Table, Version};
+use refold_versions::planner::{Planner, register};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use self::world::*;
 use super::*;
 use crate::limits::Class;
-use refold_versions::planner::{Planner, register};
 
 #[tokio::test]
 async fn rows_of_a_partition_page_by_page_newest_first() {

@@ -15,6 +15,8 @@ use refold_processor::store::catalogue::{ActivePointer, Catalogue, CatalogueErro
 use refold_processor::store::{Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{Dashboard, DashboardKind, View, WindowSpec};
+use refold_versions::gate::ways_on;
+use refold_versions::planner::Planner;
 use serde_json::{Map, Value, json};
 
 use crate::parameters::parameter;
@@ -22,8 +24,6 @@ use crate::ports::{ApiError, Definitions, Ports};
 use crate::problem::Problem;
 use crate::settings::ApiSettings;
 use crate::watch::Watch;
-use refold_versions::gate::ways_on;
-use refold_versions::planner::Planner;
 
 /// How long it is known how a view file has its view drawn: the file is read and planned for it.
 const DRAWN_FOR: Duration = Duration::from_secs(5);

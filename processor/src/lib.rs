@@ -14,6 +14,7 @@ pub mod log;
 pub mod position;
 pub mod quarantine;
 pub mod recovery;
+pub mod scalar;
 pub mod source;
 pub mod state;
 pub mod stop;

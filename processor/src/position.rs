@@ -63,6 +63,12 @@ impl Cut {
         self.0.values().map(|offset| offset.0).sum()
     }
 
+    /// How many events this cut is behind these positions, all partitions together.
+    pub fn behind(&self, positions: impl IntoIterator<Item = (Partition, Offset)>) -> u64 {
+        let behind = |(partition, offset): (Partition, Offset)| offset.0.saturating_sub(self.position(partition).0);
+        positions.into_iter().map(behind).sum()
+    }
+
     /// Whether this cut has reached `other` in every partition.
     pub fn reaches(&self, other: &Cut) -> bool {
         other.iter().all(|(partition, offset)| self.position(partition) >= offset)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::Response;
+use ureq::{Agent, RequestBuilder};
 
 use crate::failure::Failure;
 use crate::settings::Settings;
@@ -37,38 +37,35 @@ impl Client {
 
     /// What is at `path`.
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        let mut request = self.agent.get(format!("{}{path}", self.server));
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.answer(request.call())
+        self.answer(self.authorized(self.agent.get(self.url(path))).call())
     }
 
     /// What is answered to `body`.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let mut request = self.agent.post(format!("{}{path}", self.server));
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.answer(request.send_json(body))
-    }
-
-    /// Hands on each line of what is answered to `body`, for as long as it takes; each line is a JSON object.
-    pub fn post_lines(&self, path: &str, body: &Value, each: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
-        let mut request = self.agent.post(format!("{}{path}", self.server));
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.lines(request.config().timeout_global(None).build().send_json(body), each)
+        self.answer(self.authorized(self.agent.post(self.url(path))).send_json(body))
     }
 
     /// Hands on each line of what is at `path`, for as long as it takes; each line is a JSON object.
     pub fn get_lines(&self, path: &str, each: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
-        let mut request = self.agent.get(format!("{}{path}", self.server));
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+        let request = self.authorized(self.agent.get(self.url(path)));
         self.lines(request.config().timeout_global(None).build().call(), each)
+    }
+
+    /// Hands on each line of what is answered to `body`, for as long as it takes; each line is a JSON object.
+    pub fn post_lines(&self, path: &str, body: &Value, each: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+        let request = self.authorized(self.agent.post(self.url(path)));
+        self.lines(request.config().timeout_global(None).build().send_json(body), each)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server)
+    }
+
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     fn lines(

@@ -1,6 +1,6 @@
 //! Stdout, for data; and stderr, for everything else.
 
-use std::io::{self, IsTerminal, Stdout, Write};
+use std::io::{self, BufRead, IsTerminal, Stdout, Write};
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -94,6 +94,19 @@ fn cells(rows: &[Vec<String>], column: usize) -> impl Iterator<Item = &String> {
 /// Writes a line to stderr. There is no one left to tell when that fails.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Asks on the terminal, and answers with the line that was typed; `None`: there is no terminal to ask on.
+pub fn answered(question: &str) -> io::Result<Option<String>> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let mut stderr = io::stderr();
+    // Whoever does not see the question will not answer it.
+    let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+    let mut typed = String::new();
+    io::stdin().lock().read_line(&mut typed)?;
+    Ok(Some(typed.trim().to_owned()))
 }
 
 /// Whether colours are for who reads stderr: on a terminal, unless NO_COLOR (see no-color.org) says otherwise.

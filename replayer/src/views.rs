@@ -9,10 +9,11 @@ use refold_versions::planner::Planner;
 
 /// The files that declare views, in the order of their names. A folder that is not there declares none.
 pub fn files(schemas: &Path) -> Result<Vec<PathBuf>> {
-    files_in(&schemas.join("views"))
+    files_in(&schemas.join("views"), "sql")
 }
 
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The files in a folder whose names end like this, in the order of their names. A folder that is not there has none.
+pub fn files_in(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -21,7 +22,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        if path.extension().is_some_and(|extension| extension == "sql") {
+        if path.extension().is_some_and(|extension| extension == ending) {
             files.push(path);
         }
     }
@@ -43,7 +44,7 @@ pub fn read(path: &Path) -> Result<String> {
 
 /// A file, or the view files in a folder.
 pub fn named(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_dir() { files_in(path) } else { Ok(vec![path.to_path_buf()]) }
+    if path.is_dir() { files_in(path, "sql") } else { Ok(vec![path.to_path_buf()]) }
 }
 
 /// Plans all declared views. What is wrong with any of them is in the error.

@@ -45,7 +45,7 @@ test('readers are switched to another version and back, without reload or error'
   await operator.getByRole('button', { name: `Roll back to version ${active}` }).click();
   await operator.getByRole('dialog').getByRole('button', { name: 'Roll back', exact: true }).click();
   await expect(rows(page)).toHaveCount(size);
-  await expect(operator.locator('[data-next]')).toContainText(`Version ${next}`);
+  await expect(operator.locator('[data-next]')).toContainText(`sent back from version ${next}`);
   expect(await page.evaluate(() => (window as any).isSamePage)).toBe(true);
 
   // Readers were on it until now: that it is dropped all the same needs a reason and the name of the view.
@@ -158,7 +158,7 @@ test.describe('a server that asks for tokens', () => {
     await page.goto(`${refold.url}/views/${VIEW}`);
     await page.getByLabel('Token').fill(tokens.bob[1]);
     await page.getByRole('button', { name: 'Log in' }).click();
-    await expect(page.getByText('Replays and switches need the role operate; bob has read.')).toBeVisible();
+    await expect(page.getByText('Replays, switches, rollbacks and drops need the role operate; bob has read.')).toBeVisible();
     await expect(page.getByRole('button', { name: 'Replay…' })).toHaveCount(0);
     const status = await page.evaluate(async view => (await fetch(`/v1/admin/views/${view}/replay`, { method: 'POST', headers: { 'content-type': 'application/json', 'x-refold-request': '1' }, body: '{}' })).status, VIEW);
     expect(status).toBe(403);

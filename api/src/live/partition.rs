@@ -7,10 +7,10 @@ use std::sync::Arc;
 use datafusion::scalar::ScalarValue;
 use refold_processor::changes::ChangedRow;
 use refold_processor::json;
+use refold_processor::scalar::of_json;
 use refold_processor::table::{Order, TableShape};
 use serde_json::{Map, Value};
 
-use crate::key::parse;
 use crate::problem::Problem;
 use crate::reading::Found;
 
@@ -164,10 +164,7 @@ impl Rows {
     fn place(&self, change: &ChangedRow) -> Option<Place> {
         let values = change.key.get(self.shape.partition_key.len()..)?;
         let columns = self.shape.clustering.iter().map(|(column, _)| self.shape.columns.fields().get(*column));
-        let value = |(value, field): (&Value, Option<&Arc<datafusion::arrow::datatypes::Field>>)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            parse(&text, field?.data_type()).ok()
-        };
+        let value = |(value, field): (&Value, Option<&Arc<datafusion::arrow::datatypes::Field>>)| of_json(value, field?.data_type()).ok();
         let values: Vec<ScalarValue> = values.iter().zip(columns).map(value).collect::<Option<_>>()?;
         (values.len() == self.orders.len()).then(|| Place { values, orders: self.orders.clone() })
     }

@@ -13,15 +13,14 @@ use refold_processor::engine::worker::first_to_serve;
 use refold_processor::source::Source;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
+use refold_versions::gate::{judge, newest_ready, ways_on};
+use refold_versions::planner::register;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use self::dropping::{drop_version, drop_view};
 pub use self::rollback::rollback;
 use crate::access::Caller;
-use refold_versions::gate::{judge, newest_ready, ways_on};
-use refold_versions::planner::register;
-
 use crate::gate::{facts, refused};
 use crate::intake::Intakes;
 use crate::parameters::parse_version;

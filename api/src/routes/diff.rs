@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
-use refold_processor::table::{Table, Version};
+use refold_processor::table::Version;
 use refold_versions::diff::{Compared, DiffError, DiffSettings, compare};
 use refold_versions::gate::{Gate, newest_ready};
 use serde::Deserialize;
@@ -149,7 +149,7 @@ fn refuse_far_apart(views: &Views, left: &VersionRecord, right: &VersionRecord) 
     let (left_at, right_at) = (visible(left)?, visible(right)?);
     let allowance = views.watch.caught_up_lag_events;
     for (record, at, other) in [(left, &left_at, &right_at), (right, &right_at, &left_at)] {
-        let behind: u64 = other.iter().map(|(partition, offset)| offset.0.saturating_sub(at.position(partition).0)).sum();
+        let behind = at.behind(other.iter());
         if behind > allowance {
             return Err(refused(&Gate::Behind(behind), &record.view, record.version));
         }
@@ -159,6 +159,5 @@ fn refuse_far_apart(views: &Views, left: &VersionRecord, right: &VersionRecord) 
 
 fn compared(views: &Views, record: &VersionRecord) -> Result<Compared, Problem> {
     let planned = views.planned(record)?;
-    let table = Table { view: record.view.clone(), version: record.version, shape: planned.shape.clone() };
-    Ok(Compared { table, window: planned.window, accept_late_us: planned.options.accept_late_us.or(planned.options.keep_us) })
+    Ok(Compared { table: views.table(record)?, window: planned.window, accept_late_us: planned.options.accepted_late_us() })
 }

@@ -13,6 +13,7 @@ use datafusion::scalar::ScalarValue;
 use refold_processor::decode::SchemaLookup;
 use refold_processor::json;
 use refold_processor::log::Log;
+use refold_processor::scalar;
 use refold_processor::source::Source;
 use refold_processor::store::PartitionRead;
 use refold_processor::table::Table;
@@ -20,7 +21,6 @@ use refold_processor::view::View;
 use refold_versions::why::{Event, News, Place, Wanted, WhyError};
 use serde_json::{Value, json};
 
-use crate::key;
 use crate::lines::{self, Lines};
 use crate::parameters::parse_version;
 use crate::problem::Problem;
@@ -61,7 +61,7 @@ pub async fn find(
     let asked = asked(parameters)?;
     let (planned, source, wanted, limit, version) = blocking(move || {
         let (record, planned) = reading.version(&view, asked.version)?;
-        let table = Table { view, version: record.version, shape: planned.shape.clone() };
+        let table = reading.views.table(&record)?;
         let given = given(&planned, &asked.values)?;
         let row = row(&reading, &table, &planned, &given)?;
         let mut value = |column: usize| given.get(&column).or_else(|| row.get(&column)).cloned();
@@ -161,7 +161,8 @@ fn given(view: &View, values: &[(String, String)]) -> Result<HashMap<usize, Scal
             let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
             return Err(Problem::parameter(format!("view {} has no column {name}; there are: {}", view.name, names.join(", "))));
         };
-        let value = key::parse(text, field.data_type()).map_err(|why| Problem::parameter(format!("parameter {name}: {text:?} {why}")))?;
+        let value =
+            scalar::parse(text, field.data_type()).map_err(|why| Problem::parameter(format!("parameter {name}: {text:?} {why}")))?;
         given.insert(index, value);
     }
     Ok(given)

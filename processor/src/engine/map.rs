@@ -115,11 +115,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of `view` over its source. Without `accept_late`, nothing is too late while its row lives.
+    /// The rules of `view` over its source.
     pub fn new(view: &View, source: &Source) -> Rules {
         Rules {
             event_time: source.event_time.clone(),
-            accept_late_us: view.options.accept_late_us.or(view.options.keep_us),
+            accept_late_us: view.options.accepted_late_us(),
             future_tolerance_us: source.future_tolerance_us,
         }
     }

@@ -288,7 +288,7 @@ impl Runner {
 
     fn is_caught_up(&self) -> bool {
         let cut = &self.fold.meta().cut;
-        let lag: u64 = self.ends.iter().map(|(partition, end)| end.0.saturating_sub(cut.position(*partition).0)).sum();
+        let lag = cut.behind(self.ends.iter().map(|(partition, end)| (*partition, *end)));
         let all_known = self.fold.meta().times.keys().all(|partition| self.ends.contains_key(partition));
         !self.ends.is_empty() && all_known && lag <= self.settings.caught_up_lag
     }

@@ -120,7 +120,7 @@ impl RunStatus {
 
     /// Where the log ends, as of now.
     pub fn set_ends(&mut self, ends: BTreeMap<Partition, Offset>) {
-        self.lag = ends.iter().map(|(partition, end)| end.0.saturating_sub(self.positions.position(*partition).0)).sum();
+        self.lag = self.positions.behind(ends.iter().map(|(partition, end)| (*partition, *end)));
         self.ends = ends;
     }
 }

@@ -46,20 +46,8 @@ pub struct Writer {
     pub rows_per_write: usize,
     /// How much of the state a sweep reads ahead, bytes.
     pub read_ahead_bytes: usize,
-    /// The cut and the watermark up to which rows may be in the store, as they were told last.
-    pub announced: Option<(Cut, Option<i64>)>,
-    /// Rows that were written newer than commits that wait have them.
-    pub ahead: Ahead,
-    /// Where the drain that was begun ends.
-    pub drain_to: Option<Vec<u8>>,
-    /// Whether what can be told now was not told yet.
-    pub is_untold: bool,
-    /// How far the sweep that was begun is.
-    pub sweeping: Option<(Sweep, Reached)>,
-    /// Rows of windows that begin before this time were given back.
-    pub reclaimed_to_us: Option<i64>,
-    /// The thread that gives space back.
-    pub reclaiming: Option<JoinHandle<()>>,
+    /// How far it is; by default it has not begun.
+    pub underway: Underway,
     /// Whether rows are made durable as soon as there is nothing else to do; otherwise only when they are many.
     pub may_sync: bool,
     /// Set when another has taken the version.
@@ -68,6 +56,25 @@ pub struct Writer {
     pub status: Arc<Mutex<RunStatus>>,
     /// Where to end the process, for tests.
     pub faults: Arc<Faults>,
+}
+
+/// How far a writer is.
+#[derive(Default)]
+pub struct Underway {
+    /// The cut and the watermark up to which rows may be in the store, as they were told last.
+    announced: Option<(Cut, Option<i64>)>,
+    /// Rows that were written newer than commits that wait have them.
+    ahead: Ahead,
+    /// Where the drain that was begun ends.
+    drain_to: Option<Vec<u8>>,
+    /// Whether what can be told now was not told yet.
+    is_untold: bool,
+    /// How far the sweep that was begun is.
+    sweeping: Option<(Sweep, Reached)>,
+    /// Rows of windows that begin before this time were given back.
+    reclaimed_to_us: Option<i64>,
+    /// The thread that gives space back.
+    reclaiming: Option<JoinHandle<()>>,
 }
 
 /// Rows written before they are made durable without a pause, in units of the rows of one write.
@@ -104,9 +111,9 @@ impl Writer {
             self.faults.reach(Step::Write);
         }
         let rows = match work {
-            Work::Nothing if self.is_untold => {
+            Work::Nothing if self.underway.is_untold => {
                 self.tell()?;
-                self.is_untold = false;
+                self.underway.is_untold = false;
                 return Ok(Stepped::Wrote(0));
             }
             Work::Nothing if !self.may_sync => return Ok(Stepped::Nothing),
@@ -115,7 +122,7 @@ impl Writer {
                 self.announce()?;
                 let mut written = Vec::with_capacity(queued.rows.len());
                 for rows in queued.rows.iter().filter(|rows| !rows.is_empty()) {
-                    let batch = self.ahead.less(&self.layout.rows, rows.to_batch(self.epoch)?)?;
+                    let batch = self.underway.ahead.less(&self.layout.rows, rows.to_batch(self.epoch)?)?;
                     if batch.rows.num_rows() > 0 {
                         self.write(&batch)?;
                         written.push(batch);
@@ -129,18 +136,18 @@ impl Writer {
                 let mut outbox = self.outbox.lock();
                 outbox.wrote(&queued);
                 if outbox.oldest_queued().is_none() {
-                    self.ahead.clear();
+                    self.underway.ahead.clear();
                 }
                 count
             }
             Work::Drain(after) => {
                 if after.is_none() {
                     // A drain begins when no commit waits.
-                    self.ahead.clear();
+                    self.underway.ahead.clear();
                     // Keys that rise with time would else be followed for ever; what comes behind the last is queued, or drained next.
-                    self.drain_to = self.state.last_key(Space::Dirty)?;
+                    self.underway.drain_to = self.state.last_key(Space::Dirty)?;
                 }
-                let last = self.drain_to.as_deref().unwrap_or_default();
+                let last = self.underway.drain_to.as_deref().unwrap_or_default();
                 let rows = dirty::read(self.state.as_ref(), &self.layout.rows, after.as_deref(), last, self.rows_per_write)?;
                 if rows.is_empty() {
                     self.outbox.lock().drained(&rows);
@@ -160,15 +167,15 @@ impl Writer {
                 // A sweep is forgotten as soon as it is noted, so its rows must be durable first.
                 self.sync_store()?;
                 self.outbox.lock().swept();
-                self.sweeping = None;
+                self.underway.sweeping = None;
                 count
             }
         };
         self.faults.reach(Step::Tell);
         // Should it fail, there may be no further row to tell of.
-        self.is_untold = true;
+        self.underway.is_untold = true;
         self.tell()?;
-        self.is_untold = false;
+        self.underway.is_untold = false;
         self.reclaim();
         Ok(Stepped::Wrote(rows))
     }
@@ -189,8 +196,8 @@ impl Writer {
             outbox.read_at(meta.cut, meta.watermark_us);
         }
         self.announce()?;
-        let reached = self.sweeping.take().filter(|(begun, _)| begun == sweep).map(|(_, reached)| reached).unwrap_or_default();
-        self.sweeping = Some((sweep.clone(), reached.clone()));
+        let reached = self.underway.sweeping.take().filter(|(begun, _)| begun == sweep).map(|(_, reached)| reached).unwrap_or_default();
+        self.underway.sweeping = Some((sweep.clone(), reached.clone()));
         let (epoch, max_rows, read_ahead_bytes) = (self.epoch, self.rows_per_write, self.read_ahead_bytes);
         let sweeper = Sweeper { view: &view, layout: &layout, state: snapshot.as_ref(), sum, epoch, max_rows, read_ahead_bytes };
         let (sender, batches) = crossbeam_channel::bounded(1);
@@ -215,7 +222,7 @@ impl Writer {
             self.write(&rows)?;
             count += rows.rows.num_rows();
             self.publish_progress(vec![rows]);
-            self.sweeping = Some((sweep.clone(), reached));
+            self.underway.sweeping = Some((sweep.clone(), reached));
         }
         Ok(count)
     }
@@ -223,7 +230,7 @@ impl Writer {
     /// Says up to which cut rows may be in the store, before any of them is. Under load that was said when the commit before was told of.
     fn announce(&mut self) -> Result<(), EngineError> {
         let progress = self.outbox.lock().progress();
-        match self.announced == Some((progress.writing, progress.writing_watermark_us)) {
+        match self.underway.announced == Some((progress.writing, progress.writing_watermark_us)) {
             true => Ok(()),
             false => self.tell(),
         }
@@ -239,13 +246,13 @@ impl Writer {
     /// Gives back the space of rows that are past the view's `keep`, each time that a good part of them is. That may be a walk through the whole
     /// table, so it has a thread of its own: readers do not see these rows in any case.
     fn reclaim(&mut self) {
-        if self.reclaiming.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if self.underway.reclaiming.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
         let (Some(window), Some(keep_us)) = (self.view.window, self.view.options.keep_us) else { return };
         let Some(horizon_us) = self.outbox.lock().progress().horizon_us else { return };
         let step_us = (keep_us / RECLAIMS_PER_KEEP).max(window.slide_us);
-        if self.reclaimed_to_us.is_none_or(|reclaimed_to_us| horizon_us >= reclaimed_to_us.saturating_add(step_us)) {
+        if self.underway.reclaimed_to_us.is_none_or(|reclaimed_to_us| horizon_us >= reclaimed_to_us.saturating_add(step_us)) {
             let (store, table) = (self.store.clone(), self.table.clone());
             let body = move || {
                 if let Err(error) = store.reclaim(&table, window.column, horizon_us) {
@@ -253,17 +260,17 @@ impl Writer {
                 }
             };
             match std::thread::Builder::new().name(format!("reclaim-{}", self.table.name())).spawn(body) {
-                Ok(thread) => self.reclaiming = Some(thread),
+                Ok(thread) => self.underway.reclaiming = Some(thread),
                 Err(error) => tracing::warn!(%error, "no thread to give space back"),
             }
-            self.reclaimed_to_us = Some(horizon_us);
+            self.underway.reclaimed_to_us = Some(horizon_us);
         }
     }
 
     /// Waits for what is still going on beside it.
     pub fn finish(&mut self) {
         self.publisher.finish(!self.lost.load(Ordering::Relaxed));
-        if let Some(thread) = self.reclaiming.take() {
+        if let Some(thread) = self.underway.reclaiming.take() {
             let _ = thread.join();
         }
     }
@@ -271,7 +278,7 @@ impl Writer {
     fn tell(&mut self) -> Result<(), EngineError> {
         let progress = self.outbox.lock().progress();
         timed(&self.status, TimedStep::Tell, || self.store.tell(&self.table, self.epoch, &progress))?;
-        self.announced = Some((progress.writing, progress.writing_watermark_us));
+        self.underway.announced = Some((progress.writing, progress.writing_watermark_us));
         Ok(())
     }
 
@@ -283,7 +290,7 @@ impl Writer {
     fn publish_read(&mut self, rows: RowBatch) -> Result<(), EngineError> {
         let oldest = self.outbox.lock().oldest_queued();
         if let Some(oldest) = oldest {
-            self.ahead.note(&self.layout.rows, &rows, write_timestamp(self.epoch, oldest)?)?;
+            self.underway.ahead.note(&self.layout.rows, &rows, write_timestamp(self.epoch, oldest)?)?;
         }
         self.publish_progress(vec![rows]);
         Ok(())

@@ -48,6 +48,7 @@ pub use self::merger::Merger;
 pub use self::rows::Rows;
 
 use self::plan::Compiled;
+use crate::source::Source;
 use crate::table::{Order, TableShape};
 
 /// The options of a view, as its author wrote them in `WITH (…)`. Durations are in microseconds.
@@ -65,6 +66,19 @@ pub struct ViewOptions {
     pub keep_us: Option<i64>,
     /// `unbounded = true`: a view without windows may grow without end.
     pub unbounded: bool,
+}
+
+impl ViewOptions {
+    /// How far behind the largest event time earlier in its partition an event may be, microseconds. Without `accept_late`, nothing is too late while
+    /// its row lives; `None`: nothing ever is.
+    pub fn accepted_late_us(&self) -> Option<i64> {
+        self.accept_late_us.or(self.keep_us)
+    }
+
+    /// How far the watermark over a source is behind the largest event time, microseconds.
+    pub fn lateness_over(&self, source: &Source) -> i64 {
+        self.lateness_us.unwrap_or(source.lateness_us)
+    }
 }
 
 /// How a view's rows are tied to time. Windows start at multiples of the slide since the Unix epoch.

@@ -75,7 +75,7 @@ pub fn load(schemas: &Path, named: &[String]) -> Result<Vec<Prepared>, String> {
     if let Some(unknown) = named.iter().find(|view| !stand.views.contains_key(*view)) {
         return Err(stand.no_such_view(unknown));
     }
-    let files = files(&schemas.join("tests"))?;
+    let files = views::files_in(&schemas.join("tests"), "toml").map_err(|error| format!("{error:#}"))?;
     let (mut prepared, mut mistakes) = (Vec::new(), Vec::new());
     for file in &files {
         match declared::read(file) {
@@ -104,25 +104,6 @@ pub fn load(schemas: &Path, named: &[String]) -> Result<Vec<Prepared>, String> {
         ));
     }
     Ok(prepared)
-}
-
-/// The files of cases in a folder, by name. One that is not there has none.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let cannot = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(cannot(error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(cannot)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// What cases are prepared with.

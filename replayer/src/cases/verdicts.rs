@@ -14,7 +14,7 @@ use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::quarantine::Reason;
 
 use super::expected::{Key, Row};
-use super::ways::{Ran, Trial, lateness_us, row_values};
+use super::ways::{Ran, Trial, row_values};
 
 /// An event that is worth a line.
 pub struct Noted {
@@ -78,7 +78,7 @@ pub fn noted(trial: &Trial, ran: &Ran) -> Result<Vec<Noted>, EngineError> {
         verdicts.insert((event.partition, event.rejected.offset), verdict);
     }
     let mut decoded: BTreeMap<(Partition, Offset), RecordBatch> = BTreeMap::new();
-    let (source, lateness_us) = (trial.source, lateness_us(trial.view, trial.source));
+    let (source, lateness_us) = (trial.source, trial.view.options.lateness_over(trial.source));
     let columns: Vec<usize> = (0..arrow_schema(&source.schema_json)?.fields().len()).collect();
     let mut decoder = Decoder::new(source, &columns, trial.schemas.clone())?;
     for partition in ran.log.partitions(&source.topic)? {

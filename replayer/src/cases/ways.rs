@@ -118,18 +118,13 @@ fn settings(trial: &Trial) -> FoldSettings {
     FoldSettings {
         shards: 1,
         rules: Rules::new(trial.view, trial.source),
-        lateness_us: lateness_us(trial.view, trial.source),
+        lateness_us: trial.view.options.lateness_over(trial.source),
         quiet: QUIET,
         shares: Arc::new(Shares::new(usize::MAX, 1 << 24, usize::MAX)),
         max_quarantined_bytes: 1 << 16,
         most_rows: WRITES.queued_rows,
         emitted_batch_bytes: 4 << 20,
     }
-}
-
-/// How far the watermark of a view is behind the largest event time, microseconds.
-pub fn lateness_us(view: &View, source: &Source) -> i64 {
-    view.options.lateness_us.unwrap_or(source.lateness_us)
 }
 
 /// A version on ports in memory.

@@ -2,24 +2,16 @@
 //!
 //! Nothing is switched before every new version is caught up and compared. Interrupted at any moment it can be run again: versions that are there are used.
 
-use std::io::{BufRead, IsTerminal, Write};
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::cli::Apply;
-use crate::client::{Client, escaped};
+use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Output, complain};
+use crate::output::{Output, answered, complain};
 use crate::settings;
 use crate::verbs::plan::{self, Planned, to_do};
-use crate::verbs::status::versions;
 use crate::verbs::switch::operator;
-use crate::verbs::{diff, switch, waiting};
-
-/// A version that has caught up may be refused for some moments, until its progress and its lease are known to all.
-const GATE_FOR: Duration = Duration::from_secs(60);
-const EVERY: Duration = Duration::from_secs(1);
+use crate::verbs::{diff, replay, switch, waiting};
 
 /// A version that is to go into service.
 struct Built {
@@ -45,7 +37,8 @@ pub fn run(arguments: &Apply, output: &mut Output) -> Result<(), Failure> {
     for Built { view, version, .. } in &built {
         output.line(&format!("version {version} of {view} is being built"))?;
     }
-    wait(&client, &built)?;
+    let versions: Vec<(&str, u64)> = built.iter().map(|built| (built.view.as_str(), built.version)).collect();
+    waiting::until_all_caught_up(&client, &versions)?;
     let replacing: Vec<&Built> = built.iter().filter(|built| built.active.is_some_and(|active| active != built.version)).collect();
     if !arguments.no_diff {
         for built in &replacing {
@@ -65,53 +58,29 @@ fn confirm(arguments: &Apply, question: &str) -> Result<(), Failure> {
     if arguments.yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage("there is no terminal to ask on: --yes applies the plan without asking".to_owned()));
-    }
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "{question} Only yes is taken as one: ");
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    match answer.trim() {
-        "yes" => Ok(()),
-        _ => Err(Failure::Gate("not applied; versions that are built stay, and refold apply uses them".to_owned())),
+    match answered(&format!("{question} Only yes is taken as one: "))?.as_deref() {
+        Some("yes") => Ok(()),
+        Some(_) => Err(Failure::Gate("not applied; versions that are built stay, and refold apply uses them".to_owned())),
+        None => Err(Failure::Usage("there is no terminal to ask on: --yes applies the plan without asking".to_owned())),
     }
 }
 
 fn build(client: &Client, planned: &Planned) -> Result<Built, Failure> {
-    let mut body = json!({ "by": operator() });
-    if let (Some((file, sql)), Some(members)) = (&planned.declared, body.as_object_mut()) {
-        members.insert("sql".into(), sql.clone().into());
-        members.insert("file".into(), file.clone().into());
-    }
     let version = match planned.change {
         // A version that is kept up to date: going back to an earlier definition builds nothing.
         plan::Change::Built(version) => version,
         _ => {
-            let answer = client.post(&format!("/v1/admin/views/{}/replay", escaped(&planned.view)), &body)?;
+            let answer = replay::start(client, &planned.view, planned.declared.clone())?;
             answer.get("version").and_then(Value::as_u64).unwrap_or_default()
         }
     };
     Ok(Built { view: planned.view.clone(), version, active: planned.active })
 }
 
-fn wait(client: &Client, built: &[Built]) -> Result<(), Failure> {
-    waiting::until_caught_up(client, |answer| {
-        let mut found = Vec::new();
-        for Built { view, version, .. } in built {
-            let is_wanted = |found: &Value| found.get("version").and_then(Value::as_u64) == Some(*version);
-            let known = versions(answer, Some(view))?.into_iter().find(is_wanted);
-            found.push(known.unwrap_or_else(|| json!({ "view": view, "version": version, "state": "building" })));
-        }
-        Ok(found)
-    })
-}
-
 /// Compares a new version with the one in service; with a tolerance, a difference ends it.
 fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut Output) -> Result<(), Failure> {
     let body = json!({ "left": built.active, "right": built.version, "tolerance": tolerance });
-    match retried(|| diff::ask(client, &built.view, &body)) {
+    match waiting::until_gate_is_passed(|| diff::ask(client, &built.view, &body)) {
         Ok(report) => {
             output.line(&diff::verdict(&report))?;
             let is_equal = report.get("is_equal").and_then(Value::as_bool) == Some(true);
@@ -135,16 +104,5 @@ fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut 
 
 fn send_readers(client: &Client, built: &Built, reason: Option<&str>, output: &mut Output) -> Result<(), Failure> {
     let body = json!({ "to": built.version, "expected": built.active, "reason": reason, "by": operator() });
-    retried(|| switch::ask(client, &built.view, &body, false, output))
-}
-
-/// Does something again while a gate refuses it, for some time.
-fn retried<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
-    let begun = Instant::now();
-    loop {
-        match attempt() {
-            Err(Failure::Gate(_)) if begun.elapsed() < GATE_FOR => std::thread::sleep(EVERY),
-            ended => return ended,
-        }
-    }
+    waiting::until_gate_is_passed(|| switch::ask(client, &built.view, &body, false, output))
 }

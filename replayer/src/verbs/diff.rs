@@ -12,7 +12,7 @@ use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings;
-use crate::verbs::status::grouped;
+use crate::verbs::status::{grouped, plain, text};
 
 /// Asks for a comparison, and shows its report.
 pub fn run(arguments: &Diff, output: &mut Output) -> Result<(), Failure> {
@@ -94,9 +94,7 @@ fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
     let (view, left, right) = names(report);
     let number = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
     output.line(&format!("{view}: {right} compared with {left}\n"))?;
-    let mut counts =
-        vec![("equal", number("equal")), ("changed", number("changed")), ("missing", number("missing")), ("extra", number("extra"))];
-    counts.extend([("moving", number("moving"))].into_iter().filter(|count| count.1 > 0));
+    let counts = ["equal", "changed", "missing", "extra", "moving"].into_iter().filter(|name| *name != "moving" || number(name) > 0);
     let what = |name: &str| match name {
         "equal" if number("within_tolerance") > 0 => format!("of them {} within the tolerance", grouped(number("within_tolerance"))),
         "missing" => format!("not in {right}"),
@@ -104,7 +102,7 @@ fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
         "moving" => "kept changing while they were compared".to_owned(),
         _ => String::new(),
     };
-    output.table(&["ROWS", "", ""], counts.iter().map(|(name, count)| vec![(*name).to_owned(), grouped(*count), what(name)]).collect())?;
+    output.table(&["ROWS", "", ""], counts.map(|name| vec![name.to_owned(), grouped(number(name)), what(name)]).collect())?;
     let listed = |side: &str| -> Vec<&str> {
         let names = report.get("columns").and_then(|columns| columns.get(side)).and_then(Value::as_array);
         names.into_iter().flatten().filter_map(Value::as_str).collect()
@@ -118,12 +116,7 @@ fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
     let windows = members("windows");
     if !windows.is_empty() {
         output.line("")?;
-        let cell = |window: &Value, name: &str| match window.get(name) {
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
-        let rows = windows.iter().map(|window| ["window", "changed", "missing", "extra"].map(|name| cell(window, name)).to_vec());
+        let rows = windows.iter().map(|window| ["window", "changed", "missing", "extra"].map(|name| text(window, name)).to_vec());
         output.table(&["WINDOW", "CHANGED", "MISSING", "EXTRA"], rows.collect())?;
     }
     let examples = members("examples");
@@ -151,10 +144,6 @@ fn example(example: &Value) -> Vec<String> {
 
 fn pairs(members: &Map<String, Value>) -> String {
     members.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

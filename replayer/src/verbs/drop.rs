@@ -1,13 +1,11 @@
 //! `refold drop`: the end of a version, or of a view.
 
-use std::io::{self, BufRead, IsTerminal};
-
 use serde_json::{Value, json};
 
 use crate::cli::Drop;
 use crate::client::{Client, escaped};
 use crate::failure::Failure;
-use crate::output::{Output, complain};
+use crate::output::{Output, answered, complain};
 use crate::settings;
 use crate::verbs::switch::operator;
 
@@ -63,15 +61,12 @@ fn what_is_left(answer: &Value) -> &'static str {
 
 /// Has the name of the view typed.
 fn confirm(view: &str) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        let message = format!("dropping all versions of {view} is confirmed by typing its name on a terminal; elsewhere, say --yes");
-        return Err(Failure::Usage(message));
-    }
-    complain(&format!("this drops all versions of {view}, also the one that readers are on; type the name of the view to go on:"));
-    let mut typed = String::new();
-    io::stdin().lock().read_line(&mut typed)?;
-    match typed.trim() == view {
-        true => Ok(()),
-        false => Err(Failure::Gate(format!("that is not {view}; nothing was dropped"))),
+    let question = format!("this drops all versions of {view}, also the one that readers are on; type the name of the view to go on:\n");
+    match answered(&question)? {
+        Some(typed) if typed == view => Ok(()),
+        Some(_) => Err(Failure::Gate(format!("that is not {view}; nothing was dropped"))),
+        None => Err(Failure::Usage(format!(
+            "dropping all versions of {view} is confirmed by typing its name on a terminal; elsewhere, say --yes"
+        ))),
     }
 }

@@ -8,6 +8,7 @@ use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
+use crate::verbs::status::text;
 
 const HEADER: [&str; 6] = ["TIME", "VIEW", "VERSION", "WHAT", "BY", "REASON"];
 
@@ -28,11 +29,7 @@ pub fn run(arguments: &History, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn row(entry: &Value) -> Vec<String> {
-    let text = |name: &str| match entry.get(name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
+    let text = |name: &str| text(entry, name);
     let at = entry.get("at_ms").and_then(Value::as_i64).and_then(DateTime::from_timestamp_millis);
     let at = at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default();
     let what = match (text("from"), text("to")) {

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
 use crate::verbs::status::grouped;
+use crate::verbs::status::text;
 
 /// The most events that are asked for at once.
 const PAGE: u64 = 1_000;
@@ -101,14 +102,6 @@ fn show(arguments: &QuarantineShow, output: &mut Output) -> Result<(), Failure> 
 
 fn row(record: &Value) -> Vec<String> {
     ["partition", "offset", "record_time", "reason", "detail"].iter().map(|name| text(record, name)).collect()
-}
-
-fn text(record: &Value, name: &str) -> String {
-    match record.get(name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 pub mod changed;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -14,13 +13,8 @@ use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
-use crate::verbs::status::versions;
 use crate::verbs::switch::{self, operator};
 use crate::verbs::waiting;
-
-/// A version that has caught up may be refused for some moments, until its progress and its lease are known to all.
-const GATE_FOR: Duration = Duration::from_secs(60);
-const EVERY: Duration = Duration::from_secs(1);
 
 /// A version that was asked for.
 struct Wanted {
@@ -41,15 +35,8 @@ pub fn run(arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
         (None, None) => return Err(Failure::Usage("name a view, or a schemas folder with --changed".into())),
     };
     if arguments.wait || arguments.switch {
-        waiting::until_caught_up(&client, |answer| {
-            let mut found = Vec::new();
-            for Wanted { view, version } in &wanted {
-                let is_wanted = |found: &Value| found.get("version").and_then(Value::as_u64) == Some(*version);
-                let known = versions(answer, Some(view))?.into_iter().find(is_wanted);
-                found.push(known.unwrap_or_else(|| json!({ "view": view, "version": version, "state": "building" })));
-            }
-            Ok(found)
-        })?;
+        let versions: Vec<(&str, u64)> = wanted.iter().map(|wanted| (wanted.view.as_str(), wanted.version)).collect();
+        waiting::until_all_caught_up(&client, &versions)?;
     }
     if arguments.switch {
         for wanted in &wanted {
@@ -83,12 +70,7 @@ fn replay_changed(client: &Client, schemas: &Path, arguments: &Replay, output: &
 }
 
 fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments: &Replay, output: &mut Output) -> Result<Wanted, Failure> {
-    let mut body = json!({ "by": operator() });
-    if let (Some((file, sql)), Some(members)) = (sql, body.as_object_mut()) {
-        members.insert("sql".into(), sql.into());
-        members.insert("file".into(), file.into());
-    }
-    let answer = client.post(&format!("/v1/admin/views/{}/replay", escaped(view)), &body)?;
+    let answer = start(client, view, sql)?;
     let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
     let wanted = Wanted { view: view.to_owned(), version };
     if arguments.json {
@@ -110,13 +92,17 @@ fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments:
     Ok(wanted)
 }
 
-fn switch_to(client: &Client, wanted: &Wanted, arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
-    let asked = Instant::now();
-    let body = json!({ "to": wanted.version, "reason": arguments.reason, "by": operator() });
-    loop {
-        match switch::ask(client, &wanted.view, &body, arguments.json, output) {
-            Err(Failure::Gate(_)) if asked.elapsed() < GATE_FOR => std::thread::sleep(EVERY),
-            ended => return ended,
-        }
+/// Asks for a version of a definition, which is in a file, or of the declared one.
+pub fn start(client: &Client, view: &str, definition: Option<(String, String)>) -> Result<Value, Failure> {
+    let mut body = json!({ "by": operator() });
+    if let (Some((file, sql)), Some(members)) = (definition, body.as_object_mut()) {
+        members.insert("sql".into(), sql.into());
+        members.insert("file".into(), file.into());
     }
+    client.post(&format!("/v1/admin/views/{}/replay", escaped(view)), &body)
+}
+
+fn switch_to(client: &Client, wanted: &Wanted, arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
+    let body = json!({ "to": wanted.version, "reason": arguments.reason, "by": operator() });
+    waiting::until_gate_is_passed(|| switch::ask(client, &wanted.view, &body, arguments.json, output))
 }

@@ -136,11 +136,12 @@ pub fn note(version: &Value) -> String {
 
 /// A member as text; empty where there is none.
 pub fn text(version: &Value, name: &str) -> String {
-    match version.get(name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
+    version.get(name).filter(|value| !value.is_null()).map(plain).unwrap_or_default()
+}
+
+/// A value as text, without quotes.
+pub fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The rows that could not be made: how often, and the last one.

@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::complain;
-use crate::verbs::status::{grouped, note, text};
+use crate::verbs::status::{grouped, note, text, versions};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// A gate may refuse a version for so long before that is final.
+const GATE_FOR: Duration = Duration::from_secs(60);
 /// Progress is told at least this far apart.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// A server may be unavailable for so long, as when it is restarted.
@@ -25,6 +27,31 @@ enum Verdict {
     Failed(String),
     /// What is still to be done.
     Waits(String),
+}
+
+/// Returns once these versions of views have all caught up; fails if one of them has failed.
+pub fn until_all_caught_up(client: &Client, wanted: &[(&str, u64)]) -> Result<(), Failure> {
+    until_caught_up(client, |answer| {
+        let mut found = Vec::new();
+        for (view, version) in wanted {
+            let is_wanted = |found: &Value| found.get("version").and_then(Value::as_u64) == Some(*version);
+            let known = versions(answer, Some(view))?.into_iter().find(is_wanted);
+            found.push(known.unwrap_or_else(|| json!({ "view": view, "version": version, "state": "building" })));
+        }
+        Ok(found)
+    })
+}
+
+/// Does something again for as long as a gate refuses it, up to some time: a version that has caught up may be refused for some moments, until its
+/// progress and its lease are known to all.
+pub fn until_gate_is_passed<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(Failure::Gate(_)) if begun.elapsed() < GATE_FOR => std::thread::sleep(EVERY),
+            ended => return ended,
+        }
+    }
 }
 
 /// Returns once all versions that `select` picks from the answer of `status` have caught up; fails if one of them has failed.
@@ -78,8 +105,6 @@ fn judge(versions: &[Value]) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

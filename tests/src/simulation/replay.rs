@@ -67,7 +67,7 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
     let settings = FoldSettings {
         shards: rng.random_range(1..=8),
         rules: Rules::new(view, &source),
-        lateness_us: view.options.lateness_us.unwrap_or(source.lateness_us),
+        lateness_us: view.options.lateness_over(&source),
         quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: i64::MAX },
         shares: Arc::new(Shares::new(usize::MAX, 1 << rng.random_range(12..=20), usize::MAX)),
         max_quarantined_bytes: 100,

@@ -3,18 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use refold_tests::command::{Said, command, run, text};
+use refold_tests::command::text;
 use refold_tests::http::{get, post_lines, wait_until};
 use refold_tests::program::{Program, root};
 use serde_json::{Value, json};
 
+use crate::cli::client::ask;
 use crate::http::{NEW_YEAR_MS, counts, post, up};
 
 const MINUTE_MS: i64 = 60_000;
-
-fn ask(program: &Program, arguments: &[&str]) -> Said {
-    run(command(arguments).env("REFOLD_SERVER", &program.url).env("USER", "ann"))
-}
 
 /// Builds a version of a changed definition, and waits until it is caught up.
 fn replay(program: &Program, view: &str, change: impl Fn(&str) -> String) {
@@ -24,7 +21,7 @@ fn replay(program: &Program, view: &str, change: impl Fn(&str) -> String) {
     let changed = change(&sql);
     assert_ne!(sql, changed);
     std::fs::write(&file, changed).unwrap();
-    ask(program, &["replay", view, "--file", text(&file)]).ends(0);
+    ask(&program.url, &["replay", view, "--file", text(&file)]).ends(0);
     let states = || get(&format!("{}/v1/views/{view}", program.url)).is(200).json["versions"].clone();
     wait_until("it is caught up", || states().as_array().unwrap().last().unwrap()["state"] == "caught_up");
 }
@@ -41,10 +38,13 @@ fn a_diff_finds_what_a_change_of_the_logic_changes_and_nothing_else() {
     };
     post_lines(&program.url, "tweets", &(0..120).map(minute).collect::<String>()).is(200);
     wait_until("version 1 has them", || counts(&program.url, "rust").iter().sum::<u64>() == 132);
-    ask(&program, &["diff", "hashtag_counts"]).ends(3).complains("has no other version than v1").complains("refold replay hashtag_counts");
+    ask(&program.url, &["diff", "hashtag_counts"])
+        .ends(3)
+        .complains("has no other version than v1")
+        .complains("refold replay hashtag_counts");
     replay(&program, "hashtag_counts", |sql| sql.replace("FROM tweets)", "FROM tweets WHERE userid <> 13)"));
 
-    let said = ask(&program, &["diff", "hashtag_counts", "--json"]).ends(3).complains("24 rows of version 2 differ from version 1");
+    let said = ask(&program.url, &["diff", "hashtag_counts", "--json"]).ends(3).complains("24 rows of version 2 differ from version 1");
     let report = said.objects().remove(0);
     // Every other slot has a post of user 13: one less for rust, and none of spam.
     let count = |name: &str| report[name].as_u64().unwrap();
@@ -61,16 +61,16 @@ fn a_diff_finds_what_a_change_of_the_logic_changes_and_nothing_else() {
             other => panic!("{other}"),
         }
     }
-    let shown = ask(&program, &["diff", "hashtag_counts", "1", "2"]).ends(3);
+    let shown = ask(&program.url, &["diff", "hashtag_counts", "1", "2"]).ends(3);
     shown.says("version 2 compared with version 1").says("occurrences 6 -> 5").says("hashtag spam");
-    let within = ask(&program, &["diff", "hashtag_counts", "--tolerance", "0.2", "--json"]).ends(3).objects().remove(0);
+    let within = ask(&program.url, &["diff", "hashtag_counts", "--tolerance", "0.2", "--json"]).ends(3).objects().remove(0);
     assert_eq!((&within["changed"], &within["missing"], &within["within_tolerance"]), (&json!(0), &json!(12), &json!(12)));
-    ask(&program, &["diff", "hashtag_counts", "--tolerance", "7"]).ends(1).complains("tolerance");
-    ask(&program, &["diff", "hashtag_counts", "2", "2"]).ends(1).complains("compared with itself");
-    ask(&program, &["diff", "hashtag_counts", "1", "9"]).ends(1).complains("no version v9");
+    ask(&program.url, &["diff", "hashtag_counts", "--tolerance", "7"]).ends(1).complains("tolerance");
+    ask(&program.url, &["diff", "hashtag_counts", "2", "2"]).ends(1).complains("compared with itself");
+    ask(&program.url, &["diff", "hashtag_counts", "1", "9"]).ends(1).complains("no version v9");
     // After the switch nothing waits: what it has changed.
-    ask(&program, &["switch", "hashtag_counts"]).ends(0);
-    let after = ask(&program, &["diff", "hashtag_counts", "--json"]).ends(3).objects().remove(0);
+    ask(&program.url, &["switch", "hashtag_counts"]).ends(0);
+    let after = ask(&program.url, &["diff", "hashtag_counts", "--json"]).ends(3).objects().remove(0);
     assert_eq!((&after["left"]["version"], &after["right"]["version"], &after["changed"]), (&json!(1), &json!(2), &json!(12)));
 }
 
@@ -90,13 +90,13 @@ fn versions_of_one_definition_are_equal_while_events_come() {
             }
         });
         replay(&program, "hashtag_counts", |sql| sql.replace("count(*)", "count(hashtag)"));
-        let said = ask(&program, &["diff", "hashtag_counts", "--settle", "30", "--json"]);
+        let said = ask(&program.url, &["diff", "hashtag_counts", "--settle", "30", "--json"]);
         let report = said.objects().remove(0);
         let none = json!(0);
         assert_eq!([&report["changed"], &report["missing"], &report["extra"]], [&none; 3], "{report:#}");
         assert!(report["equal"].as_u64().unwrap() + report["moving"].as_u64().unwrap() >= 10, "{report:#}");
     });
-    let report = ask(&program, &["diff", "hashtag_counts", "--settle", "30", "--json"]).ends(0).objects().remove(0);
+    let report = ask(&program.url, &["diff", "hashtag_counts", "--settle", "30", "--json"]).ends(0).objects().remove(0);
     assert_eq!((&report["is_equal"], &report["moving"]), (&json!(true), &json!(0)), "nothing comes any more");
 }
 
@@ -127,14 +127,14 @@ fn the_events_behind_a_row_are_found_by_the_views_own_logic() {
     post_lines(&program.url, "tweets", &late).is(200);
 
     let row = ["why", "hashtag_counts", "hashtag=rust", "slot=2024-01-04T00:00:00Z"];
-    let said = ask(&program, &[&row[..], &["--json"]].concat()).ends(0).complains("2 events are behind this row");
+    let said = ask(&program.url, &[&row[..], &["--json"]].concat()).ends(0).complains("2 events are behind this row");
     let events = said.objects();
     let posts: Vec<&str> = events.iter().map(|event| event["value"]["tweet"].as_str().unwrap()).collect();
     assert_eq!(posts.len(), 2);
     assert!(posts.contains(&"#Rust and #rust again") && posts.contains(&"about #rust"), "{posts:?}");
     assert!(events.iter().all(|event| event["applied"] == true && event["offset"].is_u64() && event["topic"] == "tweet_feed"));
-    ask(&program, &row).ends(0).says("about #rust").says("PARTITION");
-    let many = ask(&program, &["why", "hashtag_counts", "hashtag=c", "slot=2024-01-04T00:00:00Z", "--limit", "3", "--json"]).ends(0);
+    ask(&program.url, &row).ends(0).says("about #rust").says("PARTITION");
+    let many = ask(&program.url, &["why", "hashtag_counts", "hashtag=c", "slot=2024-01-04T00:00:00Z", "--limit", "3", "--json"]).ends(0);
     assert_eq!(many.objects().len(), 3);
     many.complains("2 000 events are behind this row").complains("--limit 2000");
 
@@ -143,7 +143,7 @@ fn the_events_behind_a_row_are_found_by_the_views_own_logic() {
         let versions = get(&format!("{}/v1/views/hashtag_counts", program.url)).is(200).json["versions"].clone();
         versions[0]["read"] == 2_093
     });
-    let refused = ask(&program, &["why", "hashtag_counts", "hashtag=late", "slot=2024-01-02T00:00:00Z", "--json"]).ends(0);
+    let refused = ask(&program.url, &["why", "hashtag_counts", "hashtag=late", "slot=2024-01-02T00:00:00Z", "--json"]).ends(0);
     let too_late: Vec<Value> = refused.objects().into_iter().filter(|event| event["applied"] == false).collect();
     assert!(!too_late.is_empty() && too_late.iter().all(|event| event["reason"] == "too_late"), "{too_late:#?}");
 
@@ -153,11 +153,11 @@ fn the_events_behind_a_row_are_found_by_the_views_own_logic() {
     let rows = latest().is(200).json;
     let (slot, first) = (rows["key"]["slot"].as_str().unwrap().to_owned(), rows["rows"][0]["hashtag"].as_str().unwrap().to_owned());
     let ranked =
-        ask(&program, &["why", "hashtag_trends", &format!("slot={slot}"), "rank=1", "--json", "--limit", "5000"]).ends(0).objects();
+        ask(&program.url, &["why", "hashtag_trends", &format!("slot={slot}"), "rank=1", "--json", "--limit", "5000"]).ends(0).objects();
     assert_eq!(ranked.len() as u64, rows["rows"][0]["occurrences"].as_u64().unwrap(), "{first}: one event each");
     assert!(ranked.iter().all(|event| event["value"]["tweet"].as_str().unwrap().to_lowercase().contains(&format!("#{first}"))));
-    ask(&program, &["why", "hashtag_counts", "hashtag=rust"]).ends(1).complains("slot is missing");
-    ask(&program, &["why", "hashtag_counts", "tag=rust"]).ends(1).complains("there are: hashtag, slot, occurrences");
+    ask(&program.url, &["why", "hashtag_counts", "hashtag=rust"]).ends(1).complains("slot is missing");
+    ask(&program.url, &["why", "hashtag_counts", "tag=rust"]).ends(1).complains("there are: hashtag, slot, occurrences");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_plan_says_what_has_changed_and_applying_it_changes_what_readers_see() {
     post_lines(&program.url, "tweets", &lines).is(200);
     wait_until("version 1 has them", || counts(&program.url, "rust") == [5, 5]);
     let schemas = ["--schemas", text(folder.path())];
-    let ask = |arguments: &[&str]| ask(&program, &[arguments, &schemas[..]].concat());
+    let ask = |arguments: &[&str]| ask(&program.url, &[arguments, &schemas[..]].concat());
     ask(&["plan", "--detailed-exitcode"]).ends(0).says("hashtag_counts  unchanged");
     ask(&["apply", "--yes"]).ends(0).says("nothing to do");
 

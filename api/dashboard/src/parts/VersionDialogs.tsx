@@ -1,6 +1,6 @@
 // What changes a view: replay, switch, roll back, resume, drop. Each says what is known before it is done.
 
-import type { JSX } from 'preact';
+import type { ComponentChildren, JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
 import { ApiError, post, said } from '../api';
@@ -105,28 +105,49 @@ function Switch({ view, active, to, isBack, onClose, onDone }: Props & { to: Ver
       </ul>
       <Refusal error={error} what={isBack ? 'Not rolled back.' : 'Not switched.'} />
       <form onSubmit={submit} style={{ display: 'grid', gap: '16px' }}>
-        <label>
-          <span class="label">Reason{isForced ? '' : ', for the audit trail (optional)'}</span>
-          <input class="field" value={reason} required={isForced} maxLength={500} onInput={event => setReason(event.currentTarget.value)} />
-        </label>
+        <Reason value={reason} isRequired={isForced} onInput={setReason} />
         {isForced && (
-          <label>
-            <span class="label">
-              Not all is passed. Type <span class="mono">{view.view}</span> to go on all the same
-            </span>
-            <input class="field mono" value={name} autocomplete="off" spellcheck={false} onInput={event => setName(event.currentTarget.value)} />
-          </label>
+          <Typed value={name} onInput={setName}>
+            Not all is passed. Type <span class="mono">{view.view}</span> to go on all the same
+          </Typed>
         )}
-        <div class="dialog-acts">
-          <button type="button" class="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" class="button primary" disabled={isBusy || !isConfirmed}>
-            {isBusy ? 'Switching…' : `${isBack ? 'Roll back' : 'Switch'}${isRefused ? ' all the same' : ''}`}
-          </button>
-        </div>
+        <Acts label={isBusy ? 'Switching…' : `${isBack ? 'Roll back' : 'Switch'}${isRefused ? ' all the same' : ''}`} isDisabled={isBusy || !isConfirmed} onClose={onClose} />
       </form>
     </Dialog>
+  );
+}
+
+/** Why, for the audit trail. */
+function Reason({ value, isRequired, onInput }: { value: string; isRequired: boolean; onInput: (value: string) => void }): JSX.Element {
+  return (
+    <label>
+      <span class="label">Reason{isRequired ? '' : ', for the audit trail (optional)'}</span>
+      <input class="field" value={value} required={isRequired} maxLength={500} onInput={event => onInput(event.currentTarget.value)} />
+    </label>
+  );
+}
+
+/** The name of the view, typed to confirm what was refused. */
+function Typed({ value, onInput, children }: { value: string; onInput: (value: string) => void; children: ComponentChildren }): JSX.Element {
+  return (
+    <label>
+      <span class="label">{children}</span>
+      <input class="field mono" value={value} autocomplete="off" spellcheck={false} onInput={event => onInput(event.currentTarget.value)} />
+    </label>
+  );
+}
+
+/** The ways to end a dialog. */
+function Acts({ label, isDisabled, onClose }: { label: string; isDisabled: boolean; onClose: () => void }): JSX.Element {
+  return (
+    <div class="dialog-acts">
+      <button type="button" class="button" onClick={onClose}>
+        Cancel
+      </button>
+      <button type="submit" class="button primary" disabled={isDisabled}>
+        {label}
+      </button>
+    </div>
   );
 }
 
@@ -163,14 +184,7 @@ function Replay({ view, active, onClose, onDone }: Props): JSX.Element {
           </label>
         )}
         <Refusal error={error} what="No version was begun." />
-        <div class="dialog-acts">
-          <button type="button" class="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" class="button primary" disabled={isBusy || (how === 'text' && sql.trim() === '')}>
-            {isBusy ? 'Beginning…' : 'Replay'}
-          </button>
-        </div>
+        <Acts label={isBusy ? 'Beginning…' : 'Replay'} isDisabled={isBusy || (how === 'text' && sql.trim() === '')} onClose={onClose} />
       </form>
     </Dialog>
   );
@@ -221,26 +235,13 @@ function Drop({ view, active, to, onClose, onDone }: Props & { to: VersionDocume
       </p>
       <Refusal error={error} what="Not dropped." />
       <form onSubmit={submit} style={{ display: 'grid', gap: '16px' }}>
-        <label>
-          <span class="label">Reason{isForced ? '' : ', for the audit trail (optional)'}</span>
-          <input class="field" value={reason} required={isForced} maxLength={500} onInput={event => setReason(event.currentTarget.value)} />
-        </label>
+        <Reason value={reason} isRequired={isForced} onInput={setReason} />
         {isForced && (
-          <label>
-            <span class="label">
-              Type <span class="mono">{view.view}</span> to drop it all the same
-            </span>
-            <input class="field mono" value={name} autocomplete="off" spellcheck={false} onInput={event => setName(event.currentTarget.value)} />
-          </label>
+          <Typed value={name} onInput={setName}>
+            Type <span class="mono">{view.view}</span> to drop it all the same
+          </Typed>
         )}
-        <div class="dialog-acts">
-          <button type="button" class="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" class="button primary" disabled={isBusy || !isConfirmed}>
-            {isBusy ? 'Dropping…' : isForced ? 'Drop all the same' : 'Drop'}
-          </button>
-        </div>
+        <Acts label={isBusy ? 'Dropping…' : isForced ? 'Drop all the same' : 'Drop'} isDisabled={isBusy || !isConfirmed} onClose={onClose} />
       </form>
     </Dialog>
   );

@@ -1,9 +1,8 @@
 //! Rows of a version as texts that can be compared with those of another one.
 
-use datafusion::arrow::array::types::TimestampMicrosecondType;
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field};
+use refold_processor::engine::codec::as_micros;
 use refold_processor::json;
 use refold_processor::table::{Table, TableShape};
 use refold_processor::view::WindowSpec;
@@ -85,12 +84,6 @@ fn array(batch: &RecordBatch, row: usize, columns: &[usize]) -> String {
 
 /// When the window of each row begins, microseconds since the Unix epoch.
 pub fn windows(batch: &RecordBatch, window: Option<&WindowSpec>) -> Option<Vec<Option<i64>>> {
-    let column = batch.columns().get(window?.column)?;
-    let zone = match column.data_type() {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        _ => return None,
-    };
-    let starts = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone)).ok()?;
-    let starts = starts.as_primitive_opt::<TimestampMicrosecondType>()?;
-    Some((0..starts.len()).map(|row| starts.is_valid(row).then(|| starts.value(row))).collect())
+    let starts = as_micros(batch.columns().get(window?.column)?).ok()?;
+    Some(starts.iter().collect())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use datafusion::scalar::ScalarValue;
 use refold_processor::position::Cut;
+use refold_processor::scalar;
 use refold_processor::store::{PartitionRead, RowReader, StoreError};
 use serde_json::Value;
 
@@ -131,12 +132,8 @@ fn partition_of(side: &Compared, columns: &Columns, key: &[Value]) -> Result<Vec
     let mut partition = Vec::new();
     for field in side.table.shape.partition_key.iter().filter_map(|column| fields.get(*column)) {
         let value = columns.key_names.iter().position(|name| name == field.name()).and_then(|index| key.get(index));
-        let text = match value {
-            Some(Value::String(text)) => text.clone(),
-            other => other.map(Value::to_string).unwrap_or_default(),
-        };
-        let scalar = ScalarValue::try_from_string(text, field.data_type());
-        partition.push(scalar.map_err(|error| broken(format!("column {}: {error}", field.name())))?);
+        let scalar = scalar::of_json(value.unwrap_or(&Value::Null), field.data_type());
+        partition.push(scalar.map_err(|why| broken(format!("column {}: {} {why}", field.name(), value.unwrap_or(&Value::Null))))?);
     }
     Ok(partition)
 }

@@ -1,7 +1,7 @@
 //! The command line, as it is typed: what goes to stdout, what to stderr, and how it ends.
 
 mod cases;
-mod client;
+pub mod client;
 mod collect;
 mod ending;
 mod refusals;

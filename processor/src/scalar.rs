@@ -1,4 +1,6 @@
-//! Values in a URL → values of a column's type.
+//! Values as texts → values of a column's type. The texts are those that [`crate::json`] shows, and what people write for them.
+
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -7,10 +9,25 @@ use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::scalar::ScalarValue;
-use refold_processor::json::per_second;
-use std::sync::Arc;
+use serde_json::Value;
 
-/// The value that `text` is for a column of this type; `Err` says what it should look like.
+use crate::json::per_second;
+
+/// The value that a JSON value is for a column of this type, as [`crate::json::value`] shows it.
+///
+/// # Errors
+/// What it should look like.
+pub fn of_json(value: &Value, data_type: &DataType) -> Result<ScalarValue, String> {
+    match value {
+        Value::String(text) => parse(text, data_type),
+        other => parse(&other.to_string(), data_type),
+    }
+}
+
+/// The value that `text` is for a column of this type.
+///
+/// # Errors
+/// What it should look like.
 pub fn parse(text: &str, data_type: &DataType) -> Result<ScalarValue, String> {
     let scalar = match data_type {
         DataType::Utf8 => ScalarValue::Utf8(Some(text.to_owned())),
@@ -127,6 +144,23 @@ mod tests {
         assert!(parse("1970-01-01T00:00:00.0001Z", &column).unwrap_err().contains("finer"));
         let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, None);
         assert!(parse("9999-01-01T00:00:00Z", &nanoseconds).unwrap_err().contains("cannot hold"));
+    }
+
+    #[test]
+    fn what_json_shows_is_read_back() {
+        let all = [
+            ScalarValue::Utf8(Some("7".into())),
+            ScalarValue::Int64(Some(-7)),
+            ScalarValue::Boolean(Some(true)),
+            ScalarValue::Binary(Some(vec![0xFB, 0xFF])),
+            ScalarValue::Decimal128(Some(1_250), 10, 2),
+            ScalarValue::TimestampMillisecond(Some(5_400_500), None),
+            ScalarValue::TimestampMicrosecond(Some(5_400_500), Some("+00:00".into())),
+        ];
+        for scalar in all {
+            let shown = crate::json::value(scalar.to_array().unwrap().as_ref(), 0);
+            assert_eq!(of_json(&shown, &scalar.data_type()), Ok(scalar), "{shown}");
+        }
     }
 
     #[test]
