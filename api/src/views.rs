@@ -430,6 +430,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("source_error", run.source_error.clone().into());
             put("store_error", run.store_error.clone().into());
             put("feed_error", run.feed_error.clone().into());
+            put("view_feed", json!(run.view_feed));
         }
         (None, Some(progress)) => {
             put("read", progress.read.into());

@@ -13,8 +13,11 @@ use refold_processor::position::{Offset, Partition};
 use crate::bootstrap::partitions_or_begin_again;
 use crate::connection::Connection;
 use crate::errors::{Call, failed, is_unknown, not_made};
-use crate::heard::Listener;
+use crate::heard::{Heard, Listener};
 use crate::settings::KafkaSettings;
+
+/// A client that appends in transactions.
+pub type Transactional = ThreadedProducer<Listener>;
 
 /// Appends to any topic of a cluster.
 #[derive(Default)]
@@ -92,6 +95,21 @@ impl Ticket {
 }
 
 impl Appender {
+    /// One that appends in transactions in the name of `id`, and the client that begins and commits them. After an error that its client does not get over,
+    /// another is to be made.
+    pub fn transactional(connection: &Connection, id: &str) -> Result<(Appender, Arc<Transactional>), LogError> {
+        let listener = Listener::default();
+        let config = connection.settings.transactional(id);
+        let made: Transactional = config.create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
+        let producer = Arc::new(made);
+        Ok((Appender { producer: Mutex::new(Some(producer.clone())), listener }, producer))
+    }
+
+    /// What brokers complained about.
+    pub fn heard(&self) -> &Heard {
+        &self.listener.heard
+    }
+
     /// Appends records to a topic that is there.
     pub fn append<'a>(
         &self,

@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rdkafka::message::OwnedHeaders;
+use refold_processor::changes::view_feed::ViewFeeds;
 use refold_processor::changes::{ChangeFeed, Changes, Subscription};
-use refold_processor::log::{LogError, check_topic};
+use refold_processor::log::LogError;
 use refold_processor::store::{Progress, RowBatch};
 use refold_processor::table::Table;
 
@@ -28,6 +29,7 @@ use self::record::Encoded;
 use crate::append::{Appender, Outgoing};
 use crate::connection::Connection;
 use crate::topics;
+use crate::view_feed::KafkaViewFeeds;
 
 /// Feeds of a Kafka cluster.
 pub struct KafkaFeed {
@@ -36,12 +38,24 @@ pub struct KafkaFeed {
     followers: Followers,
     /// How long changes are kept, by topic, of those that were created here.
     created: Mutex<HashMap<String, Option<i64>>>,
+    publishes_views: bool,
 }
 
 impl KafkaFeed {
     /// The feeds of the cluster that this connection is to.
     pub(crate) fn new(connection: Arc<Connection>) -> KafkaFeed {
-        KafkaFeed { followers: Followers::new(connection.clone()), connection, appender: Appender::default(), created: Mutex::default() }
+        KafkaFeed {
+            followers: Followers::new(connection.clone()),
+            connection,
+            appender: Appender::default(),
+            created: Mutex::default(),
+            publishes_views: false,
+        }
+    }
+
+    /// The same, with the feeds of views beside those of versions.
+    pub fn with_view_feeds(self) -> KafkaFeed {
+        KafkaFeed { publishes_views: true, ..self }
     }
 
     /// The name of a table's topic.
@@ -65,7 +79,7 @@ impl KafkaFeed {
             // Somebody removed it: followers can go on with what comes from now on.
             Err(LogError::UnknownTopic(_)) => {
                 let keep_us = self.created.lock().get(topic).copied().flatten();
-                self.create_topic(topic, keep_us)?;
+                topics::create_feed(&self.connection, topic, keep_us)?;
                 // Until every broker has heard of the new one.
                 self.append(topic, encoded).map_err(|error| match error {
                     LogError::UnknownTopic(_) => LogError::Unavailable(error.to_string()),
@@ -75,33 +89,12 @@ impl KafkaFeed {
             appended => appended,
         }
     }
-
-    fn create_topic(&self, topic: &str, keep_us: Option<i64>) -> Result<(), LogError> {
-        check_topic(topic, 1)?;
-        match self.connection.partitions(topic) {
-            Ok(_) => return Ok(()),
-            Err(LogError::UnknownTopic(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let most_bytes = (self.connection.settings.max_value_bytes() + ENVELOPE_BYTES).to_string();
-        let keep_ms = keep_us.map(|keep_us| (keep_us / 1_000).to_string());
-        let mut config = vec![("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", most_bytes.as_str())];
-        match &keep_ms {
-            // A row that is past keep is deleted without a word.
-            Some(keep_ms) => config.extend([("cleanup.policy", "compact,delete"), ("retention.ms", keep_ms.as_str())]),
-            None => config.push(("cleanup.policy", "compact")),
-        }
-        topics::create(&self.connection, topic, 1, &config)
-    }
 }
-
-/// What a record may have besides its value.
-const ENVELOPE_BYTES: usize = 64 << 10;
 
 impl ChangeFeed for KafkaFeed {
     fn create(&self, table: &Table, keep_us: Option<i64>) -> Result<(), LogError> {
         let topic = self.topic_of(table);
-        self.create_topic(&topic, keep_us)?;
+        topics::create_feed(&self.connection, &topic, keep_us)?;
         self.created.lock().insert(topic, keep_us);
         Ok(())
     }
@@ -125,6 +118,10 @@ impl ChangeFeed for KafkaFeed {
 
     fn subscribe(&self, table: &Table) -> Result<Subscription, LogError> {
         self.followers.subscribe(&self.topic_of(table))
+    }
+
+    fn view_feeds(&self) -> Option<Arc<dyn ViewFeeds>> {
+        self.publishes_views.then(|| Arc::new(KafkaViewFeeds::new(self.connection.clone())) as Arc<dyn ViewFeeds>)
     }
 
     fn remove(&self, table: &Table) -> Result<(), LogError> {

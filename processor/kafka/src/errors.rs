@@ -41,6 +41,12 @@ impl<'a> Call<'a> {
         Call::of_topic(format!("appending to topic {topic}"), "WRITE to", "WRITE and DESCRIBE", topic)
     }
 
+    /// Publishing to a topic in transactions in the name of an id that is the topic's name.
+    pub fn transaction(topic: &str) -> Call<'static> {
+        let resource = format!("transactional id {topic}");
+        Call { doing: format!("publishing to topic {topic}"), right: "WRITE to", grant: "WRITE and DESCRIBE", resource, topic: None }
+    }
+
     /// Creating a topic. That it is not there is no error of this call.
     pub fn creating(topic: &str) -> Call<'static> {
         let resource = format!("topic {topic}");
@@ -103,6 +109,11 @@ pub fn is_lasting(code: Code) -> bool {
 /// Whether there is no such topic or partition.
 pub fn is_unknown(code: Code) -> bool {
     matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic)
+}
+
+/// Whether another client appends in the name of the same transactional id by now.
+pub fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
 /// Whether no broker answered.

@@ -17,6 +17,7 @@ mod reader;
 pub mod registry;
 pub mod settings;
 mod topics;
+mod view_feed;
 
 pub use self::changes::KafkaFeed;
 pub use self::log::KafkaLog;

@@ -125,6 +125,9 @@ const LEAST_APPEND_MEMORY: usize = 4 << 20;
 /// librdkafka takes no answer of more than 100 MB by default; what a fetch asks for has to stay below.
 const MOST_FETCH_BYTES: usize = 90 << 20;
 
+/// A transaction whose client is gone is taken back after this long, unless the next one has done so.
+const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+
 impl KafkaSettings {
     /// Refuses what cannot work, before a client is made of it.
     pub(crate) fn check(&self) -> Result<(), LogError> {
@@ -199,6 +202,17 @@ impl KafkaSettings {
             ("queue.buffering.max.messages", "0".to_owned()),
             ("queue.buffering.max.kbytes", (self.append_memory_bytes / 1024).to_string()),
         ])
+    }
+
+    /// For a client that appends in transactions in the name of `id`.
+    pub(crate) fn transactional(&self, id: &str) -> ClientConfig {
+        let mut config = self.appending();
+        config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+            // librdkafka refuses a longer one.
+            .set("message.timeout.ms", (TRANSACTION_TIMEOUT_MS / 2).min(self.delivery_timeout_ms).to_string());
+        config
     }
 
     /// For a client that reads.

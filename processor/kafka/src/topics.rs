@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
-use refold_processor::log::LogError;
+use refold_processor::log::{LogError, check_topic};
 
 use crate::connection::Connection;
 use crate::errors::{Call, failed, is_unknown, not_made};
@@ -23,6 +23,28 @@ pub fn create(connection: &Connection, topic: &str, partitions: u32, config: &[(
         Some((_, error)) => Err(error),
     }
 }
+
+/// Creates the topic of a feed, of one partition: compacted, and where what it has is kept for a time, old records are deleted.
+pub fn create_feed(connection: &Connection, topic: &str, keep_us: Option<i64>) -> Result<(), LogError> {
+    check_topic(topic, 1)?;
+    match connection.partitions(topic) {
+        Ok(_) => return Ok(()),
+        Err(LogError::UnknownTopic(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let most_bytes = (connection.settings.max_value_bytes() + ENVELOPE_BYTES).to_string();
+    let keep_ms = keep_us.map(|keep_us| (keep_us / 1_000).to_string());
+    let mut config = vec![("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", most_bytes.as_str())];
+    match &keep_ms {
+        // A row that is past keep is deleted without a word.
+        Some(keep_ms) => config.extend([("cleanup.policy", "compact,delete"), ("retention.ms", keep_ms.as_str())]),
+        None => config.push(("cleanup.policy", "compact")),
+    }
+    create(connection, topic, 1, &config)
+}
+
+/// What a record may have besides its value.
+const ENVELOPE_BYTES: usize = 64 << 10;
 
 /// Removes a topic; one that is not there is no error.
 pub fn remove(connection: &Connection, topic: &str) -> Result<(), LogError> {

@@ -10,6 +10,7 @@
 pub mod conformance;
 mod interest;
 mod local;
+pub mod view_feed;
 
 use std::sync::Arc;
 
@@ -123,6 +124,11 @@ pub trait ChangeFeed: Send + Sync {
     /// As [`subscribe`](ChangeFeed::subscribe).
     fn subscribe_to(&self, table: &Table, _interest: &Arc<Interest>) -> Result<Subscription, LogError> {
         self.subscribe(table)
+    }
+
+    /// The feeds of views, where they are to be published beside those of their versions.
+    fn view_feeds(&self) -> Option<Arc<dyn view_feed::ViewFeeds>> {
+        None
     }
 
     /// Removes the feed of a table that is no more; its followers are told that it has ended. Only the name of the table counts ([`Table::named`]).

@@ -41,6 +41,11 @@ pub fn epoch_of(written_at: i64) -> Epoch {
     Epoch((written_at >> SUM_BITS) as u32)
 }
 
+/// The sum of positions in a write timestamp.
+pub fn sum_of(written_at: i64) -> u64 {
+    (written_at & ((1 << SUM_BITS) - 1)) as u64
+}
+
 /// Puts rows among the dirty ones.
 pub fn put(batch: &mut Batch, layout: &RowLayout, dirty: &DirtyRows) -> Result<(), EngineError> {
     let others = layout.encode_others(&dirty.rows)?;

@@ -28,6 +28,7 @@ pub mod status;
 pub mod steps;
 pub mod sweep;
 pub mod timing;
+pub mod view_feed;
 pub mod wake;
 pub mod watermark;
 pub mod worker;

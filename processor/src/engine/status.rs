@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::meta::Meta;
 use super::timing::{TimedStep, Timings};
+use super::view_feed::ViewFeedStatus;
 use crate::position::{Cut, Offset, Partition};
 use crate::table::Version;
 use crate::view::{Absent, AbsentRow};
@@ -89,6 +90,9 @@ pub struct RunStatus {
     /// How many times changes were left out of the change feed, so that followers were told to begin anew, since the version was started here.
     #[serde(default)]
     pub feed_gaps: u64,
+    /// The feed of the view, while this version is in service and such feeds are published.
+    #[serde(default)]
+    pub view_feed: Option<ViewFeedStatus>,
     /// Why the version stopped.
     pub failed: Option<String>,
     /// Why the version cannot be run here for now; that is tried again. Nothing else is told of it then.

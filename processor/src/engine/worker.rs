@@ -26,6 +26,7 @@ use super::quarantined::{Lent, Page, Wanted};
 use super::run::RunSettings;
 use super::shares::Shares;
 use super::status::RunStatus;
+use super::view_feed::ViewFeeders;
 use super::wake::Wake;
 use super::watermark::Quiet;
 use crate::backoff::Backoff;
@@ -40,6 +41,7 @@ use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::catalogue::{Catalogue, Incarnation, Owner, VersionRecord, VersionState};
 use crate::table::Version;
+use crate::view::View;
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -125,6 +127,7 @@ pub struct WorkerSettings {
 struct Running {
     record: VersionRecord,
     lease: Held,
+    view: Arc<View>,
     topic: String,
     partitions: usize,
     /// Stops the fold; given with the worker's.
@@ -173,6 +176,7 @@ pub struct Worker {
     unable: Mutex<BTreeMap<Key, Unable>>,
     removals: Removals,
     feeds: Arc<Feeds>,
+    view_feeders: ViewFeeders,
     shares: Arc<Shares>,
     /// How many partitions the topics that are read have now.
     partitions: Mutex<BTreeMap<String, usize>>,
@@ -197,6 +201,7 @@ impl Worker {
             stop: stop.child(),
         });
         let removals = Removals::new(&ports, &settings);
+        let view_feeders = ViewFeeders::new(&ports, &settings.state_dir, &memory, stop.child());
         Arc::new(Worker {
             ports,
             settings,
@@ -208,6 +213,7 @@ impl Worker {
             unable: Mutex::default(),
             removals,
             feeds,
+            view_feeders,
             shares,
             partitions: Mutex::default(),
             stop,
@@ -235,6 +241,7 @@ impl Worker {
                 }
                 *nudged = false;
             }
+            self.view_feeders.end();
             self.end_all();
         });
     }
@@ -255,6 +262,9 @@ impl Worker {
     pub fn status(&self) -> Vec<RunStatus> {
         let running = self.running.lock();
         let mut statuses: Vec<RunStatus> = running.values().map(Running::reported).collect();
+        for status in &mut statuses {
+            status.view_feed = self.view_feeders.status(&status.view, status.version);
+        }
         for ((view, version), unable) in self.unable.lock().iter().filter(|(key, _)| !running.contains_key(*key)) {
             let unable = Some(unable.error.clone());
             statuses.push(RunStatus { view: view.clone(), version: Some(*version), unable, ..RunStatus::default() });

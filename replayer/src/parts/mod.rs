@@ -6,7 +6,7 @@ mod services;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use refold_collector::Encoder;
 use refold_processor::changes::{ChangeFeed, LocalFeed};
 use refold_processor::clock::{Clock, SystemClock};
@@ -100,11 +100,16 @@ type Opened = (Arc<dyn Log>, Arc<dyn ChangeFeed>, Option<Arc<EmbeddedLog>>);
 fn open_log(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Opened> {
     if let Some(brokers) = &settings.kafka {
         let log = services::kafka(brokers, settings)?;
-        let changes: Arc<dyn ChangeFeed> = match settings.change_feed {
-            true => Arc::new(log.feed()),
-            false => Arc::new(LocalFeed::default()),
+        let changes: Arc<dyn ChangeFeed> = match (settings.change_feed, settings.view_feeds) {
+            (true, true) => Arc::new(log.feed().with_view_feeds()),
+            (true, false) => Arc::new(log.feed()),
+            (false, true) => bail!("view_feeds = true needs change_feed = true: feeds of views are made from those of versions"),
+            (false, false) => Arc::new(LocalFeed::default()),
         };
         return Ok((Arc::new(log), changes, None));
+    }
+    if settings.view_feeds {
+        bail!("view_feeds = true needs Kafka (--kafka): the embedded log has no topics that others could read");
     }
     make_data_folder(settings)?;
     let data = &settings.data;

@@ -332,6 +332,13 @@ pub const SETTINGS: &[Setting] = &[
         API,
         "Over Kafka, changed rows go to a compacted topic for each version, where refold serve and others follow them",
     ),
+    tuning(
+        "view-feeds",
+        Kind::Switch,
+        "false",
+        API,
+        "Over Kafka, the rows of each view go to a compacted topic whose name stays; a switch reaches it as the rows that differ",
+    ),
     tuning("fault", Kind::Text, "", ENGINE, "For tests: ends the process, as kill -9 would, at a step of the engine, STEP:N"),
 ];
 

@@ -27,6 +27,7 @@ pub struct Settings {
     pub kafka_compression: String,
     pub kafka_replication: Option<u16>,
     pub change_feed: bool,
+    pub view_feeds: bool,
     pub registry: Option<String>,
     /// User and password.
     pub registry_auth: Option<(String, String)>,
@@ -103,6 +104,7 @@ impl Settings {
             kafka_replication: Some(reader.number("kafka-replication")? as u16).filter(|copies| *copies > 0),
             kafka_group_offsets: reader.switch("kafka-group-offsets")?,
             change_feed: reader.switch("change-feed")?,
+            view_feeds: reader.switch("view-feeds")?,
             registry: reader.optional("registry")?,
             registry_auth: reader.pair("registry-auth", "registry-auth-file")?,
             cassandra: reader.list("cassandra")?,

@@ -110,6 +110,7 @@ pub fn note(version: &Value) -> String {
         ("events wait", text("source_error")),
         ("rows wait", text("store_error")),
         ("changes are not published", text("feed_error")),
+        ("the feed of the view is not published", version.get("view_feed").map(|feed| self::text(feed, "error")).unwrap_or_default()),
     ];
     let mut waiting: Vec<String> =
         waiting.iter().filter(|(_, error)| !error.is_empty()).map(|(what, error)| format!("{what}: {error}")).collect();

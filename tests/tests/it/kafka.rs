@@ -5,6 +5,7 @@ mod changes;
 mod faults;
 mod reading;
 mod rights;
+mod view_feed;
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;

@@ -42,7 +42,7 @@ pub fn catalogued(catalogue: &Catalogue) -> Result<Vec<Catalogued>, Problem> {
 /// A counter or gauge by view and version: name, help, value.
 type Figure<N> = (&'static str, &'static str, fn(&RunStatus) -> N);
 
-const COUNTERS: [Figure<u64>; 7] = [
+const COUNTERS: [Figure<u64>; 9] = [
     ("refold_events_read_total", "Events read: applied and quarantined.", |run| run.read),
     ("refold_events_applied_total", "Events folded into state.", |run| run.applied),
     ("refold_commits_total", "Commits since the version was started in this process.", |run| run.commits),
@@ -56,9 +56,15 @@ const COUNTERS: [Figure<u64>; 7] = [
     ("refold_feed_gaps_total", "Times that changes were left out of the change feed, and followers told to begin anew.", |run| {
         run.feed_gaps
     }),
+    ("refold_view_feed_rows_total", "Rows published to the feed of the view since this process began.", |run| {
+        run.view_feed.as_ref().map_or(0, |feed| feed.rows)
+    }),
+    ("refold_view_feed_differences_total", "Differences published to the feed of the view since this process began.", |run| {
+        run.view_feed.as_ref().map_or(0, |feed| feed.differences)
+    }),
 ];
 
-const GAUGES: [Figure<i64>; 9] = [
+const GAUGES: [Figure<i64>; 10] = [
     ("refold_lag_events", "Events between the committed positions and the ends of the log.", |run| run.lag as i64),
     ("refold_unwritten_events", "Events folded in whose rows are not all known to be in the view store.", |run| {
         run.unwritten_events as i64
@@ -72,6 +78,9 @@ const GAUGES: [Figure<i64>; 9] = [
     }),
     ("refold_store_refusing", "1 while rows wait because the view store refuses them.", |run| i64::from(run.store_error.is_some())),
     ("refold_feed_refusing", "1 while changes of rows are not published.", |run| i64::from(run.feed_error.is_some())),
+    ("refold_view_feed_refusing", "1 while the feed of the view is not published.", |run| {
+        i64::from(run.view_feed.as_ref().is_some_and(|feed| feed.error.is_some()))
+    }),
 ];
 
 const TIMES: [Figure<Option<i64>>; 2] = [

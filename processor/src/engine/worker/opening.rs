@@ -316,11 +316,24 @@ impl Worker {
             note_failure(&failed, || run::write(&mut writer, &write_shared, DRAIN_AT_STOP));
             writer.finish();
         })?;
-        let consumer = Consumer { view, rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
+        let consumer = Consumer { view: view.clone(), rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, count) = (record.clone(), source.topic.clone(), partitions.len());
-        let running =
-            Running { record, lease, topic, partitions: count, stop, stop_writing, status, outbox, lent, wake_fold, wake_writer, threads };
+        let running = Running {
+            record,
+            lease,
+            view,
+            topic,
+            partitions: count,
+            stop,
+            stop_writing,
+            status,
+            outbox,
+            lent,
+            wake_fold,
+            wake_writer,
+            threads,
+        };
         Ok(Opened { running, source, partitions, consumer })
     }
 }

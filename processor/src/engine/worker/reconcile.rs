@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::removing::reader_name;
-use super::{Key, Worker};
+use super::{Key, Running, Worker};
 use crate::engine::error::EngineError;
+use crate::engine::view_feed::Served;
 use crate::recovery::Recovery;
-use crate::store::catalogue::{Ownership, VersionRecord, VersionState, ViewSnapshot};
-use crate::table::Version;
+use crate::store::catalogue::{Ownership, Snapshot, VersionRecord, VersionState, ViewSnapshot};
+use crate::table::{Table, Version};
 
 impl Worker {
     /// A fault of one view, or of one version, does not keep the others from being looked after. All of them are read at once, so a poll takes no
@@ -33,8 +34,22 @@ impl Worker {
                 Err(error) => tracing::warn!(view, %error, "the catalogue cannot be followed for this view; it is tried again"),
             }
         }
+        self.view_feeders.serve(self.served(&snapshot));
         self.sweep_states(&snapshot);
         self.connect();
+    }
+
+    /// The versions in service that are run here.
+    fn served(&self, snapshot: &Snapshot) -> Vec<Served> {
+        let running = self.running.lock();
+        let active = snapshot.views.iter().filter_map(|(view, read)| Some((view.clone(), read.as_ref().ok()?.active.as_ref()?.version)));
+        let served = |key: Key| {
+            let Running { view, lease, .. } = running.get(&key)?;
+            let table = Table { view: key.0, version: key.1, shape: view.shape.clone() };
+            let window_column = view.window.map(|window| window.column);
+            Some(Served { table, epoch: lease.epoch, window_column, keep_us: view.options.keep_us })
+        };
+        active.filter_map(served).collect()
     }
 
     fn reconcile_view(self: &Arc<Self>, view: &str, read: &ViewSnapshot) {

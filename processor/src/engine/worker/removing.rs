@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::engine::error::EngineError;
 use crate::engine::faults::{Faults, Step};
 use crate::engine::status::RunStatus;
+use crate::engine::view_feed::copy_dir;
 use crate::store::catalogue::{Snapshot, VersionState, ViewSnapshot};
 use crate::table::{Table, Version};
 
@@ -72,6 +73,7 @@ impl Removals {
         self.ports.log.forget_positions(&reader_name(view, *version))?;
         self.faults.reach(Step::DropState);
         self.remove_state(view, *version)?;
+        self.remove_view_feed(view)?;
         self.faults.reach(Step::DropNote);
         Ok(self.ports.catalogue.note_removed(view, *version, &self.owner)?)
     }
@@ -89,6 +91,17 @@ impl Removals {
                 Ok(())
             }
         }
+    }
+
+    /// The feed of a view goes with its last version.
+    fn remove_view_feed(&self, view: &str) -> Result<(), EngineError> {
+        let Some(feeds) = self.ports.changes.view_feeds() else { return Ok(()) };
+        if self.ports.catalogue.versions(view)?.iter().all(|record| record.state == VersionState::Dropped) {
+            feeds.remove(view)?;
+            let _ = std::fs::remove_dir_all(copy_dir(&self.state_dir, view));
+            let _ = std::fs::remove_dir(self.state_dir.join(view));
+        }
+        Ok(())
     }
 
     fn note_failure(&self, key: &Key, error: &EngineError) {
