@@ -66,12 +66,22 @@ fn tweets(ascii: bool) -> Vec<Vec<u8>> {
     (0..RECORDS).map(tweet).collect()
 }
 
-fn run_of(bodies: &[Vec<u8>]) -> Records {
+/// The same tweets as JSON.
+fn as_json(bodies: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let schema = Schema::parse_str(TWEET).unwrap();
+    let text = |body: &Vec<u8>| {
+        let value = apache_avro::from_avro_datum(&schema, &mut body.as_slice(), None).unwrap();
+        serde_json::Value::try_from(value).unwrap().to_string().into_bytes()
+    };
+    bodies.iter().map(text).collect()
+}
+
+fn run_of(bodies: &[Vec<u8>], header: &[u8]) -> Records {
     let mut payload = Vec::new();
     let mut spans = Vec::new();
     for (offset, body) in bodies.iter().enumerate() {
         let start = payload.len() as u32;
-        payload.extend_from_slice(&[0, 0, 0, 0, 1]);
+        payload.extend_from_slice(header);
         payload.extend_from_slice(body);
         spans.push(RecordSpan { offset: Offset(offset as u64), record_time_ms: 0, start, len: Some(payload.len() as u32 - start) });
     }
@@ -79,7 +89,7 @@ fn run_of(bodies: &[Vec<u8>]) -> Records {
     Records { partition: Partition(0), spans, payload: payload.into(), next, end: next }
 }
 
-fn decoder(columns: &[usize]) -> Decoder {
+fn decoder(columns: &[usize], framing: Framing) -> Decoder {
     let mut schemas = StaticSchemas::default();
     schemas.add_with_id(1, TWEET).unwrap();
     let source = Source {
@@ -90,7 +100,8 @@ fn decoder(columns: &[usize]) -> Decoder {
         event_time: "timestamp".into(),
         key: None,
         partitions: 1,
-        framing: Framing::Confluent,
+        framing,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1 << 20,
@@ -102,12 +113,12 @@ fn decoder(columns: &[usize]) -> Decoder {
 fn decode(criterion: &mut Criterion) {
     for (script, ascii) in [("ascii", true), ("mixed scripts", false)] {
         let bodies = tweets(ascii);
-        let run = run_of(&bodies);
+        let run = run_of(&bodies, &[0, 0, 0, 0, 1]);
         let bytes: usize = bodies.iter().map(Vec::len).sum();
         let mut group = criterion.benchmark_group(format!("tweet, {script}, {} bytes", bytes / RECORDS));
         group.throughput(Throughput::Elements(RECORDS as u64));
         for (name, columns) in [("timestamp and tweet", vec![2, 4]), ("all columns", vec![0, 1, 2, 3, 4]), ("no column", vec![])] {
-            let mut decoder = decoder(&columns);
+            let mut decoder = decoder(&columns, Framing::Confluent);
             group.bench_function(BenchmarkId::new("refold", name), |bencher| {
                 bencher.iter(|| black_box(decoder.decode(black_box(&run)).unwrap()).events.num_rows());
             });
@@ -117,6 +128,26 @@ fn decode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for body in &bodies {
                     black_box(apache_avro::from_avro_datum(&schema, &mut body.as_slice(), None).unwrap());
+                }
+            });
+        });
+        group.finish();
+
+        let texts = as_json(&bodies);
+        let run = run_of(&texts, &[]);
+        let bytes: usize = texts.iter().map(Vec::len).sum();
+        let mut group = criterion.benchmark_group(format!("tweet as JSON, {script}, {} bytes", bytes / RECORDS));
+        group.throughput(Throughput::Bytes(bytes as u64));
+        for (name, columns) in [("timestamp and tweet", vec![2, 4]), ("all columns", vec![0, 1, 2, 3, 4])] {
+            let mut decoder = decoder(&columns, Framing::Json);
+            group.bench_function(BenchmarkId::new("refold", name), |bencher| {
+                bencher.iter(|| black_box(decoder.decode(black_box(&run)).unwrap()).events.num_rows());
+            });
+        }
+        group.bench_function("serde_json to Value", |bencher| {
+            bencher.iter(|| {
+                for text in &texts {
+                    black_box(serde_json::from_slice::<serde_json::Value>(text).unwrap());
                 }
             });
         });

@@ -20,4 +20,5 @@ pub mod state;
 pub mod stop;
 pub mod store;
 pub mod table;
+pub mod text;
 pub mod view;

@@ -14,6 +14,8 @@ pub enum Reason {
     Truncated,
     /// Bytes are left after the last field.
     TrailingBytes,
+    /// A record of a JSON source is no JSON text, or none of an object.
+    NotJson,
     /// The framing is not one of those declared.
     UnknownFraming,
     /// The schema id or fingerprint is not known.
@@ -42,10 +44,11 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::Tombstone,
         Reason::Truncated,
         Reason::TrailingBytes,
+        Reason::NotJson,
         Reason::UnknownFraming,
         Reason::UnknownSchema,
         Reason::UnresolvableSchema,
@@ -71,6 +74,7 @@ impl Reason {
             Reason::Tombstone => "tombstone",
             Reason::Truncated => "truncated",
             Reason::TrailingBytes => "trailing_bytes",
+            Reason::NotJson => "not_json",
             Reason::UnknownFraming => "unknown_framing",
             Reason::UnknownSchema => "unknown_schema",
             Reason::UnresolvableSchema => "unresolvable_schema",

@@ -7,6 +7,7 @@
 //! event_time = "timestamp"      # a timestamp-millis or timestamp-micros field
 //! key = "userid"                # the field whose value decides the partition; without it, partitions take turns
 //! partitions = 4
+//! format = "json"               # what records are: avro (the default), json or json_schema
 //! lateness = "10 seconds"
 //! future_tolerance = "10 minutes"
 //! retention = "7 days"           # overrides the setting log_retention_ms for this topic
@@ -16,6 +17,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::text::time::Unit;
 
 /// How a record's bytes say which schema wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,6 +31,25 @@ pub enum Framing {
     SingleObject,
     /// The body alone, written with the declared schema.
     Bare,
+    /// No Avro: the record is a JSON object of the schema's fields.
+    #[serde(skip)]
+    Json,
+    /// The same behind a zero byte and four bytes of an id, as writers with a JSON Schema of a registry have it.
+    #[serde(skip)]
+    JsonSchema,
+}
+
+/// What the records of a source are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// Avro, with a framing.
+    #[default]
+    Avro,
+    /// JSON objects.
+    Json,
+    /// JSON objects behind the id of a JSON Schema.
+    JsonSchema,
 }
 
 /// How much of its topic the embedded log keeps, where a source says so itself.
@@ -65,6 +87,8 @@ pub struct Source {
     pub partitions: u32,
     /// The framing of records.
     pub framing: Framing,
+    /// What numbers in the event-time field of JSON records are in; without it, in the unit of the schema.
+    pub event_time_unit: Option<Unit>,
     /// How far behind the largest event time of its partition a watermark is, unless the view says otherwise; microseconds.
     pub lateness_us: i64,
     /// How far an event time may be ahead of the record time; microseconds.
@@ -101,7 +125,9 @@ pub enum SourceError {
 
 /// The keys of [`SourcesFile`] and of [`SourceEntry`], for the hint at a misspelt one.
 const FILE_KEYS: [&str; 2] = ["sources", "mappings"];
-const SOURCE_KEYS: [&str; 11] = [
+const SOURCE_KEYS: [&str; 13] = [
+    "format",
+    "event_time_unit",
     "topic",
     "schema",
     "event_time",
@@ -136,7 +162,9 @@ struct SourceEntry {
     #[serde(default = "default_partitions")]
     partitions: u32,
     #[serde(default)]
-    framing: Framing,
+    format: Format,
+    framing: Option<Framing>,
+    event_time_unit: Option<Unit>,
     #[serde(default = "default_lateness")]
     lateness: String,
     #[serde(default = "default_future_tolerance")]
@@ -196,7 +224,13 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
             event_time: entry.event_time,
             key: entry.key,
             partitions: entry.partitions,
-            framing: entry.framing,
+            framing: framing(entry.format, entry.framing).map_err(|why| invalid(format!("sources.{name}.framing {why}")))?,
+            event_time_unit: match (entry.event_time_unit, entry.format) {
+                (Some(_), Format::Avro) => {
+                    return Err(invalid(format!("sources.{name}.event_time_unit is for format = \"json\": Avro's types say their unit")));
+                }
+                (unit, _) => unit,
+            },
             max_record_bytes: entry.max_record_bytes,
             name: name.clone(),
         };
@@ -204,6 +238,15 @@ pub fn load_sources(folder: &Path) -> Result<Sources, SourceError> {
     }
     check_retention(&sources).map_err(invalid)?;
     Ok(sources)
+}
+
+fn framing(format: Format, framing: Option<Framing>) -> Result<Framing, String> {
+    match (format, framing) {
+        (Format::Avro, framing) => Ok(framing.unwrap_or_default()),
+        (Format::Json, None) => Ok(Framing::Json),
+        (Format::JsonSchema, None) => Ok(Framing::JsonSchema),
+        (_, Some(_)) => Err("is for format = \"avro\"; leave it out".to_owned()),
+    }
 }
 
 /// A topic is kept for one time, however many sources read it.
@@ -288,6 +331,7 @@ mod tests {
             key: None,
             partitions: 4,
             framing: Framing::Confluent,
+            event_time_unit: None,
             lateness_us: 10_000_000,
             future_tolerance_us: 600_000_000,
             max_record_bytes: 1 << 20,

@@ -73,6 +73,7 @@ pub(super) fn tweets() -> Source {
         key: Some("username".into()),
         partitions: 2,
         framing: Framing::Confluent,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 16 << 10,

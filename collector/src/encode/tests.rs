@@ -23,6 +23,7 @@ fn source(schema: &str, key: Option<&str>, framing: Framing) -> Source {
         key: key.map(str::to_string),
         partitions: 1,
         framing,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1000,

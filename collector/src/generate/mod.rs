@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use refold_processor::log::NewRecord;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::CollectError;
 use crate::encode::{Encoder, write_bytes, write_long};
@@ -234,6 +235,7 @@ impl EventSource for Generate {
 
 /// Appends a post's record; returns its key.
 fn append(encoder: &Encoder, post: &Post, out: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let start = out.len();
     out.extend_from_slice(encoder.header());
     let mut starts = [out.len(); 5];
     write_long(post.userid, out);
@@ -245,6 +247,13 @@ fn append(encoder: &Encoder, post: &Post, out: &mut Vec<u8>) -> Option<Vec<u8>> 
     write_long(post.tweetid, out);
     starts[4] = out.len();
     write_bytes(post.tweet.as_bytes(), out);
-    let key_start = *starts.get(encoder.key_field()?)?;
-    encoder.key_text(out.get(key_start..)?)
+    let key_start = encoder.key_field().and_then(|field| starts.get(field).copied());
+    let key = key_start.and_then(|key_start| encoder.key_text(out.get(key_start..)?));
+    if encoder.writes_json() {
+        let Post { userid, username, timestamp_ms, tweetid, tweet } = post;
+        let post = json!({"userid": userid, "username": username, "timestamp": timestamp_ms, "tweetid": tweetid, "tweet": tweet});
+        out.truncate(start);
+        out.extend_from_slice(post.to_string().as_bytes());
+    }
+    key
 }

@@ -21,6 +21,7 @@ fn number_source() -> Source {
         key: None,
         partitions: 1,
         framing: Framing::Bare,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1000,

@@ -108,7 +108,7 @@ impl Writers {
 
 fn unframe(framing: Framing, value: &[u8]) -> Faulty<(Key, &[u8])> {
     match framing {
-        Framing::Bare => Ok((Key::Declared, value)),
+        Framing::Bare | Framing::Json | Framing::JsonSchema => Ok((Key::Declared, value)),
         Framing::Confluent => match value.split_first_chunk::<5>() {
             Some(([0, a, b, c, d], body)) => Ok((Key::Id(u32::from_be_bytes([*a, *b, *c, *d])), body)),
             _ => Err(misframed(value, &[0], 5, "Confluent's wire format starts with a zero byte and four of the schema's id")),

@@ -3,7 +3,7 @@
 //! A bad record never harms its batch-mates: it is rejected with its reason, the others are decoded. What is rejected depends on the record and the schemas
 //! alone, never on the columns that a view uses or on the records around it.
 //!
-//! Each writer's schema is compiled once, with the reader's, into a [`program`] whose values go straight into [`columns`].
+//! Each writer's schema is compiled once, with the reader's, into a [`program`] whose values go straight into [`columns`]. Records of JSON go there by [`json`].
 
 mod arrow;
 pub mod avro;
@@ -12,6 +12,7 @@ mod columns;
 mod cursor;
 mod defaults;
 mod framing;
+mod json;
 mod program;
 mod resolve;
 mod schemas;
@@ -20,6 +21,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use bumpalo::Bump;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
@@ -32,6 +34,7 @@ use self::avro::Schema;
 use self::columns::Column;
 use self::cursor::{Fault, Faulty};
 use self::framing::Writers;
+use self::json::JsonProgram;
 use crate::log::{RecordSpan, Records};
 use crate::position::Offset;
 use crate::quarantine::{Reason, Rejected};
@@ -121,8 +124,14 @@ impl DecodeError {
 /// Decodes the records of one source.
 pub struct Decoder {
     schema: SchemaRef,
-    writers: Writers,
+    records: Of,
     max_record_bytes: usize,
+}
+
+/// What the records are.
+enum Of {
+    Avro(Box<Writers>),
+    Json(JsonProgram),
 }
 
 impl Decoder {
@@ -141,8 +150,11 @@ impl Decoder {
             }
         }
         let schema = Arc::new(all.project(columns)?);
-        let writers = Writers::new(source.framing, reader, columns.to_vec(), schemas);
-        Ok(Decoder { schema, writers, max_record_bytes: source.max_record_bytes })
+        let records = match JsonProgram::new(source, &reader, columns) {
+            Some(program) => Of::Json(program.map_err(of_source)?),
+            None => Of::Avro(Box::new(Writers::new(source.framing, reader, columns.to_vec(), schemas))),
+        };
+        Ok(Decoder { schema, records, max_record_bytes: source.max_record_bytes })
     }
 
     /// The columns of decoded events.
@@ -156,13 +168,17 @@ impl Decoder {
     /// [`DecodeError::Lookup`] when a writer's schema cannot be looked up now: the same call may succeed later. [`DecodeError::RunTooLarge`]
     /// when a column of all events would be larger than 2 GiB.
     pub fn decode(&mut self, records: &Records) -> Result<Decoded, DecodeError> {
+        let arena = Bump::new();
         // Schemas come first: from here on nothing waits, and the columns can borrow from what is known.
         let bodies = self.bodies(records)?;
         let mut root = Column::root(self.schema.fields(), records.spans.len())?;
         let mut origins = Vec::with_capacity(records.spans.len());
         let mut rejected = Vec::new();
         for (span, body) in records.spans.iter().zip(bodies) {
-            let result = body.and_then(|(writer, body)| self.writers.program(writer)?.decode(body, &mut root));
+            let result = body.and_then(|(writer, body)| match &self.records {
+                Of::Avro(writers) => writers.program(writer)?.decode(body, &mut root),
+                Of::Json(program) => program.decode(body, &arena, &mut root),
+            });
             let Err(fault) = result else {
                 origins.push(Origin { offset: span.offset, record_time_ms: span.record_time_ms });
                 continue;
@@ -181,25 +197,27 @@ impl Decoder {
 
     /// The writer and the body of each record.
     fn bodies<'a>(&mut self, records: &'a Records) -> Result<Vec<Faulty<(usize, &'a [u8])>>, DecodeError> {
-        self.writers.forget_unknown();
+        if let Of::Avro(writers) = &mut self.records {
+            writers.forget_unknown();
+        }
         let mut bodies = Vec::with_capacity(records.spans.len());
         for span in &records.spans {
-            bodies.push(match self.value(records, span) {
-                Ok(value) => self.writers.frame(value)?,
-                Err(fault) => Err(fault),
+            bodies.push(match (value(records, span, self.max_record_bytes), &mut self.records) {
+                (Ok(value), Of::Avro(writers)) => writers.frame(value)?,
+                (Ok(value), Of::Json(_)) => Ok((0, value)),
+                (Err(fault), _) => Err(fault),
             });
         }
         Ok(bodies)
     }
+}
 
-    fn value<'a>(&self, records: &'a Records, span: &RecordSpan) -> Faulty<&'a [u8]> {
-        let Some(length) = span.len else {
-            return Err(Fault::new(Reason::Tombstone, "a record without a value"));
-        };
-        if length as usize > self.max_record_bytes {
-            let limit = self.max_record_bytes;
-            return Err(Fault::new(Reason::TooLarge, format!("{length} bytes; max_record_bytes of the source is {limit}")));
-        }
-        records.value(span).ok_or_else(|| Fault::new(Reason::Truncated, "the record lies outside of what was read"))
+fn value<'a>(records: &'a Records, span: &RecordSpan, limit: usize) -> Faulty<&'a [u8]> {
+    let Some(length) = span.len else {
+        return Err(Fault::new(Reason::Tombstone, "a record without a value"));
+    };
+    if length as usize > limit {
+        return Err(Fault::new(Reason::TooLarge, format!("{length} bytes; max_record_bytes of the source is {limit}")));
     }
+    records.value(span).ok_or_else(|| Fault::new(Reason::Truncated, "the record lies outside of what was read"))
 }

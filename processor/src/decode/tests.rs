@@ -45,6 +45,7 @@ pub(super) fn source(schema: &str, framing: Framing) -> Source {
         key: None,
         partitions: 1,
         framing,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 4096,

@@ -103,6 +103,7 @@ fn decoder(framing: Framing, columns: &[usize]) -> Decoder {
         key: None,
         partitions: 1,
         framing,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1 << 20,

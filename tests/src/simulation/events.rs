@@ -22,6 +22,7 @@ pub fn source(partitions: u32) -> Source {
         key: None,
         partitions,
         framing: Framing::Bare,
+        event_time_unit: None,
         lateness_us: 1_000_000,
         future_tolerance_us: 20_000_000,
         max_record_bytes: 1_000,

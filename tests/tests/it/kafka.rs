@@ -3,6 +3,7 @@
 mod access;
 mod changes;
 mod faults;
+mod formats;
 mod reading;
 mod rights;
 mod view_feed;

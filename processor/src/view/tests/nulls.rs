@@ -183,6 +183,7 @@ fn decoded(of: &Kind, values: &[Value]) -> (Source, RecordBatch) {
         key: None,
         partitions: 1,
         framing: Framing::Bare,
+        event_time_unit: None,
         lateness_us: 0,
         future_tolerance_us: 0,
         max_record_bytes: 1 << 20,

@@ -40,7 +40,7 @@ impl Unit {
     }
 
     /// How many of `to` one of this unit is.
-    pub(crate) fn ratio(self, to: Unit) -> f64 {
+    pub fn ratio(self, to: Unit) -> f64 {
         to.per_second() as f64 / self.per_second() as f64
     }
 
@@ -52,7 +52,7 @@ impl Unit {
 
     /// The same of a decimal number's text, exactly: `1651591054.5349035`, `1.651591055e9`. `None` when the text is no number, `Some(None)` when the unit
     /// cannot hold it.
-    pub(crate) fn convert_text(self, text: &str, to: Unit) -> Option<Option<i64>> {
+    pub fn convert_text(self, text: &str, to: Unit) -> Option<Option<i64>> {
         let Decimal { digits, power } = decimal::split(text).ok()?;
         let power = power + to.places() - self.places();
         // A power that 128 bits do not hold is larger than all digits are.
@@ -69,7 +69,7 @@ impl Unit {
 }
 
 /// The time that an RFC 3339 text names, in `unit` since the Unix epoch, rounded towards the past.
-pub(crate) fn parse_timestamp(text: &str, unit: Unit) -> Option<i64> {
+pub fn parse_timestamp(text: &str, unit: Unit) -> Option<i64> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     // `timestamp` is already rounded towards the past, and the nanoseconds count forward from there.
     let whole = time.timestamp().checked_mul(unit.per_second())?;
@@ -78,7 +78,7 @@ pub(crate) fn parse_timestamp(text: &str, unit: Unit) -> Option<i64> {
 }
 
 /// The time that an ISO 8601 text without an offset names, in `unit` since 1970 began by the same clock, rounded towards the past.
-pub(crate) fn parse_local_timestamp(text: &str, unit: Unit) -> Option<i64> {
+pub fn parse_local_timestamp(text: &str, unit: Unit) -> Option<i64> {
     let time: NaiveDateTime = text.replacen(' ', "T", 1).parse().ok()?;
     let time = time.and_utc();
     let whole = time.timestamp().checked_mul(unit.per_second())?;
@@ -87,13 +87,13 @@ pub(crate) fn parse_local_timestamp(text: &str, unit: Unit) -> Option<i64> {
 }
 
 /// The day that `2026-11-23` names, as days since the Unix epoch.
-pub(crate) fn parse_date(text: &str) -> Option<i64> {
+pub fn parse_date(text: &str) -> Option<i64> {
     let date: NaiveDate = text.parse().ok()?;
     Some(date.signed_duration_since(NaiveDate::default()).num_days())
 }
 
 /// The time of day that `13:30:00.5` names, in `unit` since midnight.
-pub(crate) fn parse_time_of_day(text: &str, unit: Unit) -> Option<i64> {
+pub fn parse_time_of_day(text: &str, unit: Unit) -> Option<i64> {
     let time: NaiveTime = text.parse().ok()?;
     let rest = i64::from(time.nanosecond().min(999_999_999)) / (1_000_000_000 / unit.per_second());
     Some(i64::from(time.num_seconds_from_midnight()) * unit.per_second() + rest)

@@ -1,17 +1,19 @@
 //! Decimals: text → unscaled integer → the fewest bytes of two's complement, exactly or not at all.
 
 /// The most digits that an `i128` always holds.
-pub(crate) const MAX_PRECISION: usize = 38;
+pub const MAX_PRECISION: usize = 38;
 
 /// A decimal number: its digits, times ten to this power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Decimal {
+pub struct Decimal {
+    /// The digits.
     pub digits: i128,
+    /// The power of ten.
     pub power: i64,
 }
 
 /// A decimal number's text; `Err` says why it is none, or cannot be held exactly.
-pub(crate) fn split(text: &str) -> Result<Decimal, &'static str> {
+pub fn split(text: &str) -> Result<Decimal, &'static str> {
     const NOT_A_NUMBER: &str = "is not a decimal number";
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| NOT_A_NUMBER)?),
@@ -38,7 +40,7 @@ pub(crate) fn split(text: &str) -> Result<Decimal, &'static str> {
 }
 
 /// The unscaled integer of a decimal number's text at `scale`; `Err` says why it cannot be held exactly.
-pub(crate) fn parse(text: &str, precision: usize, scale: usize) -> Result<i128, &'static str> {
+pub fn parse(text: &str, precision: usize, scale: usize) -> Result<i128, &'static str> {
     let Decimal { digits, power } = split(text)?;
     if digits == 0 {
         return Ok(0);
@@ -59,7 +61,7 @@ pub(crate) fn parse(text: &str, precision: usize, scale: usize) -> Result<i128, 
 }
 
 /// Where the fewest bytes that hold the number begin in its sixteen.
-pub(crate) fn first_needed_byte(bytes: &[u8; 16]) -> usize {
+pub fn first_needed_byte(bytes: &[u8; 16]) -> usize {
     let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { 0xFF } else { 0 };
     let repeated = bytes.iter().take(15).take_while(|byte| **byte == sign).count();
     // The first kept byte must carry the sign itself.

@@ -1,0 +1,4 @@
+//! Numbers and times as text: what JSON events and those who write them have in common.
+
+pub mod decimal;
+pub mod time;
