@@ -100,8 +100,8 @@ pub enum SourceError {
 }
 
 /// The keys of [`SourcesFile`] and of [`SourceEntry`], for the hint at a misspelt one.
-const FILE_KEYS: [&str; 2] = ["sources", "mappings"];
-const SOURCE_KEYS: [&str; 11] = [
+const FILE_KEYS: [&str; 3] = ["sources", "mappings", "streams"];
+const SOURCE_KEYS: [&str; 12] = [
     "topic",
     "schema",
     "event_time",
@@ -113,6 +113,7 @@ const SOURCE_KEYS: [&str; 11] = [
     "max_record_bytes",
     "retention",
     "retention_bytes",
+    "collect",
 ];
 /// A retention without end.
 const FOREVER: &str = "forever";
@@ -124,6 +125,9 @@ struct SourcesFile {
     /// How input of other shapes becomes events: the collector's to read.
     #[serde(default, rename = "mappings")]
     _mappings: Option<serde::de::IgnoredAny>,
+    /// Streams of a network: the collector's to read.
+    #[serde(default, rename = "streams")]
+    _streams: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +149,9 @@ struct SourceEntry {
     max_record_bytes: usize,
     retention: Option<String>,
     retention_bytes: Option<u64>,
+    /// What is collected into it where nothing else is said: the collector's to read.
+    #[serde(default, rename = "collect")]
+    _collect: Option<serde::de::IgnoredAny>,
 }
 
 fn default_partitions() -> u32 {

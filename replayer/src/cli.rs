@@ -96,6 +96,8 @@ Examples:
   refold up                                     generated posts: some days of history, then in real time
   refold up --source none                       no source: post events to /v1/sources/<source>/events
   refold up --source jsonl:posts.jsonl.gz       events of a file
+  refold up --source bluesky                    public posts, as they are made
+  refold up --app wikipedia --contact me@example.org   another application: changes of Wikipedia
   refold up --listen 0.0.0.0:7070 --token-file token   reachable from other machines
   refold up --kafka localhost:9092 --cassandra localhost:9042   the log in Kafka, rows in Cassandra";
 
@@ -113,6 +115,8 @@ Examples:
   refold collect jsonl:posts.jsonl.gz                          into the refold up on this machine
   zcat posts.gz | refold collect jsonl:- --mapping plain_posts posts of another shape, by a mapping of sources.toml
   refold collect generate:1000 --count 100000 --seed 7         generated posts
+  refold collect bluesky --print 5                             five public posts, as they would be written
+  refold collect bluesky                                       public posts of Bluesky, until it is stopped
   refold collect jsonl:posts.jsonl --data ./refold-data        straight into the log, while no refold up is running
   refold collect generate:1000 --kafka broker:9092             straight into Kafka";
 
@@ -200,7 +204,8 @@ pub struct Serve {
 /// `refold collect`
 #[derive(Debug, Args)]
 pub struct Collect {
-    /// Where events come from: jsonl:FILE (- is standard input), generate:RATE
+    /// Where events come from: jsonl:FILE (- is standard input), generate:RATE, bluesky, wikimedia, mastodon:HOST, x, sse:URL, websocket:URL, http:URL,
+    /// stream:NAME
     #[arg(value_name = "SPEC")]
     pub spec: String,
     /// The running refold up that takes the events [default: http://127.0.0.1:7070]
@@ -224,6 +229,9 @@ pub struct Collect {
     /// Reads the source from its start again; events that were read before are written twice
     #[arg(long)]
     pub restart: bool,
+    /// A dry run: prints so many events as they would be written, and what is left out and why; writes nothing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["restart", "to"])]
+    pub print: Option<u64>,
     /// Prints the totals as JSON
     #[arg(long)]
     pub json: bool,

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use refold_processor::source::load_sources;
-use serde_json::json;
+use serde_json::{Number, json};
 
 use super::*;
 
@@ -19,7 +19,11 @@ fn mapping(fields: &str) -> Result<Mapping, String> {
 }
 
 fn apply(mapping: &Mapping, json: Value) -> Result<Value, Refused> {
-    mapping.apply(&json, json.to_string().as_bytes(), 7)
+    let text = json.to_string();
+    match mapping.map(&json, LineFacts { text: text.as_bytes(), number: 7, received_ms: Some(9) })? {
+        Mapped::Events(mut events) => events.remove(0),
+        Mapped::LeftOut(why) => panic!("left out: {why}"),
+    }
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn what_is_no_time_is_refused_and_never_passed_on_unconverted() {
 fn more_digits_than_a_json_number_keeps_are_refused_where_they_would_be_seen() {
     let is_rounded_in = |unit: Unit, text: &str| {
         let number: Number = serde_json::from_str(text).unwrap();
-        is_rounded(&number, &number.to_string(), Unit::S.ratio(unit))
+        convert::is_rounded(&number, &number.to_string(), Unit::S.ratio(unit))
     };
     assert!(is_rounded_in(Unit::Ns, "1651591055.1234567"));
     assert!(!is_rounded_in(Unit::Us, "1651591055.1234567"));
@@ -155,7 +159,7 @@ fn the_hash_is_of_the_line_and_a_field_that_nothing_reads_is_refused() {
 fn a_mapping_that_does_not_fit_is_refused_at_once() {
     let refused = |fields: &str| mapping(fields).unwrap_err();
     assert!(refused("twet = { value = 1 }").contains("no field \"twet\"; it has userid"));
-    assert!(refused("tweet = { value = 1, line = \"hash\" }").contains("write one of from, value and line"));
+    assert!(refused("tweet = { value = 1, line = \"hash\" }").contains("write one of from, first_of, hash, value and line"));
     assert!(refused("tweet = { default = 1 }").contains("go with from"));
     assert!(refused("tweet = { from = \"a\", unit = \"ms\" }").contains("a unit is for a time"));
     assert!(refused("tweet = { form = \"a\" }").contains("form"));
