@@ -13,6 +13,7 @@ mod error;
 pub mod event_source;
 pub mod format;
 pub mod generate;
+pub mod infer;
 mod input;
 pub mod jsonl;
 mod lines;

@@ -43,6 +43,12 @@ pub enum Command {
     /// Brings events from a source into the log
     #[command(after_help = COLLECT_EXAMPLES)]
     Collect(Collect),
+    /// Helps to declare a source
+    #[command(subcommand)]
+    Source(SourceVerb),
+    /// Writes a small project to begin with: a source, a view, a case
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
     /// Parses, plans and explains view files
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -119,6 +125,16 @@ Examples:
   refold collect bluesky                                       public posts of Bluesky, until it is stopped
   refold collect jsonl:posts.jsonl --data ./refold-data        straight into the log, while no refold up is running
   refold collect generate:1000 --kafka broker:9092             straight into Kafka";
+
+const INFER_EXAMPLES: &str = "\
+Examples:
+  refold source infer orders.jsonl                             prints schema, mapping, event time and key
+  refold source infer orders.jsonl --write schemas             writes them, where nothing is yet";
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  refold new visits
+  refold up --schemas visits";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -237,6 +253,45 @@ pub struct Collect {
     pub json: bool,
     #[command(flatten)]
     pub settings: SettingFlags<ForCollect>,
+}
+
+/// `refold source`
+#[derive(Debug, Subcommand)]
+pub enum SourceVerb {
+    /// Proposes schema, mapping, event time and key for a sample of JSON lines
+    #[command(after_help = INFER_EXAMPLES)]
+    Infer(Infer),
+}
+
+/// `refold source infer`
+#[derive(Debug, Args)]
+pub struct Infer {
+    /// A file of JSON lines
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The name of the source [default: that of the file]
+    #[arg(long, value_name = "NAME", value_parser = source_name)]
+    pub name: Option<String>,
+    /// Looks at so many lines
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub lines: u64,
+    /// Writes them into this folder instead of printing them; what is there is left alone
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// Prints the proposal as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `refold new`
+#[derive(Debug, Args)]
+pub struct New {
+    /// The folder, which is made
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Prints what was written as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `refold check`
@@ -363,6 +418,12 @@ pub struct History {
 pub struct Completions {
     /// The shell
     pub shell: Shell,
+}
+
+fn source_name(text: &str) -> Result<String, String> {
+    let is_name = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_name { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a source; write small letters, digits and _")) }
 }
 
 fn version(text: &str) -> Result<u32, String> {

@@ -253,6 +253,11 @@ impl Rule {
     }
 }
 
+/// Whether a text is a time of this format.
+pub(crate) fn reads_as(format: &str, text: &str) -> bool {
+    times::TimeFormat::new(format, chrono_tz::Tz::UTC).is_ok_and(|format| format.read(text, Unit::Ms).is_some())
+}
+
 fn read(folder: &Path) -> Result<(std::path::PathBuf, String), CollectError> {
     let path = folder.join("sources.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| CollectError::Read { name: path.display().to_string(), error })?;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::said::Said;
 use super::table::{Kind, find};
@@ -87,18 +87,19 @@ pub struct Settings {
     pub fault: Option<String>,
 }
 
-/// Where applications are, each in a folder of its name.
+/// Where applications are, beside the folder of the sample: each in a folder of its name.
 const APPS: &str = "apps";
 
 /// The folder of an application.
-fn application(name: &str) -> Result<PathBuf, String> {
-    let folder = PathBuf::from(APPS).join(name);
+fn application(sample: &Path, name: &str) -> Result<PathBuf, String> {
+    let apps = sample.with_file_name(APPS);
+    let folder = apps.join(name);
     if name.contains(['/', '\\', '.']) || !folder.join("sources.toml").exists() {
-        let there = std::fs::read_dir(APPS).into_iter().flatten().flatten().filter(|entry| entry.path().join("sources.toml").exists());
+        let there = std::fs::read_dir(&apps).into_iter().flatten().flatten().filter(|entry| entry.path().join("sources.toml").exists());
         let mut names: Vec<String> = there.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         let names = if names.is_empty() { "there is none here".into() } else { format!("there is {}", names.join(", ")) };
-        return Err(format!("app: there is no application {name:?} in the folder {APPS}; {names}"));
+        return Err(format!("app: there is no application {name:?} in {}; {names}", apps.display()));
     }
     Ok(folder)
 }
@@ -119,7 +120,7 @@ impl Settings {
                 None => reader.text("data")?.into(),
             },
             schemas: match app.as_deref() {
-                Some(app) => application(app)?,
+                Some(app) => application(reader.text("schemas")?.as_ref(), app)?,
                 None => reader.text("schemas")?.into(),
             },
             listen: reader.address("listen")?,
