@@ -231,4 +231,30 @@ mod tests {
         assert!(refused("generate:1?count=1&count=2").contains("twice"));
         assert!(refused("jsonl:x?mapping").contains("write mapping=…"));
     }
+
+    #[test]
+    fn live_sources_by_name_address_or_declaration() {
+        use crate::live::Preset;
+        use crate::{LiveKind, LiveSpec};
+        let live = |kind: LiveKind, name: &str, options: &[(&str, &str)]| {
+            let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Spec::Live(LiveSpec { kind, name: name.to_owned(), options })
+        };
+        let parsed = |text: &str| Spec::parse(text).unwrap();
+        assert_eq!(parsed("bluesky"), live(LiveKind::Preset(Preset::Bluesky, String::new()), "bluesky", &[]));
+        assert_eq!(parsed("x?stream=sample"), live(LiveKind::Preset(Preset::X, String::new()), "x", &[("stream", "sample")]));
+        let mastodon = LiveKind::Preset(Preset::Mastodon, "h.example".into());
+        assert_eq!(parsed("mastodon:h.example?tag=a"), live(mastodon, "mastodon:h.example", &[("tag", "a")]));
+        let url = |kind: &str, url: &str| LiveKind::Url(kind.into(), url.into());
+        assert_eq!(parsed("sse:https://h/s"), live(url("sse", "https://h/s"), "sse:https://h/s", &[]));
+        assert_eq!(
+            parsed("websocket:wss://h/s?a=b?mapping=m"),
+            live(url("websocket", "wss://h/s?a=b"), "websocket:wss://h/s", &[("mapping", "m")])
+        );
+        assert_eq!(parsed("http://h/s"), live(url("http", "http://h/s"), "http:http://h/s", &[]));
+        assert_eq!(parsed("stream:quakes"), live(LiveKind::Declared("quakes".into()), "stream:quakes", &[]));
+        assert!(refused("sse:h/s").contains("http:// or https://"));
+        assert!(refused("bluesky:h").contains("write bluesky"));
+        assert!(refused("wikimdia").contains("did you mean wikimedia"));
+    }
 }

@@ -52,6 +52,11 @@ impl Closer {
         }
     }
 
+    /// Lets go of what has ended: a socket is closed for the other side only when nobody holds it.
+    pub fn release(&self) {
+        self.0.lock().open = None;
+    }
+
     fn note(&self, open: Open) {
         let mut closing = self.0.lock();
         if closing.is_closed {

@@ -119,20 +119,8 @@ impl General {
         request
     }
 
-    fn frames(&self, request: &Request) -> Result<Box<dyn Frames>, LiveError> {
-        let limits = &self.stream.limits;
-        Ok(match self.stream.protocol {
-            Protocol::Sse => Box::new(SseFrames::new(ask(request, "text/event-stream", limits, &self.closer)?, limits)),
-            Protocol::Lines => {
-                Box::new(LineFrames::new(ask(request, "application/x-ndjson, application/json, */*", limits, &self.closer)?, limits))
-            }
-            Protocol::Websocket => Box::new(SocketFrames::connect(request, &self.stream.greetings, limits, &self.closer)?),
-        })
-    }
-}
-
-impl LiveSource for General {
-    fn connect(&mut self, cursor: Option<&str>) -> Result<Box<dyn Connection>, LiveError> {
+    /// Connects, in the order in which nothing is missed.
+    fn begin(&mut self, cursor: Option<&str>) -> Result<Box<dyn Connection>, LiveError> {
         let headers = self.stream.headers.iter().map(|(name, value)| {
             let value = secret::expand(value).map_err(|message| LiveError::operator(format!("header {name}: {message}")))?;
             Ok((name.clone(), value))
@@ -157,7 +145,25 @@ impl LiveSource for General {
             missed: missed.into(),
             expected,
             special: self.special.clone(),
+            closer: self.closer.clone(),
         }))
+    }
+
+    fn frames(&self, request: &Request) -> Result<Box<dyn Frames>, LiveError> {
+        let limits = &self.stream.limits;
+        Ok(match self.stream.protocol {
+            Protocol::Sse => Box::new(SseFrames::new(ask(request, "text/event-stream", limits, &self.closer)?, limits)),
+            Protocol::Lines => {
+                Box::new(LineFrames::new(ask(request, "application/x-ndjson, application/json, */*", limits, &self.closer)?, limits))
+            }
+            Protocol::Websocket => Box::new(SocketFrames::connect(request, &self.stream.greetings, limits, &self.closer)?),
+        })
+    }
+}
+
+impl LiveSource for General {
+    fn connect(&mut self, cursor: Option<&str>) -> Result<Box<dyn Connection>, LiveError> {
+        self.begin(cursor).inspect_err(|_| self.closer.release())
     }
 
     fn host(&self) -> String {
@@ -188,6 +194,13 @@ struct GeneralConnection {
     /// The cursor that the first message is to have, if the server still had what was asked for.
     expected: Option<String>,
     special: Arc<dyn Special>,
+    closer: Closer,
+}
+
+impl Drop for GeneralConnection {
+    fn drop(&mut self) {
+        self.closer.release();
+    }
 }
 
 impl Connection for GeneralConnection {

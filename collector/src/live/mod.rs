@@ -16,6 +16,8 @@ mod source;
 mod sse;
 mod status;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod websocket;
 mod wikimedia;
 mod x;

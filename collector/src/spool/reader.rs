@@ -45,8 +45,18 @@ impl Reader {
     /// # Errors
     /// When the spool cannot be read, or is damaged.
     pub fn next(&mut self, until: Place) -> io::Result<Option<Message>> {
+        let mut is_read_again = false;
         while self.place < until {
-            match self.next_frame()? {
+            let frame = match self.next_frame() {
+                // What was read ahead may have been torn, cut off and written anew since.
+                Err(_) if !is_read_again => {
+                    is_read_again = true;
+                    *self = Reader::at(&self.folder, self.place)?;
+                    continue;
+                }
+                frame => frame?,
+            };
+            match frame {
                 Some(Frame::Message(message)) => return Ok(Some(message)),
                 Some(_) => {}
                 None if self.place.segment < until.segment => *self = Reader::at(&self.folder, start_of(self.place.segment + 1))?,

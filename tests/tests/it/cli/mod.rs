@@ -4,6 +4,7 @@ mod cases;
 pub mod client;
 mod collect;
 mod ending;
+mod projects;
 mod refusals;
 mod stopping;
 
