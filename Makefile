@@ -15,8 +15,8 @@ build: ## Installs what the build needs and builds; target/refold is a link to t
 dashboard: ## Builds the dashboard alone; with ARGS=check its unit tests, ARGS=browser those in a browser, ARGS=licences its packages
 	@scripts/dashboard $(or $(ARGS),build)
 
-up: build ## Runs everything in one process; options by ARGS='--listen 0.0.0.0:7070'
-	@exec target/refold up $(ARGS)
+up: build ## Runs everything in one process; APP=wikipedia is another application, SOURCE=bluesky a live source; options by ARGS='--listen 0.0.0.0:7070'
+	@exec target/refold up $(if $(APP),--app '$(APP)') $(if $(SOURCE),--source '$(SOURCE)') $(ARGS)
 
 services: build ## Starts a Kafka and a Cassandra to try Refold over, until Ctrl-C
 	@scripts/setup services

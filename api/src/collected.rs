@@ -1,7 +1,9 @@
 //! A source that is collected in this process, as readiness and posts of events see it.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
-use refold_collector::{CollectError, Report};
+use refold_collector::{CollectError, LiveStatus, Report};
 
 /// How far a source is with what it had before now.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub struct Collected {
     pub source: String,
     /// Running totals.
     pub report: Report,
+    /// How its connection is; `None`: it needs none.
+    pub live: Option<Arc<LiveStatus>>,
     history: Mutex<History>,
     failed: Mutex<Option<String>>,
 }
@@ -34,9 +38,15 @@ impl Collected {
             spec: spec.to_owned(),
             source: source.to_owned(),
             report: Report::default(),
+            live: None,
             history: Mutex::new(History::IsWritten),
             failed: Mutex::default(),
         }
+    }
+
+    /// The same source, over a connection that has this status.
+    pub fn over(self, live: Option<Arc<LiveStatus>>) -> Collected {
+        Collected { live, ..self }
     }
 
     /// Notes whether all that the source had before `now_ms` is in the log. To be called again and again while it is.

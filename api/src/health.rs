@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use refold_collector::LiveStatus;
+use refold_collector::live::LiveState;
 use refold_processor::engine::status::RunStatus;
 use refold_processor::json::millis;
 use refold_processor::source::Source;
@@ -53,6 +55,25 @@ impl Item {
 
     fn with(self, values: Value) -> Item {
         Item { values, ..self }
+    }
+}
+
+/// How the live source that is collected into a source is connected.
+fn connected(item: Item, spec: &str, live: &LiveStatus, now_ms: i64) -> Item {
+    let words = format!("{spec}: {}", live.words(now_ms));
+    match live.state() {
+        LiveState::Waiting { needs_operator: true, .. } => item.wrong(
+            State::Error,
+            words,
+            "it is tried again by itself, and goes on once this is put right; rows of what is there are served",
+        ),
+        LiveState::Waiting { .. } => {
+            item.wrong(State::Warning, words, "this ends by itself when the source answers; rows of what is there are served")
+        }
+        LiveState::Full => item.wrong(State::Warning, words, "this ends by itself when the log takes events again"),
+        LiveState::Starting | LiveState::Connecting(_) | LiveState::Connected(_) => {
+            Item { detail: format!("{}; {words}", item.detail), ..item }
+        }
     }
 }
 
@@ -189,6 +210,14 @@ impl Health {
         if let Some((why, _)) = watch.ends.trouble_of(&source.topic) {
             let hint = "its rows are read as before; they are brought up to date when its log answers";
             return item.wrong(State::Error, why, hint);
+        }
+        let collected = watch.collected.as_ref().filter(|collected| collected.source == source.name);
+        let item = match collected.and_then(|collected| Some((collected, collected.live.as_ref()?))) {
+            Some((collected, live)) => connected(item, &collected.spec, live, self.views.clock.now_ms()),
+            None => item,
+        };
+        if item.state != State::Ok {
+            return item;
         }
         if let Some(history) = watch.history_of(&source.name) {
             return item.wrong(State::Warning, history, "views are built when it is written; this ends by itself");

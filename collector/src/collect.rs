@@ -71,7 +71,11 @@ pub fn collect(source: &mut dyn EventSource, mut collection: Collection<'_>) -> 
     let collected = collection.collect_batches(source, &name, resumable, &mut kept);
     // Also when the source failed: what is acknowledged need not be looked for. But then nobody waits for it.
     match &collected {
-        Ok(()) => collection.keep_acknowledged(&name, &mut kept)?,
+        Ok(()) => {
+            if collection.keep_acknowledged(&name, &mut kept)? {
+                acknowledge(source, &kept.progress)?;
+            }
+        }
         Err(_) if kept.is_behind => {
             let _ = collection.resume.save(&name, collection.acknowledged(&mut kept));
         }
@@ -90,8 +94,9 @@ impl Collection<'_> {
     fn collect_batches(&mut self, source: &mut dyn EventSource, name: &str, resumable: bool, kept: &mut Kept) -> Result<(), CollectError> {
         while !self.stop.is_stopped() {
             match source.next(self.batch_events, WAIT)? {
-                Pull::Events { records, bad, resume } => {
+                Pull::Events { records, bad, left_out, resume } => {
                     self.take(name, records.len(), &bad)?;
+                    self.report.add_left_out(left_out);
                     if !records.is_empty() {
                         let Some(ends) = self.ends(name, &kept.progress)? else { return Ok(()) };
                         let since = ends.positions.clone();
@@ -101,6 +106,7 @@ impl Collection<'_> {
                             if !self.save(name, &kept.progress)? {
                                 return Ok(());
                             }
+                            acknowledge(source, &kept.progress)?;
                             kept.is_behind = false;
                         }
                         if !self.append(records, &since)? {
@@ -112,7 +118,11 @@ impl Collection<'_> {
                     kept.progress.announced = 0;
                     kept.is_behind = resumable;
                 }
-                Pull::Idle => self.keep_acknowledged(name, kept)?,
+                Pull::Idle => {
+                    if self.keep_acknowledged(name, kept)? {
+                        acknowledge(source, &kept.progress)?;
+                    }
+                }
                 Pull::End => return Ok(()),
             }
         }
@@ -131,8 +141,9 @@ impl Collection<'_> {
                 return Ok(false);
             }
             match source.next(wanted - records.len(), WAIT)? {
-                Pull::Events { records: more, bad, resume } => {
+                Pull::Events { records: more, bad, left_out, resume } => {
                     self.take(name, more.len(), &bad)?;
+                    self.report.add_left_out(left_out);
                     records.extend(more);
                     point = Some(resume);
                 }
@@ -149,13 +160,13 @@ impl Collection<'_> {
         self.save(name, progress)
     }
 
-    /// Keeps what the log has acknowledged, and how far it reaches by now.
-    fn keep_acknowledged(&self, name: &str, kept: &mut Kept) -> Result<(), CollectError> {
+    /// Keeps what the log has acknowledged, and how far it reaches by now. `true`: something was kept that was not before.
+    fn keep_acknowledged(&self, name: &str, kept: &mut Kept) -> Result<bool, CollectError> {
         if !kept.is_behind {
-            return Ok(());
+            return Ok(false);
         }
         kept.is_behind = !self.save(name, self.acknowledged(kept))?;
-        Ok(())
+        Ok(!kept.is_behind)
     }
 
     /// What is acknowledged, with where the log ends by now.
@@ -222,6 +233,11 @@ impl Collection<'_> {
         self.report.add_bad(bad);
         if bad.is_empty() { Ok(()) } else { self.bad_lines.keep(name, bad) }
     }
+}
+
+/// Tells the source what it need not yield again: all before the point that is kept.
+fn acknowledge(source: &mut dyn EventSource, progress: &Progress) -> Result<(), CollectError> {
+    progress.point.as_deref().map_or(Ok(()), |point| source.acknowledged(point))
 }
 
 #[cfg(test)]

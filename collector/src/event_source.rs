@@ -1,11 +1,13 @@
 //! The source port: what every module that brings events in implements.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use refold_processor::log::NewRecord;
 use serde::Serialize;
 
 use crate::CollectError;
+use crate::live::LiveStatus;
 
 /// A source of events, already encoded.
 ///
@@ -33,6 +35,27 @@ pub trait EventSource: Send {
     /// When the input cannot be read. Events before the error were returned by earlier calls.
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError>;
 
+    /// What is before `point` is in the log, and that is kept: it will never be asked for again.
+    ///
+    /// # Errors
+    /// When what it keeps of it cannot be given up.
+    fn acknowledged(&mut self, _point: &str) -> Result<(), CollectError> {
+        Ok(())
+    }
+
+    /// Forgets where it was, to be read from its start. Called before all else.
+    ///
+    /// # Errors
+    /// When what it keeps cannot be removed.
+    fn restart(&mut self) -> Result<(), CollectError> {
+        Ok(())
+    }
+
+    /// How its connection is; `None`: it needs none.
+    fn live(&self) -> Option<Arc<LiveStatus>> {
+        None
+    }
+
     /// Whether what it has yielded so far is all that there was before now. Events of now that are appended earlier may make the rest too late.
     fn is_at_present(&self) -> bool;
 }
@@ -46,6 +69,8 @@ pub enum Pull {
         records: Vec<NewRecord>,
         /// What could not be read between them.
         bad: Vec<BadLine>,
+        /// How many lines between them are none of the source, by its mapping.
+        left_out: usize,
         /// The point after all of these; only the source can read it.
         resume: String,
     },

@@ -13,48 +13,24 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use refold_processor::clock::{Clock, SystemClock};
-use refold_processor::log::NewRecord;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::encode::{Encoder, parse};
+use crate::CollectError;
 use crate::event_source::{BadLine, BadReason, EventSource, Pull, Refused};
+use crate::format::{LineFormat, Outcome};
 use crate::input;
 use crate::lines::{Lines, Place};
+use crate::mapping::LineFacts;
 use crate::stream_pace::{Brought, StreamPace};
-use crate::{CollectError, Mapping};
 
-/// The usual longest line, in bytes.
-pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// How much is read at once.
 const CHUNK_BYTES: usize = 256 << 10;
 /// A pull ends when its records have this many bytes, so that long lines do not make a batch without bounds.
-const PULL_BYTES: usize = 4 << 20;
-
-/// How lines become events.
-#[derive(Clone, Debug)]
-pub struct LineFormat {
-    /// The encoder of the source.
-    pub encoder: Encoder,
-    /// The mapping, when lines are not objects of the record's own fields.
-    pub mapping: Option<Mapping>,
-    /// The longest line, in bytes; a longer one is a bad line, and is skipped without being held.
-    pub max_line_bytes: usize,
-}
-
-impl LineFormat {
-    /// A record, and the object of its fields.
-    fn record(&self, text: &[u8], number: u64) -> Result<(NewRecord, Value), Refused> {
-        let line = parse(text)?;
-        let object = match &self.mapping {
-            None => line,
-            Some(mapping) => mapping.apply(&line, text, number)?,
-        };
-        self.encoder.encode(&object).map(|record| (record, object))
-    }
-}
+pub(crate) const PULL_BYTES: usize = 4 << 20;
+/// And when so many lines were left out.
+pub(crate) const MOST_LEFT_OUT: usize = 100_000;
 
 /// A source of JSON lines.
 pub struct JsonLines {
@@ -275,45 +251,51 @@ impl EventSource for JsonLines {
     fn next(&mut self, max: usize, wait: Duration) -> Result<Pull, CollectError> {
         let (began, now_ms) = (Instant::now(), SystemClock.now_ms());
         let (mut records, mut bad) = (Vec::new(), Vec::new());
-        let (mut bytes, mut of_now) = (0, 0);
+        let (mut bytes, mut of_now, mut left_out) = (0, 0, 0);
         let before = self.lines.position();
         // A file that is still being written may end within a line: a later run reads that line again, whole.
         let mut is_left = false;
-        while records.len() + bad.len() < max && bytes < PULL_BYTES {
+        while records.len() + bad.len() < max && left_out < MOST_LEFT_OUT && bytes < PULL_BYTES {
             let Some(line) = self.lines.next() else {
                 // A stream is not waited for when it has brought something; what is there is read on, of a file too, until the batch is full.
-                let wait = if records.is_empty() && bad.is_empty() { wait } else { Duration::ZERO };
+                let wait = if records.is_empty() && bad.is_empty() && left_out == 0 { wait } else { Duration::ZERO };
                 if self.ended || !self.fill(wait) {
                     break;
                 }
                 continue;
             };
             let may_grow = !line.is_ended && self.path.is_some();
-            let (record, content) = match line.content {
+            let (outcomes, content) = match line.content {
                 Ok(text) if text.trim_ascii().is_empty() => {
                     is_left |= may_grow;
                     continue;
                 }
-                Ok(text) if line.continues => (Err(went_on()), Cow::Borrowed(text)),
-                Ok(text) => (self.format.record(text, line.number), Cow::Borrowed(text)),
-                Err((refused, begins)) => (Err(refused), Cow::Owned(begins)),
+                Ok(text) if line.continues => (vec![Outcome::Bad(went_on())], Cow::Borrowed(text)),
+                Ok(text) => {
+                    let facts = LineFacts { text, number: line.number, received_ms: None };
+                    (self.format.outcomes(facts), Cow::Borrowed(text))
+                }
+                Err((refused, begins)) => (vec![Outcome::Bad(refused)], Cow::Owned(begins)),
             };
-            match record {
-                Ok((record, object)) => {
-                    of_now += usize::from(self.path.is_none() && self.format.encoder.is_of_now(&object, now_ms));
-                    bytes += record.value.len();
-                    records.push(record);
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Event(record, object) => {
+                        of_now += usize::from(self.path.is_none() && self.format.encoder.is_of_now(&object, now_ms));
+                        bytes += record.value.len();
+                        records.push(record);
+                    }
+                    Outcome::LeftOut => left_out += 1,
+                    Outcome::Bad(refused) if may_grow && is_half(&refused, &content) => {
+                        let (name, line) = (&self.name, line.number);
+                        tracing::warn!(source = %name, line, "the last line is only the beginning of one: it is read when the file has its end");
+                        is_left = true;
+                    }
+                    Outcome::Bad(refused) => bad.push(BadLine::new(line.number, refused, &content)),
                 }
-                Err(refused) if may_grow && is_half(&refused, &content) => {
-                    let (name, line) = (&self.name, line.number);
-                    tracing::warn!(source = %name, line, "the last line is only the beginning of one: it is read when the file has its end");
-                    is_left = true;
-                }
-                Err(refused) => bad.push(BadLine::new(line.number, refused, &content)),
             }
         }
         let (offset, _) = self.lines.position();
-        self.note(records.len() + bad.len(), offset - before.0, began, of_now);
+        self.note(records.len() + bad.len() + left_out, offset - before.0, began, of_now);
         if self.lines.position() == before {
             return match self.failed.take() {
                 Some(error) => Err(CollectError::Read { name: self.name.clone(), error }),
@@ -326,7 +308,7 @@ impl EventSource for JsonLines {
         let point = Point { offset, lines, continues, text: digest.map(written), head: None };
         let resume =
             serde_json::to_string(&point).map_err(|error| CollectError::Resume { name: self.name.clone(), reason: error.to_string() })?;
-        Ok(Pull::Events { records, bad, resume })
+        Ok(Pull::Events { records, bad, left_out, resume })
     }
 
     fn is_at_present(&self) -> bool {

@@ -14,6 +14,7 @@ pub struct Report {
     read: AtomicU64,
     written: AtomicU64,
     already_there: AtomicU64,
+    left_out: AtomicU64,
     bad: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -26,6 +27,9 @@ pub struct Totals {
     pub written: u64,
     /// Events that an interrupted earlier run had already appended, and that were therefore not appended again.
     pub already_there: u64,
+    /// Lines that are none of the source, by its mapping. They are not among those that were read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// Lines that were no events, by reason.
     pub bad: BTreeMap<&'static str, u64>,
 }
@@ -49,6 +53,7 @@ impl Report {
             read: self.read.load(Ordering::Relaxed),
             written: self.written.load(Ordering::Relaxed),
             already_there: self.already_there.load(Ordering::Relaxed),
+            left_out: self.left_out.load(Ordering::Relaxed),
             bad: self.bad.lock().clone(),
         }
     }
@@ -65,10 +70,19 @@ impl Report {
         self.already_there.fetch_add(events as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_left_out(&self, lines: usize) {
+        self.left_out.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_bad(&self, lines: &[BadLine]) {
         let mut bad = self.bad.lock();
         for line in lines {
             *bad.entry(line.reason.as_str()).or_default() += 1;
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

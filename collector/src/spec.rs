@@ -5,15 +5,23 @@ use std::sync::Arc;
 
 use refold_processor::source::parse_duration_us;
 
+use crate::format::{LineFormat, MAX_LINE_BYTES, Watcher};
 use crate::generate::{Backlog, Generate, GenerateSettings};
-use crate::jsonl::{JsonLines, LineFormat, MAX_LINE_BYTES};
+use crate::jsonl::JsonLines;
+use crate::live::presets::Preset;
+use crate::live_spec::{LiveKind, LiveSpec};
 use crate::{CollectError, Encoder, EventSource, Mapping, Timer};
 
 /// All kinds of sources, for usage texts.
-pub const KINDS: &str = "jsonl:FILE (jsonl:- for standard input), generate:RATE";
+pub const KINDS: &str = "jsonl:FILE (jsonl:- for standard input), generate:RATE, bluesky, wikimedia, mastodon:HOST, x, sse:URL, websocket:URL, http:URL, \
+                         stream:NAME";
+/// Their names, for the hint at a misspelt one.
+const NAMES: [&str; 10] = ["jsonl", "generate", "bluesky", "wikimedia", "mastodon", "x", "sse", "websocket", "http", "stream"];
 
 const JSONL_OPTIONS: [&str; 2] = ["mapping", "max_line_bytes"];
 const GENERATE_OPTIONS: [&str; 4] = ["count", "seed", "backlog", "backlog_rate"];
+/// The usual most bytes of a spool.
+const SPOOL_BYTES: u64 = 256 << 20;
 /// Posts a second of a backlog for which none is given.
 const BACKLOG_RATE: u64 = 50;
 
@@ -31,6 +39,31 @@ pub enum Spec {
     },
     /// `generate:RATE?count=N&seed=N&backlog=DURATION&backlog_rate=N`
     Generate(GenerateSettings),
+    /// `bluesky`, `wikimedia`, `mastodon:HOST`, `x`, `sse:URL`, `websocket:URL`, `http:URL`, `stream:NAME`
+    Live(LiveSpec),
+}
+
+/// With what a source is opened.
+pub struct Opening<'o> {
+    /// The folder of `sources.toml`, where mappings and streams are.
+    pub schemas: &'o Path,
+    /// The collector's own folder, for spools.
+    pub folder: &'o Path,
+    /// Paces what is generated.
+    pub timer: Arc<dyn Timer>,
+    /// Who collects, for servers that want to know.
+    pub contact: Option<&'o str>,
+    /// The most bytes of a spool.
+    pub spool_bytes: u64,
+    /// Who is shown what becomes of each line.
+    pub watcher: Option<Arc<dyn Watcher>>,
+}
+
+impl<'o> Opening<'o> {
+    /// With the usual spool, and without a contact.
+    pub fn new(schemas: &'o Path, folder: &'o Path, timer: Arc<dyn Timer>) -> Opening<'o> {
+        Opening { schemas, folder, timer, contact: None, spool_bytes: SPOOL_BYTES, watcher: None }
+    }
 }
 
 impl Spec {
@@ -74,8 +107,12 @@ impl Spec {
                 let seed = seed.transpose()?.unwrap_or(1);
                 Ok(Spec::Generate(GenerateSettings { rate, seed, count: options.number("count")?, backlog }))
             }
+            "sse" | "websocket" | "http" | "stream" => LiveKind::parse(kind, rest).map(Spec::Live),
+            _ if Preset::ALL.iter().any(|(name, _)| *name == kind.split('?').next().unwrap_or(kind)) => {
+                LiveSpec::by_name(text).map(Spec::Live)
+            }
             _ => {
-                let near = ["jsonl", "generate"].into_iter().find(|known| strsim::damerau_levenshtein(known, kind) <= 2);
+                let near = NAMES.into_iter().find(|known| known.len() > 2 && strsim::damerau_levenshtein(known, kind) <= 2);
                 let is_file = || kind.contains(".json") || Path::new(text).exists();
                 let hint = match near {
                     Some(near) => format!("; did you mean {near}"),
@@ -87,29 +124,38 @@ impl Spec {
         }
     }
 
-    /// Opens the source. `schemas` is the folder of `sources.toml`, where mappings are.
+    /// Whether events are made of lines, so that a dry run has something to show.
+    pub fn has_lines(&self) -> bool {
+        !matches!(self, Spec::Generate(_))
+    }
+
+    /// Opens the source. One that is live is not connected before its first event is asked for.
     ///
     /// # Errors
     /// When its file, its mapping or its schema does not permit it.
-    pub fn open(self, schemas: &Path, encoder: Encoder, timer: Arc<dyn Timer>) -> Result<Box<dyn EventSource>, CollectError> {
+    pub fn open(self, encoder: Encoder, opening: &Opening<'_>) -> Result<Box<dyn EventSource>, CollectError> {
         match self {
             Spec::JsonLines { path, mapping, max_line_bytes } => {
-                let mapping = mapping.map(|name| Mapping::load(schemas, &name, &encoder)).transpose()?;
-                let format = LineFormat { encoder, mapping, max_line_bytes };
+                let mapping = mapping.map(|name| Mapping::load(opening.schemas, &name, &encoder)).transpose()?;
+                if mapping.as_ref().is_some_and(Mapping::needs_receipt) {
+                    return Err(CollectError::Invalid("the mapping has line = \"received\", which only live sources note".into()));
+                }
+                let format = LineFormat { encoder, mapping, max_line_bytes, watcher: opening.watcher.clone() };
                 Ok(match path {
                     Some(path) => Box::new(JsonLines::file(&path, format)?),
                     None => Box::new(JsonLines::stream(std::io::stdin(), format)),
                 })
             }
-            Spec::Generate(settings) => Ok(Box::new(Generate::new(settings, encoder, timer)?)),
+            Spec::Generate(settings) => Ok(Box::new(Generate::new(settings, encoder, opening.timer.clone())?)),
+            Spec::Live(live) => Ok(Box::new(live.open(encoder, opening)?)),
         }
     }
 }
 
-struct Options<'t>(Vec<(&'t str, &'t str)>);
+pub(crate) struct Options<'t>(Vec<(&'t str, &'t str)>);
 
 impl<'t> Options<'t> {
-    fn parse(text: &'t str, known: &[&str]) -> Result<Options<'t>, String> {
+    pub(crate) fn parse(text: &'t str, known: &[&str]) -> Result<Options<'t>, String> {
         let mut options: Vec<(&str, &str)> = Vec::new();
         for option in text.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').ok_or_else(|| format!("option {option:?} has no value; write {option}=…"))?;
@@ -124,8 +170,13 @@ impl<'t> Options<'t> {
         Ok(Options(options))
     }
 
-    fn get(&self, name: &str) -> Option<&'t str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'t str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, String> {
@@ -179,5 +230,31 @@ mod tests {
         assert!(refused("generate:1?backlog_rate=3").contains("goes with backlog"));
         assert!(refused("generate:1?count=1&count=2").contains("twice"));
         assert!(refused("jsonl:x?mapping").contains("write mapping=…"));
+    }
+
+    #[test]
+    fn live_sources_by_name_address_or_declaration() {
+        use crate::live::Preset;
+        use crate::{LiveKind, LiveSpec};
+        let live = |kind: LiveKind, name: &str, options: &[(&str, &str)]| {
+            let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Spec::Live(LiveSpec { kind, name: name.to_owned(), options })
+        };
+        let parsed = |text: &str| Spec::parse(text).unwrap();
+        assert_eq!(parsed("bluesky"), live(LiveKind::Preset(Preset::Bluesky, String::new()), "bluesky", &[]));
+        assert_eq!(parsed("x?stream=sample"), live(LiveKind::Preset(Preset::X, String::new()), "x", &[("stream", "sample")]));
+        let mastodon = LiveKind::Preset(Preset::Mastodon, "h.example".into());
+        assert_eq!(parsed("mastodon:h.example?tag=a"), live(mastodon, "mastodon:h.example", &[("tag", "a")]));
+        let url = |kind: &str, url: &str| LiveKind::Url(kind.into(), url.into());
+        assert_eq!(parsed("sse:https://h/s"), live(url("sse", "https://h/s"), "sse:https://h/s", &[]));
+        assert_eq!(
+            parsed("websocket:wss://h/s?a=b?mapping=m"),
+            live(url("websocket", "wss://h/s?a=b"), "websocket:wss://h/s", &[("mapping", "m")])
+        );
+        assert_eq!(parsed("http://h/s"), live(url("http", "http://h/s"), "http:http://h/s", &[]));
+        assert_eq!(parsed("stream:quakes"), live(LiveKind::Declared("quakes".into()), "stream:quakes", &[]));
+        assert!(refused("sse:h/s").contains("http:// or https://"));
+        assert!(refused("bluesky:h").contains("write bluesky"));
+        assert!(refused("wikimdia").contains("did you mean wikimedia"));
     }
 }

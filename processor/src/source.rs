@@ -124,8 +124,8 @@ pub enum SourceError {
 }
 
 /// The keys of [`SourcesFile`] and of [`SourceEntry`], for the hint at a misspelt one.
-const FILE_KEYS: [&str; 2] = ["sources", "mappings"];
-const SOURCE_KEYS: [&str; 13] = [
+const FILE_KEYS: [&str; 3] = ["sources", "mappings", "streams"];
+const SOURCE_KEYS: [&str; 14] = [
     "format",
     "event_time_unit",
     "topic",
@@ -139,6 +139,7 @@ const SOURCE_KEYS: [&str; 13] = [
     "max_record_bytes",
     "retention",
     "retention_bytes",
+    "collect",
 ];
 /// A retention without end.
 const FOREVER: &str = "forever";
@@ -150,6 +151,9 @@ struct SourcesFile {
     /// How input of other shapes becomes events: the collector's to read.
     #[serde(default, rename = "mappings")]
     _mappings: Option<serde::de::IgnoredAny>,
+    /// Streams of a network: the collector's to read.
+    #[serde(default, rename = "streams")]
+    _streams: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +177,9 @@ struct SourceEntry {
     max_record_bytes: usize,
     retention: Option<String>,
     retention_bytes: Option<u64>,
+    /// What is collected into it where nothing else is said: the collector's to read.
+    #[serde(default, rename = "collect")]
+    _collect: Option<serde::de::IgnoredAny>,
 }
 
 fn default_partitions() -> u32 {

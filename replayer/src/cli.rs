@@ -43,6 +43,12 @@ pub enum Command {
     /// Brings events from a source into the log
     #[command(after_help = COLLECT_EXAMPLES)]
     Collect(Collect),
+    /// Helps to declare a source
+    #[command(subcommand)]
+    Source(SourceVerb),
+    /// Writes a small project to begin with: a source, a view, a case
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
     /// Parses, plans and explains view files
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -96,6 +102,8 @@ Examples:
   refold up                                     generated posts: some days of history, then in real time
   refold up --source none                       no source: post events to /v1/sources/<source>/events
   refold up --source jsonl:posts.jsonl.gz       events of a file
+  refold up --source bluesky                    public posts, as they are made
+  refold up --app wikipedia --contact me@example.org   another application: changes of Wikipedia
   refold up --listen 0.0.0.0:7070 --token-file token   reachable from other machines
   refold up --kafka localhost:9092 --cassandra localhost:9042   the log in Kafka, rows in Cassandra";
 
@@ -113,8 +121,20 @@ Examples:
   refold collect jsonl:posts.jsonl.gz                          into the refold up on this machine
   zcat posts.gz | refold collect jsonl:- --mapping plain_posts posts of another shape, by a mapping of sources.toml
   refold collect generate:1000 --count 100000 --seed 7         generated posts
+  refold collect bluesky --print 5                             five public posts, as they would be written
+  refold collect bluesky                                       public posts of Bluesky, until it is stopped
   refold collect jsonl:posts.jsonl --data ./refold-data        straight into the log, while no refold up is running
   refold collect generate:1000 --kafka broker:9092             straight into Kafka";
+
+const INFER_EXAMPLES: &str = "\
+Examples:
+  refold source infer orders.jsonl                             prints schema, mapping, event time and key
+  refold source infer orders.jsonl --write schemas             writes them, where nothing is yet";
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  refold new visits
+  refold up --schemas visits";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -200,7 +220,8 @@ pub struct Serve {
 /// `refold collect`
 #[derive(Debug, Args)]
 pub struct Collect {
-    /// Where events come from: jsonl:FILE (- is standard input), generate:RATE
+    /// Where events come from: jsonl:FILE (- is standard input), generate:RATE, bluesky, wikimedia, mastodon:HOST, x, sse:URL, websocket:URL, http:URL,
+    /// stream:NAME
     #[arg(value_name = "SPEC")]
     pub spec: String,
     /// The running refold up that takes the events [default: http://127.0.0.1:7070]
@@ -224,11 +245,53 @@ pub struct Collect {
     /// Reads the source from its start again; events that were read before are written twice
     #[arg(long)]
     pub restart: bool,
+    /// A dry run: prints so many events as they would be written, and what is left out and why; writes nothing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["restart", "to"])]
+    pub print: Option<u64>,
     /// Prints the totals as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub settings: SettingFlags<ForCollect>,
+}
+
+/// `refold source`
+#[derive(Debug, Subcommand)]
+pub enum SourceVerb {
+    /// Proposes schema, mapping, event time and key for a sample of JSON lines
+    #[command(after_help = INFER_EXAMPLES)]
+    Infer(Infer),
+}
+
+/// `refold source infer`
+#[derive(Debug, Args)]
+pub struct Infer {
+    /// A file of JSON lines
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The name of the source [default: that of the file]
+    #[arg(long, value_name = "NAME", value_parser = source_name)]
+    pub name: Option<String>,
+    /// Looks at so many lines
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub lines: u64,
+    /// Writes them into this folder instead of printing them; what is there is left alone
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// Prints the proposal as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `refold new`
+#[derive(Debug, Args)]
+pub struct New {
+    /// The folder, which is made
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Prints what was written as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `refold check`
@@ -355,6 +418,12 @@ pub struct History {
 pub struct Completions {
     /// The shell
     pub shell: Shell,
+}
+
+fn source_name(text: &str) -> Result<String, String> {
+    let is_name = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_name { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a source; write small letters, digits and _")) }
 }
 
 fn version(text: &str) -> Result<u32, String> {

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Command, Refold};
+use crate::cli::{Command, Refold, SourceVerb};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::verbs::{
@@ -55,6 +55,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Process(arguments) => up::process(&arguments, output),
         Command::Serve(arguments) => up::serve(&arguments, output),
         Command::Collect(arguments) => collect::run(&arguments, output),
+        Command::Source(SourceVerb::Infer(arguments)) => verbs::source::infer(&arguments, output),
+        Command::New(arguments) => verbs::new::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Test(arguments) => verbs::test::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::scalar::ScalarValue;
-use refold_collector::{Encoder, Pull, Spec, Stop, SystemTimer};
+use refold_collector::{Encoder, Opening, Pull, Spec, Stop, SystemTimer};
 use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::{Decoder, StaticSchemas, arrow_schema};
@@ -76,7 +76,8 @@ fn fill(log: &dyn Log, source: &Source, events: u64, hours: u64) -> u64 {
     let rate = events.div_ceil(hours * 3_600);
     let spec = Spec::parse(&format!("generate:1?seed=1&count={events}&backlog={hours}h&backlog_rate={rate}")).unwrap();
     let timer = Arc::new(SystemTimer::new(Stop::new()));
-    let mut posts = spec.open(&root().join("schemas"), encoder(source), timer).unwrap();
+    let schemas = root().join("schemas");
+    let mut posts = spec.open(encoder(source), &Opening::new(&schemas, &schemas, timer)).unwrap();
     let (mut written, mut bytes) = (0, 0);
     let started = Instant::now();
     while written < events {

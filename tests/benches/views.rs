@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use refold_collector::{Encoder, Pull, Spec, Stop, SystemTimer};
+use refold_collector::{Encoder, Opening, Pull, Spec, Stop, SystemTimer};
 use refold_processor::changes::LocalFeed;
 use refold_processor::clock::SystemClock;
 use refold_processor::decode::{StaticSchemas, arrow_schema};
@@ -100,7 +100,8 @@ fn sql(view: u64) -> String {
 fn append(log: &EmbeddedLog, source: &Source, spec: &str, is_over: &AtomicBool) -> u64 {
     let encoder = Encoder::new(source, Some(1)).unwrap();
     let timer = Arc::new(SystemTimer::new(Stop::new()));
-    let mut posts = Spec::parse(spec).unwrap().open(&root().join("schemas"), encoder, timer).unwrap();
+    let schemas = root().join("schemas");
+    let mut posts = Spec::parse(spec).unwrap().open(encoder, &Opening::new(&schemas, &schemas, timer)).unwrap();
     let mut appended = 0;
     while !is_over.load(Ordering::Relaxed) {
         match posts.next(10_000, Duration::from_millis(10)).unwrap() {

@@ -5,6 +5,7 @@ pub mod command;
 pub mod deployment;
 pub mod events;
 pub mod http;
+pub mod live_server;
 pub mod ports;
 pub mod program;
 pub mod scale;

@@ -12,7 +12,8 @@ use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
-use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use refold_collector::LiveStatus;
 use refold_processor::engine::status::RunStatus;
 
 use crate::collected::Collected;
@@ -57,7 +58,7 @@ pub async fn scrape(State(scrapes): State<Arc<Scrapes>>) -> Result<Response, Pro
         families.extend(log_ends(&ends.last)?.gather());
         families.extend(unavailable(catalogued.is_unavailable, ends.is_unavailable || watch.ends.has_trouble())?.gather());
         if let Some(collected) = &watch.collected {
-            families.extend(of_collector(collected)?.gather());
+            families.extend(of_collector(collected, watch.clock.now_ms())?.gather());
         }
         families.sort_by(|left, right| left.name().cmp(right.name()));
         TextEncoder::new().encode_to_string(&families)
@@ -147,23 +148,57 @@ fn unavailable(catalogue: bool, log: bool) -> prometheus::Result<Registry> {
 }
 
 /// Figures of the collector in this process.
-fn of_collector(collected: &Collected) -> prometheus::Result<Registry> {
+fn of_collector(collected: &Collected, now_ms: i64) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let totals = collected.report.totals();
     let counts = [
         ("refold_collector_read_total", "Events and bad lines that the source has yielded.", totals.read),
         ("refold_collector_written_total", "Events of the source that were appended to the log.", totals.written),
         ("refold_collector_skipped_total", "Lines of the source that were no events.", totals.skipped()),
+        ("refold_collector_left_out_total", "Lines that are none of the source, by its mapping.", totals.left_out),
     ];
     for (name, help, count) in counts {
         let counter = IntCounter::with_opts(Opts::new(name, help))?;
         counter.inc_by(count);
         registry.register(Box::new(counter))?;
     }
+    let refused = IntCounterVec::new(Opts::new("refold_collector_refused_total", "The same lines, by the reason."), &["reason"])?;
+    for (reason, count) in &totals.bad {
+        refused.with_label_values(&[*reason]).inc_by(*count);
+    }
+    registry.register(Box::new(refused))?;
+    if let Some(live) = &collected.live {
+        of_connection(live, now_ms, &registry)?;
+    }
     let failed = IntGauge::new("refold_collector_failed", "1 when the source failed: nothing of it is collected any more.")?;
     failed.set(i64::from(collected.failed().is_some()));
     registry.register(Box::new(failed))?;
     Ok(registry)
+}
+
+/// Figures of the connection of a live source.
+fn of_connection(live: &LiveStatus, now_ms: i64, registry: &Registry) -> prometheus::Result<()> {
+    let counts = live.counts();
+    for (name, help, count) in [
+        ("refold_collector_received_total", "Messages that came over the network.", counts.received),
+        ("refold_collector_repeated_total", "Messages that had come before, and were dropped.", counts.repeated),
+        ("refold_collector_reconnects_total", "Connections after the first one.", counts.reconnects),
+        ("refold_collector_gaps_total", "Times when messages between two connections may be missing.", counts.gaps),
+        ("refold_collector_too_large_total", "Messages that were larger than allowed, and were left out.", counts.too_large),
+    ] {
+        let counter = IntCounter::with_opts(Opts::new(name, help))?;
+        counter.inc_by(count);
+        registry.register(Box::new(counter))?;
+    }
+    let connected = IntGauge::new("refold_collector_connected", "1 while the source is connected.")?;
+    connected.set(i64::from(live.is_connected()));
+    registry.register(Box::new(connected))?;
+    if let Some(behind) = live.behind_ms(now_ms) {
+        let gauge = Gauge::with_opts(Opts::new("refold_collector_behind_seconds", "How old the newest event of the source is."))?;
+        gauge.set(behind as f64 / 1000.0);
+        registry.register(Box::new(gauge))?;
+    }
+    Ok(())
 }
 
 fn unreadable(error: prometheus::Error) -> Problem {

@@ -195,7 +195,7 @@ impl EventSource for Numbers {
         let to = self.end.min(self.next + max.min(self.pull) as u64);
         let records = (self.next..to).map(|index| NewRecord { key: None, value: Numbers::value(index) }).collect();
         self.next = to;
-        Ok(Pull::Events { records, bad: Vec::new(), resume: to.to_string() })
+        Ok(Pull::Events { records, bad: Vec::new(), left_out: 0, resume: to.to_string() })
     }
 
     fn is_at_present(&self) -> bool {
@@ -475,9 +475,9 @@ fn bad_lines_are_kept_counted_and_passed_over() {
     let bad = |line| BadLine::new(line, Refused::new(BadReason::NotJson, "not JSON"), b"x");
     let good = |index| NewRecord { key: None, value: Numbers::value(index) };
     let pulls = vec![
-        Pull::Events { records: vec![good(0)], bad: vec![bad(2)], resume: "a".into() },
+        Pull::Events { records: vec![good(0)], bad: vec![bad(2)], left_out: 0, resume: "a".into() },
         Pull::Idle,
-        Pull::Events { records: vec![], bad: vec![bad(3)], resume: "b".into() },
+        Pull::Events { records: vec![], bad: vec![bad(3)], left_out: 0, resume: "b".into() },
     ];
     let (mut kept, report) = (KeptLines(Vec::new()), Report::new());
     let sink = TopicSink::new(Arc::new(log.clone()), "t");

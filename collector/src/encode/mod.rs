@@ -210,6 +210,11 @@ impl Encoder {
         self.plan.time_unit(field)
     }
 
+    /// Whether a field is text.
+    pub(crate) fn is_text(&self, field: &str) -> bool {
+        self.plan.is_text(field)
+    }
+
     /// Whether both write the same bytes for the same event, headers aside.
     pub(crate) fn has_layout_of(&self, schema_json: &str) -> bool {
         Plan::new(schema_json).is_ok_and(|plan| plan == self.plan)

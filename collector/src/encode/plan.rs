@@ -82,6 +82,15 @@ impl Plan {
         self.records.first().map_or(&[], |record| &record.fields)
     }
 
+    /// Whether a field is text, or nothing.
+    pub fn is_text(&self, field: &str) -> bool {
+        let is_text = |node: &Node| match node {
+            Node::Union(branches) => branches.contains(&Node::String),
+            node => *node == Node::String,
+        };
+        self.fields().iter().find(|known| known.name == field).is_some_and(|field| is_text(&field.node))
+    }
+
     /// The unit of a field's integers, when it is a time.
     pub fn time_unit(&self, field: &str) -> Option<Unit> {
         fn unit(node: &Node) -> Option<Unit> {

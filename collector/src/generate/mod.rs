@@ -201,7 +201,7 @@ impl EventSource for Generate {
                 };
                 let resume = self.point(&state)?;
                 self.state = Some(state);
-                return Ok(Pull::Events { records: Vec::new(), bad: Vec::new(), resume });
+                return Ok(Pull::Events { records: Vec::new(), bad: Vec::new(), left_out: 0, resume });
             }
         };
         if state.next >= self.again_until && self.settings.count.is_some_and(|count| state.next >= count) {
@@ -222,7 +222,7 @@ impl EventSource for Generate {
         state.next = end;
         let resume = self.point(&state)?;
         self.state = Some(state);
-        Ok(Pull::Events { records, bad: Vec::new(), resume })
+        Ok(Pull::Events { records, bad: Vec::new(), left_out: 0, resume })
     }
 
     fn is_at_present(&self) -> bool {

@@ -6,9 +6,10 @@ use refold_processor::source::{Framing, Source};
 
 use super::*;
 use crate::BadReason;
+use crate::{Encoder, Mapping};
 
 fn format() -> LineFormat {
-    LineFormat { encoder: Encoder::new(&number_source(), None).unwrap(), mapping: None, max_line_bytes: 50 }
+    LineFormat { max_line_bytes: 50, ..LineFormat::new(Encoder::new(&number_source(), None).unwrap()) }
 }
 
 fn number_source() -> Source {
@@ -55,7 +56,7 @@ fn drain(source: &mut JsonLines, max: usize) -> (Vec<Bytes>, Vec<BadLine>, Vec<(
     let (mut values, mut bad_lines, mut points) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         match source.next(max, Duration::from_secs(600)).unwrap() {
-            Pull::Events { records, bad, resume } => {
+            Pull::Events { records, bad, resume, .. } => {
                 assert!(records.len() + bad.len() <= max);
                 values.extend(records.into_iter().map(|record| record.value));
                 bad_lines.extend(bad);
@@ -223,7 +224,7 @@ fn what_follows_the_last_compressed_part_costs_no_line_of_it() {
 
         let path = write(&folder, &[packed.as_slice(), b"rubbish"].concat());
         let mut source = JsonLines::file(&path, format()).unwrap();
-        let Pull::Events { records, bad, resume } = source.next(10, Duration::ZERO).unwrap() else { panic!("no events") };
+        let Pull::Events { records, bad, resume, .. } = source.next(10, Duration::ZERO).unwrap() else { panic!("no events") };
         assert_eq!((records.len(), bad), (2, Vec::new()), "the last line is whole, also without its line end");
         let error = source.next(10, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("begins with 72 75 62 62"), "{error}");
@@ -433,7 +434,7 @@ fn the_real_posts_are_read_through_the_declared_mapping() {
     let tweets = refold_processor::source::load_sources("../schemas".as_ref()).unwrap().remove("tweets").unwrap();
     let encoder = Encoder::new(&tweets, Some(1)).unwrap();
     let mapping = Mapping::load("../schemas".as_ref(), "plain_posts", &encoder).unwrap();
-    let format = LineFormat { encoder, mapping: Some(mapping), max_line_bytes: MAX_LINE_BYTES };
+    let format = LineFormat { mapping: Some(mapping), ..LineFormat::new(encoder) };
     let (values, bad, _) = drain(&mut JsonLines::file(&path, format).unwrap(), 1000);
     assert_eq!((values.len(), bad.len()), (12_463, 0));
 }

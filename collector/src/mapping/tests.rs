@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use refold_processor::source::load_sources;
-use serde_json::json;
+use serde_json::{Number, json};
 
 use super::*;
 
@@ -19,7 +19,11 @@ fn mapping(fields: &str) -> Result<Mapping, String> {
 }
 
 fn apply(mapping: &Mapping, json: Value) -> Result<Value, Refused> {
-    mapping.apply(&json, json.to_string().as_bytes(), 7)
+    let text = json.to_string();
+    match mapping.map(&json, LineFacts { text: text.as_bytes(), number: 7, received_ms: Some(9) })? {
+        Mapped::Events(mut events) => events.remove(0),
+        Mapped::LeftOut(why) => panic!("left out: {why}"),
+    }
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn what_is_no_time_is_refused_and_never_passed_on_unconverted() {
 fn more_digits_than_a_json_number_keeps_are_refused_where_they_would_be_seen() {
     let is_rounded_in = |unit: Unit, text: &str| {
         let number: Number = serde_json::from_str(text).unwrap();
-        is_rounded(&number, &number.to_string(), Unit::S.ratio(unit))
+        convert::is_rounded(&number, &number.to_string(), Unit::S.ratio(unit))
     };
     assert!(is_rounded_in(Unit::Ns, "1651591055.1234567"));
     assert!(!is_rounded_in(Unit::Us, "1651591055.1234567"));
@@ -155,10 +159,191 @@ fn the_hash_is_of_the_line_and_a_field_that_nothing_reads_is_refused() {
 fn a_mapping_that_does_not_fit_is_refused_at_once() {
     let refused = |fields: &str| mapping(fields).unwrap_err();
     assert!(refused("twet = { value = 1 }").contains("no field \"twet\"; it has userid"));
-    assert!(refused("tweet = { value = 1, line = \"hash\" }").contains("write one of from, value and line"));
+    assert!(refused("tweet = { value = 1, line = \"hash\" }").contains("write one of from, first_of, hash, value and line"));
     assert!(refused("tweet = { default = 1 }").contains("go with from"));
     assert!(refused("tweet = { from = \"a\", unit = \"ms\" }").contains("a unit is for a time"));
     assert!(refused("tweet = { form = \"a\" }").contains("form"));
     let missing = Mapping::load(schemas(), "other", &tweets()).unwrap_err().to_string();
     assert!(missing.contains("there is plain_posts"), "{missing}");
+}
+
+/// A source of these fields.
+fn encoder(fields: &str) -> Encoder {
+    let mut source = load_sources(schemas()).unwrap()["tweets"].clone();
+    source.key = None;
+    source.schema_json = format!("{{\"type\": \"record\", \"name\": \"r\", \"fields\": [{fields}]}}");
+    Encoder::new(&source, Some(1)).unwrap()
+}
+
+const TIME: &str = "{\"name\": \"timestamp\", \"type\": {\"type\": \"long\", \"logicalType\": \"timestamp-millis\"}}";
+
+fn mapping_over(fields: &str, entry: &str) -> Result<Mapping, String> {
+    Mapping::from_toml(&format!("[mappings.m]\nsource = \"tweets\"\nignore_unknown = true\n{entry}"), "m", &encoder(fields))
+}
+
+fn map(mapping: &Mapping, json: &Value) -> Mapped {
+    mapping.map(json, LineFacts { text: json.to_string().as_bytes(), number: 1, received_ms: Some(12_345) }).unwrap()
+}
+
+#[test]
+fn the_first_path_that_leads_to_something_is_taken() {
+    let mapping = mapping("tweet = { first_of = [\"note.text\", [\"text.old\"], \"text\"], default = \"none\" }").unwrap();
+    let own = |more: Value| {
+        let mut line = json!({"userid": 1, "username": "u", "timestamp": 2, "tweetid": 3});
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        apply(&mapping, line).unwrap()["tweet"].clone()
+    };
+    assert_eq!(own(json!({"note": {"text": "whole"}, "text": "cut"})), "whole");
+    assert_eq!(own(json!({"note": null, "text": "cut"})), "cut");
+    assert_eq!(own(json!({"text.old": "dotted", "text": "cut"})), "dotted");
+    assert_eq!(own(json!({"note": {"text": null}})), "none");
+}
+
+#[test]
+fn what_is_none_of_the_source_is_left_out_and_not_bad() {
+    let entry = "only = { kind = \"commit\", \"c.op\" = [\"create\", \"update\"] }\nskip = { bot = true }\n[mappings.m.fields]\ntimestamp = { value = 1 }";
+    let mapping = mapping_over(TIME, entry).unwrap();
+    let left_out = |json: Value| if let Mapped::LeftOut(why) = map(&mapping, &json) { Some(why) } else { None };
+    assert_eq!(left_out(json!({"kind": "commit", "c": {"op": "update"}})), None);
+    assert_eq!(left_out(json!({"kind": "account"})).unwrap(), "not kind = \"commit\"");
+    assert_eq!(left_out(json!({"kind": "commit", "c": {"op": "delete"}})).unwrap(), "not c.op = \"create\" or \"update\"");
+    assert_eq!(left_out(json!({"kind": "commit", "c": {"op": "create"}, "bot": true})).unwrap(), "bot = true");
+}
+
+#[test]
+fn a_line_may_hold_a_list_of_events_and_a_bad_one_costs_no_other() {
+    let mapping = mapping_over(TIME, "each = \"data.items\"\n[mappings.m.fields]\ntimestamp = { from = \"at\", unit = \"s\" }").unwrap();
+    let Mapped::Events(events) = map(&mapping, &json!({"data": {"items": [{"at": 1}, {"at": true}, {"at": 3}]}})) else {
+        panic!("left out")
+    };
+    assert_eq!(
+        events.iter().map(|event| event.as_ref().ok().map(|event| event["timestamp"].clone())).collect::<Vec<_>>(),
+        [Some(json!(1000)), None, Some(json!(3000))]
+    );
+    let facts = LineFacts { text: b"", number: 1, received_ms: None };
+    assert_eq!(mapping.map(&json!({"data": {}}), facts).unwrap_err().reason, BadReason::MissingField);
+    assert_eq!(mapping.map(&json!({"data": {"items": 1}}), facts).unwrap_err().reason, BadReason::WrongType);
+}
+
+#[test]
+fn times_are_read_in_the_formats_that_are_declared_and_in_no_other() {
+    let fields = "[mappings.m.fields]\ntimestamp = { from = \"at\", unit = \"s\", format = [\"dd/MMM/yyyy:HH:mm:ss Z\", \"yyyy-MM-dd HH:mm:ss\"], zone = \"Europe/Berlin\" }";
+    let mapping = mapping_over(TIME, fields).unwrap();
+    let time = |at: Value| apply(&mapping, json!({ "at": at })).map(|event| event["timestamp"].clone());
+    assert_eq!(time(json!("31/Aug/2014:02:29:15 +0200")).unwrap(), 1_409_444_955_000_i64);
+    assert_eq!(time(json!("2014-08-31 02:29:15")).unwrap(), 1_409_444_955_000_i64);
+    assert_eq!(time(json!(1_409_444_955.5)).unwrap(), 1_409_444_955_500_i64, "a number is in the unit");
+    let refused = time(json!("2014-08-31T02:29:15Z")).unwrap_err();
+    assert!(refused.detail.contains("nor of yyyy-MM-dd HH:mm:ss"), "{refused}");
+    for (wrong, complaint) in [
+        ("timestamp = { from = \"at\", format = \"qq\" }", "fields.timestamp: the format \"qq\" has \"qq\", which is not known"),
+        ("timestamp = { from = \"at\", format = \"yyyy\", zone = \"Berlin\" }", "zone: \"Berlin\" is not a time zone"),
+        ("timestamp = { from = \"at\", zone = \"UTC\" }", "zone goes with format"),
+        ("timestamp = { hash = [] }", "hash names no path"),
+    ] {
+        let error = mapping_over(TIME, &format!("[mappings.m.fields]\n{wrong}")).unwrap_err();
+        assert!(error.contains(complaint), "{error}");
+    }
+}
+
+#[test]
+fn values_are_cast_hashed_and_made_text_as_declared() {
+    let text = |name: &str| format!("{{\"name\": \"{name}\", \"type\": \"string\"}}");
+    let schema = format!(
+        "{TIME}, {}, {}, {{\"name\": \"n\", \"type\": \"double\"}}, {{\"name\": \"id\", \"type\": \"long\"}}, {{\"name\": \"tags\", \"type\": \
+         {{\"type\": \"array\", \"items\": \"string\"}}}}, {}",
+        text("t"),
+        text("h"),
+        text("plain")
+    );
+    let fields = "[mappings.m.fields]\ntimestamp = { line = \"received\" }\nt = { from = \"t\", as = \"text\" }\nn = { from = \"n\", as = \"number\" }\n\
+                  id = { hash = [\"a\", \"b\"] }\nh = { hash = \"a\" }\ntags = { from = \"tags.*.name\" }\nplain = { from = \"html\", html_to_text = true }";
+    let mapping = mapping_over(&schema, fields).unwrap();
+    let line = json!({"t": 7, "n": "1.5", "a": "x", "b": 2, "tags": [{"name": "p"}, {"name": "q"}], "html": "<p>a&amp;b</p>"});
+    let event = apply_at(&mapping, &line).unwrap();
+    assert_eq!((&event["t"], &event["n"], &event["tags"], &event["plain"]), (&json!("7"), &json!(1.5), &json!(["p", "q"]), &json!("a&b")));
+    assert_eq!(event["timestamp"], 12_345);
+    assert!(event["id"].as_i64().unwrap() >= 0);
+    assert_eq!(event["h"].as_str().unwrap().len(), 32);
+    assert!(encoder(&schema).encode(&event).is_ok());
+    let other = apply_at(&mapping, &json!({"t": 7, "n": "1.5", "a": "x2", "b": "", "tags": [], "html": ""})).unwrap();
+    assert_ne!(other["id"], event["id"]);
+}
+
+fn apply_at(mapping: &Mapping, json: &Value) -> Result<Value, Refused> {
+    mapping.apply(json, LineFacts { text: json.to_string().as_bytes(), number: 1, received_ms: Some(12_345) })
+}
+
+#[test]
+fn a_secret_changes_digests_and_is_never_written_in_the_declaration() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = format!("{TIME}, {{\"name\": \"h\", \"type\": \"string\"}}");
+    let digest = |key: &str| {
+        let path = folder.path().join("key");
+        std::fs::write(&path, key).unwrap();
+        let fields = "[mappings.m.fields]\ntimestamp = { value = 1 }\nh = { hash = \"a\" }";
+        let mapping = mapping_over(&schema, &format!("hash_key = \"${{file:{}}}\"\n{fields}", path.display())).unwrap();
+        assert!(!format!("{mapping:?}").contains(key));
+        apply_at(&mapping, &json!({"a": "x"})).unwrap()["h"].clone()
+    };
+    assert_eq!(digest("one"), digest("one"));
+    assert_ne!(digest("one"), digest("two"));
+    let error = mapping_over(&schema, "hash_key = \"plain\"\n[mappings.m.fields]").unwrap_err();
+    assert!(error.contains("a secret is not written here"), "{error}");
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json_values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(|number| json!(number)),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::btree_map("[abc.]{1,3}", inner, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever a line is, the mapping answers, the same each time; and what it makes is encoded or refused with the field.
+        #[test]
+        fn any_line_becomes_the_same_or_is_refused(json in json_values()) {
+            let schema = format!("{TIME}, {{\"name\": \"h\", \"type\": [\"null\", \"string\"]}}, {{\"name\": \"l\", \"type\": {{\"type\": \"array\", \"items\": \"long\"}}}}");
+            let fields = "skip = { c = 1 }\n[mappings.m.fields]\ntimestamp = { first_of = [\"a\", \"b.a\"], unit = \"us\", format = \"yyyy\" }\n\
+                          h = { from = \"b\", html_to_text = true }\nl = { from = \"c.*.a\", default = [] }";
+            let mapping = mapping_over(&schema, fields).unwrap();
+            let facts = LineFacts { text: b"", number: 1, received_ms: None };
+            let mapped = mapping.map(&json, facts);
+            prop_assert_eq!(&mapped, &mapping.map(&json, facts));
+            if let Ok(Mapped::Events(events)) = mapped {
+                for event in events.into_iter().flatten() {
+                    let _ = encoder(&schema).encode(&event);
+                }
+            }
+        }
+
+        /// Different values never have the same digest by being put together.
+        #[test]
+        fn digests_tell_apart_what_is_apart(a in ".{0,6}", b in ".{0,6}", c in ".{0,6}", d in ".{0,6}") {
+            let paths = [JsonPath::of_text("a"), JsonPath::of_text("b")];
+            let left = bytes_at(&paths, &json!({ "a": a, "b": b }));
+            let right = bytes_at(&paths, &json!({ "a": c, "b": d }));
+            prop_assert_eq!((a, b) == (c, d), left == right);
+        }
+
+        #[test]
+        fn html_to_text_takes_any_text_and_leaves_plain_words(text in "\\PC{0,40}", word in "[a-z ]{0,20}") {
+            let _ = html::to_text(&text);
+            prop_assert_eq!(html::to_text(&word), word);
+        }
+    }
 }

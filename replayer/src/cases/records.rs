@@ -1,6 +1,7 @@
 //! The events of a case as records of the log, encoded as a collector encodes them.
 
 use bytes::Bytes;
+use refold_collector::mapping::LineFacts;
 use refold_collector::{Encoder, Mapping, Refused};
 use refold_processor::log::NewRecord;
 use refold_processor::position::Partition;
@@ -61,7 +62,8 @@ fn encoded(fields: &Value, number: u64, encoder: &Encoder, mapping: Option<&Mapp
     let mapped;
     let fields = match mapping {
         Some(mapping) => {
-            mapped = mapping.apply(fields, fields.to_string().as_bytes(), number)?;
+            let text = fields.to_string();
+            mapped = mapping.apply(fields, LineFacts { text: text.as_bytes(), number, received_ms: None })?;
             &mapped
         }
         None => fields,

@@ -50,6 +50,13 @@ pub fn choose<'a>(sources: &'a Sources, name: Option<&str>, flag: &str) -> Resul
     }
 }
 
+/// What `sources.toml` says is to be collected into a source, where nothing else is said.
+pub fn collected_into(schemas: &Path, source: &str) -> Option<String> {
+    let text = std::fs::read_to_string(schemas.join("sources.toml")).ok()?;
+    let file: toml::Table = toml::from_str(&text).ok()?;
+    file.get("sources")?.get(source)?.get("collect")?.as_str().map(str::to_owned)
+}
+
 /// Where a collector keeps its resume points.
 pub fn collector_folder(data: &Path) -> PathBuf {
     data.join("collector")

@@ -18,7 +18,7 @@ use refold_processor::store::Store;
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
 
-pub use self::declared::{Declared, choose, collector_folder, declared, declared_all};
+pub use self::declared::{Declared, choose, collected_into, collector_folder, declared, declared_all};
 use crate::schemas::KnownSchemas;
 use crate::settings::Settings;
 

@@ -82,6 +82,8 @@ const ALL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect,
 const LOCAL: &[Scope] = &[Scope::Up, Scope::Process, Scope::Serve, Scope::Collect, Scope::Check, Scope::Plan];
 const DATA: &[Scope] = &[Scope::Up, Scope::Process, Scope::Collect];
 const UP: &[Scope] = &[Scope::Up];
+/// Verbs that collect.
+const COLLECTING: &[Scope] = &[Scope::Up, Scope::Collect];
 /// Verbs that run versions.
 const ENGINE: &[Scope] = &[Scope::Up, Scope::Process];
 /// Verbs that answer HTTP.
@@ -101,6 +103,13 @@ pub const SETTINGS: &[Setting] = &[
     plain("data", Kind::Folder, "./refold-data", DATA, "The folder of log, rows, state and resume points"),
     plain("schemas", Kind::Folder, "schemas", LOCAL, "The folder of sources.toml, events/*.avsc and views/*.sql"),
     plain(
+        "app",
+        Kind::Text,
+        "",
+        LOCAL,
+        "An application of the folder apps, instead of schemas: apps/NAME; its data folder is ./refold-data-NAME unless told",
+    ),
+    plain(
         "listen",
         Kind::Address,
         "127.0.0.1:7070",
@@ -112,9 +121,17 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "generate:20?backlog=3d&backlog_rate=3",
         UP,
-        "Where events come from: generate:RATE?backlog=DURATION, jsonl:FILE (- is standard input), or none, which is the default over Kafka",
+        "Where events come from: generate:RATE?backlog=DURATION, jsonl:FILE (- is standard input), bluesky, wikimedia, mastodon:HOST, x, sse:URL, \
+         websocket:URL, http:URL, stream:NAME, or none, which is the default over Kafka; a source that declares what to collect has that as its default",
     ),
     plain("into", Kind::Text, "", UP, "The declared source that the events of --source are of; needed when several are declared"),
+    plain(
+        "contact",
+        Kind::Text,
+        "",
+        COLLECTING,
+        "An address of yours, such as a mail address, which is said to live sources that want to know who asks (wikimedia)",
+    ),
     plain("kafka", Kind::Text, "", LOG, "Kafka as the log: some of its brokers, HOST:PORT,…; without it the log is in the data folder"),
     plain(
         "kafka-config",
@@ -307,6 +324,13 @@ pub const SETTINGS: &[Setting] = &[
         "8",
         API,
         "Bodies of events processed concurrently, and of the maximum size in memory; further ones wait on their connection",
+    ),
+    tuning(
+        "spool-mb",
+        Kind::Number(1, 1 << 20),
+        "256",
+        COLLECTING,
+        "MiB on disk for messages of a live source that the log has not taken yet; when it is full, the source is not read",
     ),
     tuning("rows-default", Kind::Number(1, 100_000), "100", API, "Rows of a page when the reader names no limit"),
     tuning("rows-max", Kind::Number(1, 100_000), "10000", API, "The greatest limit that a reader may name"),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::said::Said;
 use super::table::{Kind, find};
@@ -39,6 +39,10 @@ pub struct Settings {
     /// Whether the user named the source.
     pub source_was_said: bool,
     pub into: Option<String>,
+    /// Said to live sources.
+    pub contact: Option<String>,
+    /// The most bytes of a spool.
+    pub spool_bytes: u64,
     pub server: String,
     pub token: Option<String>,
     /// A file of further tokens, with roles.
@@ -84,6 +88,23 @@ pub struct Settings {
     pub fault: Option<String>,
 }
 
+/// Where applications are, beside the folder of the sample: each in a folder of its name.
+const APPS: &str = "apps";
+
+/// The folder of an application.
+fn application(sample: &Path, name: &str) -> Result<PathBuf, String> {
+    let apps = sample.with_file_name(APPS);
+    let folder = apps.join(name);
+    if name.contains(['/', '\\', '.']) || !folder.join("sources.toml").exists() {
+        let there = std::fs::read_dir(&apps).into_iter().flatten().flatten().filter(|entry| entry.path().join("sources.toml").exists());
+        let mut names: Vec<String> = there.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        let names = if names.is_empty() { "there is none here".into() } else { format!("there is {}", names.join(", ")) };
+        return Err(format!("app: there is no application {name:?} in {}; {names}", apps.display()));
+    }
+    Ok(folder)
+}
+
 impl Settings {
     /// Validates what was said, and adds the defaults.
     ///
@@ -93,9 +114,16 @@ impl Settings {
         let reader = Reader { said };
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let or_processors = |number: usize| if number == 0 { processors } else { number };
+        let app = reader.optional("app")?;
         let settings = Settings {
-            data: reader.text("data")?.into(),
-            schemas: reader.text("schemas")?.into(),
+            data: match app.as_deref().filter(|_| said.get("data").is_none()) {
+                Some(app) => format!("./refold-data-{app}").into(),
+                None => reader.text("data")?.into(),
+            },
+            schemas: match app.as_deref() {
+                Some(app) => application(reader.text("schemas")?.as_ref(), app)?,
+                None => reader.text("schemas")?.into(),
+            },
             listen: reader.address("listen")?,
             listen_was_said: said.get("listen").is_some(),
             kafka: reader.optional("kafka")?,
@@ -117,6 +145,8 @@ impl Settings {
             },
             source_was_said: said.get("source").is_some(),
             into: reader.optional("into")?,
+            contact: reader.optional("contact")?,
+            spool_bytes: reader.number("spool-mb")? << 20,
             server: reader.url("server")?,
             token: reader.secret("token", "token-file")?.map(|(token, _)| token),
             tokens_file: reader.optional("tokens-file")?.map(PathBuf::from),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use refold_collector::Mapping;
+use refold_collector::live::check_streams;
 use refold_processor::view::{View, ViewError};
 use refold_versions::planner::Planner;
 use serde_json::json;
@@ -20,6 +21,7 @@ pub fn run(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
     let declared = declared_all(&settings.schemas)?;
     Mapping::check_all(&settings.schemas, &declared.encoders)?;
+    check_streams(&settings.schemas)?;
     let planner = Planner::new(&declared.sources)?;
     let files = match arguments.files.is_empty() {
         true => views::files(&settings.schemas)?,

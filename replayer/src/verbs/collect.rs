@@ -1,5 +1,6 @@
 //! `refold collect`: a source → the log, through a running `refold up` or straight.
 
+mod printing;
 mod server;
 
 use std::path::Path;
@@ -10,7 +11,7 @@ use anyhow::anyhow;
 use refold_collector::collect::{BATCH_EVENTS, RETRY_PAUSE};
 use refold_collector::resume::ResumeFolder;
 use refold_collector::sink::TopicSink;
-use refold_collector::{Collection, Encoder, Report, Sink, Spec, Stop, SystemTimer, Totals, collect};
+use refold_collector::{Collection, Encoder, LiveStatus, Opening, Report, Sink, Spec, Stop, SystemTimer, Timer, Totals, collect};
 use refold_processor::decode::derived_id;
 use serde_json::json;
 
@@ -34,6 +35,9 @@ pub fn run(arguments: &Collect, output: &mut Output) -> Result<(), Failure> {
     let spec = Spec::parse(&with_options(arguments)).map_err(|error| Failure::Usage(error.to_string()))?;
     let stop = Stop::new();
     stop_on_signals(&stop)?;
+    if let Some(events) = arguments.print {
+        return printing::run(arguments, &settings, spec, events, output);
+    }
     if settings.kafka.is_some() && arguments.to.is_some() {
         return Err(Failure::Usage("events go either to a refold, --to, or to kafka, --kafka; name one of them".into()));
     }
@@ -95,18 +99,20 @@ fn gather(
 ) -> Result<Totals, Failure> {
     std::fs::create_dir_all(folder).map_err(|error| anyhow!("cannot make {}: {error}", folder.display()))?;
     let resumes = ResumeFolder::new(folder);
-    let mut source = spec.open(&settings.schemas, encoder, Arc::new(SystemTimer::new(stop.clone())))?;
+    let timer = Arc::new(SystemTimer::new(stop.clone()));
+    let mut source = spec.open(encoder, &opening(settings, folder, timer))?;
     if !source.is_resumable() {
         complain(ONCE_ONLY);
     }
     if arguments.restart {
         resumes.forget(&source.name())?;
+        source.restart()?;
     }
     let was_read = resumes.knows(&source.name());
     let mut bad_lines = ToldBadLines::new(folder);
     let report = Arc::new(Report::new());
     let finished = Stop::new();
-    let shown = show_progress(&report, &finished);
+    let shown = show_progress(&report, source.live(), &finished);
     let collection = Collection {
         sink,
         resume: &resumes,
@@ -125,6 +131,9 @@ fn gather(
         let so_far = report.totals();
         complain(&format!("before it failed: {} read, {} written, {} skipped", so_far.read, so_far.written, so_far.skipped()));
     })?;
+    if let Some(live) = source.live() {
+        complain(&format!("{}: {}", source.name(), live.words(SystemTimer::new(stop.clone()).now_ms())));
+    }
     if totals.read == 0 && !stop.is_stopped() {
         complain(match was_read {
             true => "nothing new: the source was read to its end before; --restart reads it again",
@@ -134,8 +143,14 @@ fn gather(
     Ok(totals)
 }
 
+/// With what a source is opened that keeps what it has in `folder`.
+pub fn opening<'o>(settings: &'o Settings, folder: &'o Path, timer: Arc<dyn Timer>) -> Opening<'o> {
+    let contact = settings.contact.as_deref();
+    Opening { contact, spool_bytes: settings.spool_bytes, ..Opening::new(&settings.schemas, folder, timer) }
+}
+
 /// Shows running totals on stderr, if that is a terminal.
-fn show_progress(report: &Arc<Report>, finished: &Stop) -> Option<std::thread::JoinHandle<()>> {
+fn show_progress(report: &Arc<Report>, live: Option<Arc<LiveStatus>>, finished: &Stop) -> Option<std::thread::JoinHandle<()>> {
     let progress = indicatif::ProgressBar::no_length();
     if progress.is_hidden() {
         return None;
@@ -144,7 +159,8 @@ fn show_progress(report: &Arc<Report>, finished: &Stop) -> Option<std::thread::J
     Some(std::thread::spawn(move || {
         while !finished.wait(SHOW_EVERY) {
             let totals = report.totals();
-            progress.set_message(format!("{} read, {} written, {} skipped", totals.read, totals.written, totals.skipped()));
+            let connection = live.as_ref().map_or(String::new(), |live| format!("; {}", live.words(SystemTimer::default().now_ms())));
+            progress.set_message(format!("{} read, {} written, {} skipped{connection}", totals.read, totals.written, totals.skipped()));
             progress.set_style(
                 indicatif::ProgressStyle::with_template("{elapsed} {msg}").unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()),
             );
@@ -163,7 +179,8 @@ fn show(totals: &Totals, as_json: bool, output: &mut Output) -> std::io::Result<
         return output.json(&document);
     }
     let there = if totals.already_there > 0 { format!(", {} already there", totals.already_there) } else { String::new() };
-    output.line(&format!("{} read, {} written{there}, {} skipped", totals.read, totals.written, totals.skipped()))?;
+    let left_out = if totals.left_out > 0 { format!(", {} left out by the mapping", totals.left_out) } else { String::new() };
+    output.line(&format!("{} read, {} written{there}, {} skipped{left_out}", totals.read, totals.written, totals.skipped()))?;
     totals.bad.iter().try_for_each(|(reason, count)| output.line(&format!("  {count} {reason}")))
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use refold_collector::{Encoder, Pull, Spec, Stop, SystemTimer};
+use refold_collector::{Encoder, Opening, Pull, Spec, Stop, SystemTimer};
 use refold_kafka::{KafkaLog, KafkaSettings};
 // For its allocator: the parts use memory as the program does.
 use refold_processor::log::Log;
@@ -156,7 +156,8 @@ fn fill(log: &dyn Log, events: u64) {
     let rate = events.div_ceil(6 * 3_600);
     let spec = Spec::parse(&format!("generate:1?seed=1&count={events}&backlog=6h&backlog_rate={rate}")).unwrap();
     let encoder = Encoder::new(source, Some(1)).unwrap();
-    let mut posts = spec.open(&root().join("schemas"), encoder, std::sync::Arc::new(SystemTimer::new(Stop::new()))).unwrap();
+    let schemas = root().join("schemas");
+    let mut posts = spec.open(encoder, &Opening::new(&schemas, &schemas, std::sync::Arc::new(SystemTimer::new(Stop::new())))).unwrap();
     let (mut written, mut bytes) = (0, 0);
     let started = Instant::now();
     while written < events {

@@ -13,6 +13,7 @@ mod http;
 mod idle;
 mod kafka;
 mod kills;
+mod live;
 mod many_views;
 mod memory;
 mod readme;

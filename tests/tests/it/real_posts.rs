@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use refold_collector::{Encoder, EventSource, Pull, Spec, Stop, SystemTimer, encode_ndjson};
+use refold_collector::{Encoder, EventSource, Opening, Pull, Spec, Stop, SystemTimer, encode_ndjson};
 use refold_processor::log::NewRecord;
 use refold_processor::source::Framing;
 use refold_processor::view::View;
@@ -34,7 +34,7 @@ fn real_posts_give_the_rows_of_the_batch() {
     application.source.framing = Framing::SingleObject;
     let encoder = Encoder::new(&application.source, None).unwrap();
     let spec = Spec::parse(&format!("jsonl:{}?mapping=plain_posts", posts.display())).unwrap();
-    let mut source = spec.open(&folder, encoder, Arc::new(SystemTimer::new(Stop::new()))).unwrap();
+    let mut source = spec.open(encoder, &Opening::new(&folder, &folder, Arc::new(SystemTimer::new(Stop::new())))).unwrap();
     let records = read(source.as_mut());
     assert_eq!(records.len(), 12_463);
     let rows = all_seeds(&application, &records, scale::pick(4, 60));

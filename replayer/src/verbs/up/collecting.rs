@@ -16,10 +16,10 @@ use refold_collector::{CollectError, Collection, EventSource, Pull, Spec, Stop, 
 use super::Happened;
 use crate::failure::Failure;
 use crate::output::complain;
-use crate::parts::{Intake, choose, collector_folder};
+use crate::parts::{Intake, choose, collected_into, collector_folder};
 use crate::settings::Settings;
 use crate::verbs::bad_lines::ToldBadLines;
-use crate::verbs::collect::ONCE_ONLY;
+use crate::verbs::collect::{ONCE_ONLY, opening};
 
 /// A collector that runs, or stands ready to.
 pub struct Collecting {
@@ -40,16 +40,18 @@ pub struct Opened {
 
 /// Opens the source that the settings name; `None` when there is none. A default that does not fit what is declared is none.
 pub fn open(intake: &Intake, settings: &Settings, restart: bool) -> Result<Option<Opened>, Failure> {
-    if settings.source == "none" {
+    let named = source_of(intake, settings);
+    if named == "none" {
         return Ok(None);
     }
-    match open_spec(intake, settings) {
-        Ok(opened) => {
+    match open_spec(intake, settings, &named) {
+        Ok(mut opened) => {
             if !opened.source.is_resumable() {
                 complain(ONCE_ONLY);
             }
             if restart {
                 ResumeFolder::new(&collector_folder(&settings.data)).forget(&opened.source.name())?;
+                opened.source.restart()?;
             }
             Ok(Some(opened))
         }
@@ -61,13 +63,26 @@ pub fn open(intake: &Intake, settings: &Settings, restart: bool) -> Result<Optio
     }
 }
 
-fn open_spec(intake: &Intake, settings: &Settings) -> Result<Opened, Failure> {
-    let spec = Spec::parse(&settings.source).map_err(|error| Failure::Usage(format!("{error}, or none")))?;
+/// What was named, or else what the only source declares that is to be collected into it, or else the default.
+fn source_of(intake: &Intake, settings: &Settings) -> String {
+    let declared = match (settings.source_was_said, settings.kafka.is_some()) {
+        (false, false) => choose(&intake.sources, settings.into.as_deref(), "--into").ok(),
+        _ => None,
+    };
+    let declared = declared.and_then(|source| collected_into(&settings.schemas, &source.name));
+    declared.unwrap_or_else(|| settings.source.clone())
+}
+
+fn open_spec(intake: &Intake, settings: &Settings, named: &str) -> Result<Opened, Failure> {
+    let spec = Spec::parse(named).map_err(|error| Failure::Usage(format!("{error}, or none")))?;
     let declared = choose(&intake.sources, settings.into.as_deref(), "--into")?;
     let stop = Stop::new();
-    let source = spec.open(&settings.schemas, intake.encoder(declared)?, Arc::new(SystemTimer::new(stop.clone())))?;
+    let folder = collector_folder(&settings.data);
+    let timer = Arc::new(SystemTimer::new(stop.clone()));
+    let source = spec.open(intake.encoder(declared)?, &opening(settings, &folder, timer))?;
     let sink = TopicSink::new(intake.log.clone(), &declared.topic);
-    Ok(Opened { collected: Arc::new(Collected::new(&settings.source, &declared.name)), source, sink, stop })
+    let collected = Arc::new(Collected::new(named, &declared.name).over(source.live()));
+    Ok(Opened { collected, source, sink, stop })
 }
 
 impl Opened {
@@ -178,6 +193,10 @@ impl EventSource for Watched {
 
     fn is_at_present(&self) -> bool {
         self.source.is_at_present()
+    }
+
+    fn acknowledged(&mut self, point: &str) -> Result<(), CollectError> {
+        self.source.acknowledged(point)
     }
 }
 

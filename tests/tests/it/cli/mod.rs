@@ -4,6 +4,7 @@ mod cases;
 pub mod client;
 mod collect;
 mod ending;
+mod projects;
 mod refusals;
 mod stopping;
 
@@ -13,9 +14,12 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 21] = [
+const VERBS: [&[&str]; 24] = [
     &["up"],
     &["collect"],
+    &["source"],
+    &["source", "infer"],
+    &["new"],
     &["check"],
     &["test"],
     &["status"],
