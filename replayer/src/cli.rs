@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::versions::{
-    APPLY_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES, ROLLBACK_EXAMPLES, SWITCH_EXAMPLES,
-    WHY_EXAMPLES,
+    APPLY_EXAMPLES, AUDIT_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES, ROLLBACK_EXAMPLES,
+    SWITCH_EXAMPLES, VERIFY_EXAMPLES, WHY_EXAMPLES,
 };
-pub use self::versions::{Apply, Diff, Drop, Plan, Replay, Resume, Rollback, Switch, Why};
+pub use self::versions::{Apply, Audit, Diff, Drop, Plan, Replay, Resume, Rollback, Switch, Verify, Why};
 use crate::settings::{ForCheck, ForClient, ForCollect, ForProcess, ForServe, ForUp, SettingFlags};
 
 /// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
@@ -67,6 +67,12 @@ pub enum Command {
     /// Shows how the rows of two versions of a view differ
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(Diff),
+    /// Checks the rows of a version against the audits that its view declares
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(Audit),
+    /// Computes the closed windows of a version anew from the log, and compares the rows
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Shows the events behind a row of a view
     #[command(after_help = WHY_EXAMPLES)]
     Why(Why),

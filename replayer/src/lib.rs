@@ -5,6 +5,7 @@
 
 mod cases;
 mod cli;
+mod commit;
 mod client;
 mod failure;
 mod output;
@@ -22,7 +23,7 @@ use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::verbs::{
-    apply, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, why,
+    apply, audit, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, verify, why,
 };
 
 pub use crate::settings::table::SETTINGS;
@@ -63,6 +64,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Switch(arguments) => switch::run(&arguments, output),
         Command::Diff(arguments) => diff::run(&arguments, output),
+        Command::Audit(arguments) => audit::run(&arguments, output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Why(arguments) => why::run(&arguments, output),
         Command::Rollback(arguments) => rollback::run(&arguments, output),
         Command::Drop(arguments) => drop::run(&arguments, output),

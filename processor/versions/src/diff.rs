@@ -78,6 +78,9 @@ pub enum DiffError {
         /// Its key columns and their types.
         right_key: String,
     },
+    /// A version cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// A table cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),

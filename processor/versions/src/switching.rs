@@ -25,6 +25,9 @@ pub struct Judged {
     /// What to do where it does not; for people, after the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way_out: Option<String>,
+    /// How many events the version is behind, where that is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_events: Option<u64>,
 }
 
 /// The gate of current rows: a worker runs the version, and its rows are hardly behind.
@@ -40,11 +43,11 @@ pub const DIFF: &str = "diff";
 
 impl Judged {
     fn passed(gate: &'static str, reason: impl Into<String>) -> Judged {
-        Judged { gate, passed: true, reason: reason.into(), way_out: None }
+        Judged { gate, passed: true, reason: reason.into(), way_out: None, behind_events: None }
     }
 
     fn failed(gate: &'static str, reason: impl Into<String>, way_out: impl Into<String>) -> Judged {
-        Judged { gate, passed: false, reason: reason.into(), way_out: Some(way_out.into()) }
+        Judged { gate, passed: false, reason: reason.into(), way_out: Some(way_out.into()), behind_events: None }
     }
 
     /// A gate that could not be judged: it does not count as passed.
@@ -104,7 +107,10 @@ impl Counts {
 pub fn current(refused: Option<&Gate>, version: Version) -> Judged {
     match refused {
         None => Judged::passed(CURRENT, format!("a worker runs version {version}, and its rows are up to date")),
-        Some(gate) => Judged::failed(CURRENT, gate.describe(version), gate.way_out()),
+        Some(gate) => {
+            let behind_events = if let Gate::Behind(events) = gate { Some(*events) } else { None };
+            Judged { behind_events, ..Judged::failed(CURRENT, gate.describe(version), gate.way_out()) }
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! `refold plan`: the schemas folder against what runs.
 
+mod cost;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::cli::Plan;
-use crate::client::Client;
+use crate::client::{Client, escaped};
+use crate::commit;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
@@ -53,6 +56,10 @@ pub struct Planned {
     /// The definition of the version in service.
     running: Option<String>,
     source: Option<String>,
+    /// What its versions take, where the server says so.
+    cost: Value,
+    /// The commit of the schemas folder.
+    commit: Option<String>,
 }
 
 /// Events of a source, and whether its log still has the first ones.
@@ -64,8 +71,10 @@ struct History {
 /// Shows the plan.
 pub fn run(arguments: &Plan, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
-    let status = Client::new(&settings).get("/v1/admin/status")?;
-    let planned = plan(&settings.schemas, &status, &arguments.views)?;
+    let client = Client::new(&settings);
+    let status = client.get("/v1/admin/status")?;
+    let mut planned = plan(&settings.schemas, &status, &arguments.views)?;
+    add_costs(&client, &settings.schemas, &mut planned)?;
     match (arguments.json, arguments.markdown) {
         (true, _) => planned.iter().try_for_each(|planned| output.json(&document(planned, &status)))?,
         (_, true) => output.line(markdown(&planned, &status).trim_end())?,
@@ -80,6 +89,18 @@ pub fn run(arguments: &Plan, output: &mut Output) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Adds what versions of the views that change take.
+pub fn add_costs(client: &Client, schemas: &Path, planned: &mut [Planned]) -> Result<(), Failure> {
+    let commit = commit::of(schemas);
+    for planned in planned.iter_mut() {
+        planned.commit.clone_from(&commit);
+        if planned.change == Change::Changed {
+            planned.cost = client.get(&format!("/v1/admin/views/{}/cost", escaped(&planned.view)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether applying the plan changes something for the view.
@@ -102,13 +123,13 @@ pub fn plan(schemas: &Path, status: &Value, only: &[String]) -> Result<Vec<Plann
         };
         let (active, running) = document.map(in_service).unwrap_or_default();
         let declared = Some((file, view.sql));
-        planned.push(Planned { view: view.name, change, active, declared, running, source: Some(view.source) });
+        planned.push(Planned { view: view.name, change, active, declared, running, source: Some(view.source), cost: Value::Null, commit: None });
     }
     for document in &documents {
         let view = text(document, "view");
         let (active, running) = in_service(document);
         if planned.iter().all(|planned| planned.view != view) && active.is_some() {
-            planned.push(Planned { view, change: Change::Undeclared, active, declared: None, running, source: None });
+            planned.push(Planned { view, change: Change::Undeclared, active, declared: None, running, source: None, cost: Value::Null, commit: None });
         }
     }
     if let Some(unknown) = only.iter().find(|name| planned.iter().all(|planned| planned.view != **name)) {
@@ -151,7 +172,10 @@ fn difference(planned: &Planned) -> Vec<String> {
 
 /// What it takes, for people, one sentence each.
 fn takes(planned: &Planned, status: &Value) -> Vec<String> {
-    let in_service = planned.active.map(|active| format!("version {active} is in service"));
+    let in_service = planned.active.map(|active| match of_active(planned, status, "commit") {
+        commit if commit.is_empty() => format!("version {active} is in service"),
+        commit => format!("version {active} is in service, of commit {commit}"),
+    });
     let mut takes: Vec<String> = match planned.change {
         Change::Unchanged | Change::Undeclared => Vec::new(),
         Change::New => vec!["its first version goes into service by itself once it is caught up".to_owned()],
@@ -166,6 +190,7 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
         Change::New | Change::Changed => match history(planned, status) {
             Some(History { events, is_whole }) => {
                 takes.push(format!("a new version reads {} events from the log", grouped(events)));
+                takes.extend(cost::estimate(events, status, &planned.cost).map(|estimate| estimate.sentence()));
                 if !is_whole {
                     takes.push("the log has lost its beginning: rows made of earlier events will be missing".to_owned());
                 }
@@ -174,7 +199,26 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
         },
         _ => {}
     }
+    if to_do(planned.change) {
+        takes.extend(cost::sizes(&planned.cost, planned.active));
+        if let unresolved @ 1.. = cost::unresolved(status, &planned.view, planned.active) {
+            takes.push(format!(
+                "{} events are of a schema that is not known or does not fit: a new version will leave them out too (refold quarantine list {})",
+                grouped(unresolved),
+                planned.view
+            ));
+        }
+        takes.extend(planned.commit.as_ref().map(|commit| format!("the folder is at commit {commit}")));
+    }
     takes
+}
+
+/// A member of the version in service.
+fn of_active(planned: &Planned, status: &Value, name: &str) -> String {
+    let documents = status.get("views").and_then(Value::as_array).into_iter().flatten();
+    let versions = documents.filter(|document| text(document, "view") == planned.view).filter_map(|document| document.get("versions")?.as_array());
+    let mut in_service = versions.flatten().filter(|version| version.get("version").and_then(Value::as_u64) == planned.active);
+    in_service.next().map(|version| text(version, name)).unwrap_or_default()
 }
 
 fn document(planned: &Planned, status: &Value) -> Value {
@@ -183,7 +227,12 @@ fn document(planned: &Planned, status: &Value) -> Value {
         Change::Built(version) => Some(version),
         _ => None,
     };
+    let estimate = history.as_ref().and_then(|history| cost::estimate(history.events, status, &planned.cost));
     json!({
+        "commit": planned.commit,
+        "active_commit": Some(of_active(planned, status, "commit")).filter(|commit| !commit.is_empty()),
+        "unresolved_events": cost::unresolved(status, &planned.view, planned.active),
+        "cost": cost::document(estimate.as_ref(), &planned.cost),
         "view": planned.view,
         "change": planned.change.name(),
         "file": planned.declared.as_ref().map(|(file, _)| file),
@@ -242,6 +291,8 @@ mod tests {
             declared: Some(("v.sql".into(), "SELECT a\nFROM t\nWHERE b\n".into())),
             running: Some("SELECT a\nFROM t\n".into()),
             source: Some("t".into()),
+            cost: Value::Null,
+            commit: None,
         }
     }
 

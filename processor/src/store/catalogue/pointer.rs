@@ -32,6 +32,16 @@ impl Catalogue {
         self.send_readers(view, expected, to, &Told { is_rollback: false, by, reason })
     }
 
+    /// Whether [`Catalogue::switch`] would send readers to `to` now, or has nothing to do.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn check_switch(&self, view: &str, expected: Option<Version>, to: Version) -> Result<(), CatalogueError> {
+        let (register, _) = self.view_register(view)?;
+        refuse_prepared(&register, view, self.now_ms())?;
+        check_move(&register, view, expected, to, self.now_ms()).map(drop)
+    }
+
     /// Sends readers from `from` back to `to`: a switch, of which pointer and audit trail say that it is a rollback.
     pub fn rollback(
         &self,
