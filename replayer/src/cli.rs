@@ -4,7 +4,7 @@ mod versions;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::versions::{
@@ -12,7 +12,7 @@ use self::versions::{
     SWITCH_EXAMPLES, VERIFY_EXAMPLES, WHY_EXAMPLES,
 };
 pub use self::versions::{Apply, Audit, Diff, Drop, Plan, Replay, Resume, Rollback, Switch, Verify, Why};
-use crate::settings::{ForCheck, ForClient, ForCollect, ForProcess, ForServe, ForUp, SettingFlags};
+use crate::settings::{ForCheck, ForClient, ForCollect, ForPlan, ForProcess, ForServe, ForUp, SettingFlags};
 
 /// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
 #[derive(Debug, Parser)]
@@ -27,6 +27,37 @@ const AFTER_HELP: &str = "\
 Settings: a flag counts before an environment variable (REFOLD_…), before refold.toml, before the default.
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed, or someone else was first,
 4 there are changes (plan --detailed-exitcode).";
+
+/// The verbs by what they are for; one that is not in it stands at the end.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Run", &["up", "process", "serve", "collect"]),
+    ("Write views", &["check", "test"]),
+    ("Change what readers see", &["plan", "apply", "replay", "pause", "throttle", "resume", "switch", "rollback", "drop"]),
+    ("Look closer", &["status", "diff", "audit", "verify", "why", "quarantine", "history"]),
+    ("Refold itself", &["settings", "completions"]),
+];
+
+const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}";
+
+/// The command line, whose help has the verbs by what they are for.
+pub fn command() -> clap::Command {
+    let command = Refold::command();
+    let verbs: Vec<(&str, String)> = command
+        .get_subcommands()
+        .map(|verb| (verb.get_name(), verb.get_about().map(ToString::to_string).unwrap_or_default()))
+        .chain([("help", "Prints this message, or the help of a verb".to_owned())])
+        .collect();
+    let width = verbs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let line = |(name, about): &(&str, String)| format!("  {name:width$}  {about}\n");
+    let is_grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
+    let mut text = String::new();
+    for (title, names) in GROUPS {
+        let of_group = names.iter().filter_map(|name| verbs.iter().find(|(verb, _)| verb == name));
+        text.push_str(&format!("{title}:\n{}\n", of_group.map(line).collect::<String>()));
+    }
+    text.push_str(&format!("More:\n{}", verbs.iter().filter(|(name, _)| !is_grouped(name)).map(line).collect::<String>()));
+    command.help_template(TEMPLATE).before_help(text)
+}
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -132,6 +163,8 @@ Examples:
   refold test                                   all cases in schemas/tests
   refold test hashtag_counts
   refold test --seed 7                          cut at the same places as the run that printed this seed
+  refold test --record hashtag_counts           a case from the log: rows of the newest closed window, and their events
+  refold test --record hashtag_counts --key hashtag=rust --key slot=2026-11-23T13:30:00Z
   refold test --json | jq 'select(.ok | not)'";
 
 const STATUS_EXAMPLES: &str = "\
@@ -259,11 +292,17 @@ pub struct Test {
     /// Decides where cases are cut: chunks, commits and restarts [default: another with each run]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Makes a case of this view from the log of a running refold: rows, and the events behind them
+    #[arg(long, value_name = "VIEW", conflicts_with_all = ["views", "json"])]
+    pub record: Option<String>,
+    /// Which rows are recorded, by columns of their key [default: some of the newest closed window]
+    #[arg(long, value_name = "COLUMN=VALUE", requires = "record", value_parser = versions::column_value)]
+    pub key: Vec<(String, String)>,
     /// Prints one object a case
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub settings: SettingFlags<ForCheck>,
+    pub settings: SettingFlags<ForPlan>,
 }
 
 /// `refold status`
@@ -371,13 +410,11 @@ fn version(text: &str) -> Result<u32, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn flags_do_not_collide() {
-        Refold::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

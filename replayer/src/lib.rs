@@ -17,7 +17,7 @@ mod views;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::cli::{Command, Refold};
 use crate::failure::Failure;
@@ -34,7 +34,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Runs what the arguments of the process say.
 pub fn main() -> ExitCode {
-    let refold = Refold::parse();
+    let refold = match Refold::from_arg_matches(&cli::command().get_matches()) {
+        Ok(refold) => refold,
+        Err(error) => error.exit(),
+    };
     let mut output = Output::stdout();
     match run(refold.command, &mut output) {
         Ok(()) => ExitCode::SUCCESS,

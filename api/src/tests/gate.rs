@@ -41,7 +41,7 @@ async fn a_version_that_fell_behind_after_it_was_caught_up_is_not_switched_to() 
     let (status, forced) = world.ask(SWITCH, json!({ "to": 2, "force": true, "reason": "v1 is wrong" })).await;
     assert_eq!((status, &forced["switched"]), (StatusCode::OK, &json!(true)), "{forced}");
     let (_, history) = world.get("/v1/admin/history?view=counts&limit=1").await;
-    assert_eq!(history["history"][0]["reason"], "v1 is wrong (forced: version v2 is 1001 events behind)");
+    assert_eq!(history["history"][0]["reason"], "v1 is wrong (forced: current: version v2 is 1001 events behind)");
     let (status, back) = world.ask(SWITCH, json!({ "to": 1 })).await;
     assert_eq!((status, &back["switched"]), (StatusCode::OK, &json!(true)), "the one before is as current as readers had it: {back}");
 }

@@ -12,10 +12,11 @@ use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::dashboard::Written;
-use super::error::{Problem, clean, nearest};
+use super::error::{Problem, nearest};
 use super::guard::guarded;
 use super::session::session;
 use super::statement::Words;
@@ -225,12 +226,18 @@ fn unfit(expr: &Expr, words: &Words) -> Option<(String, Location)> {
 
 /// What the parser says, and where: it writes the place into its message.
 fn placed(error: &DataFusionError) -> Option<(String, Location)> {
-    let text = clean(error);
-    let (message, place) = text.rsplit_once(" at Line: ")?;
-    let (line, column) = place.split_once(", Column: ")?;
-    let column = column.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-    let message = message.trim_start_matches("ParserError(\"").trim_start_matches("Expected: ");
-    Some((message.to_owned(), Location { line: line.trim().parse().ok()?, column: column.parse().ok()? }))
+    let DataFusionError::SQL(error, _) = error.find_root() else { return None };
+    let text = match error.as_ref() {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+        ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+    };
+    let place = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((message, Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? }))
+    });
+    let (message, at) = place.unwrap_or((&text, Location { line: 1, column: 1 }));
+    let message = message.trim_start_matches("Expected: ").replace("found: EOF", "found the end of the condition").replace("found: ", "found ");
+    Some((message, at))
 }
 
 #[cfg(test)]

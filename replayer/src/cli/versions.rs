@@ -358,7 +358,7 @@ pub struct Resume {
     pub settings: SettingFlags<ForClient>,
 }
 
-fn column_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn column_value(text: &str) -> Result<(String, String), String> {
     let (column, value) = text.split_once('=').ok_or_else(|| "write COLUMN=VALUE, such as hashtag=rust".to_owned())?;
     Ok((column.to_owned(), value.to_owned()))
 }

@@ -12,6 +12,7 @@ mod gates;
 pub mod history;
 pub mod plan;
 pub mod quarantine;
+mod record;
 pub mod replay;
 mod reports;
 pub mod resume;

@@ -13,7 +13,7 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 21] = [
+const VERBS: [&[&str]; 23] = [
     &["up"],
     &["collect"],
     &["check"],
@@ -24,6 +24,8 @@ const VERBS: [&[&str]; 21] = [
     &["replay"],
     &["switch"],
     &["diff"],
+    &["audit"],
+    &["verify"],
     &["why"],
     &["rollback"],
     &["drop"],
