@@ -43,7 +43,8 @@ pub fn judge_all(
 ) -> Result<Vec<Judged>, Problem> {
     let refused = judge(&facts(views, target, active)?, views.watch.caught_up_lag_events);
     let mut judged = vec![switching::current(refused.as_ref(), target.version)];
-    let counts = |record: &VersionRecord| Ok::<_, Problem>(views.progress_of(record)?.map(|progress| Counts::of(record.version, &progress)));
+    let counts =
+        |record: &VersionRecord| Ok::<_, Problem>(views.progress_of(record)?.map(|progress| Counts::of(record.version, &progress)));
     let new = counts(target)?.unwrap_or_default();
     let old = active.map(counts).transpose()?.flatten();
     judged.push(switching::quarantine(&new, old.as_ref(), views.quarantine_allowance, &target.view));

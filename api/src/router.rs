@@ -13,7 +13,8 @@ use crate::limits::{self, Class};
 use crate::problem::{Problem, of_every_refusal};
 use crate::routes::guard::{self, Demand, REQUEST_HEADER};
 use crate::routes::{
-    admin, assets, audit, caching, cost, diff, events, health, keys, metrics, quarantine, rows, session, socket, sources, verify, views, why,
+    admin, assets, audit, caching, canary, cost, diff, events, health, keys, metrics, quarantine, rows, session, socket, sources, verify,
+    views, why,
 };
 use crate::state::ApiState;
 
@@ -27,6 +28,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/admin/views/{view}/replay", post(admin::replay))
         .route("/v1/admin/views/{view}/switch", post(admin::switch))
         .route("/v1/admin/views/{view}/cost", get(cost::show))
+        .route("/v1/admin/views/{view}/canary", post(canary::run))
         .route("/v1/admin/switch", post(admin::switch_group))
         .route("/v1/admin/views/{view}/diff", post(diff::diff))
         .route("/v1/admin/views/{view}/rollback", post(admin::rollback))

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod assets;
 pub mod audit;
 pub mod caching;
+pub mod canary;
 pub mod cost;
 pub mod diff;
 pub mod events;

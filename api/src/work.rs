@@ -22,9 +22,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Proble
 }
 
 /// The same for work that takes long: it is told whether the client has hung up.
-pub async fn watched<T: Send + 'static>(
-    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
+pub async fn watched<T: Send + 'static>(work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
     let is_gone = Arc::new(AtomicBool::new(false));
     // Dropped with this future, which ends early when the client hangs up.
     let _watch = Watch(is_gone.clone());

@@ -1,12 +1,14 @@
 //! What can be written on the command line.
 
+mod groups;
 mod versions;
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::groups::command;
 use self::versions::{
     APPLY_EXAMPLES, AUDIT_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES, ROLLBACK_EXAMPLES,
     SWITCH_EXAMPLES, VERIFY_EXAMPLES, WHY_EXAMPLES,
@@ -27,37 +29,6 @@ const AFTER_HELP: &str = "\
 Settings: a flag counts before an environment variable (REFOLD_…), before refold.toml, before the default.
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate was not passed, or someone else was first,
 4 there are changes (plan --detailed-exitcode).";
-
-/// The verbs by what they are for; one that is not in it stands at the end.
-const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run", &["up", "process", "serve", "collect"]),
-    ("Write views", &["check", "test"]),
-    ("Change what readers see", &["plan", "apply", "replay", "pause", "throttle", "resume", "switch", "rollback", "drop"]),
-    ("Look closer", &["status", "diff", "audit", "verify", "why", "quarantine", "history"]),
-    ("Refold itself", &["settings", "completions"]),
-];
-
-const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}";
-
-/// The command line, whose help has the verbs by what they are for.
-pub fn command() -> clap::Command {
-    let command = Refold::command();
-    let verbs: Vec<(&str, String)> = command
-        .get_subcommands()
-        .map(|verb| (verb.get_name(), verb.get_about().map(ToString::to_string).unwrap_or_default()))
-        .chain([("help", "Prints this message, or the help of a verb".to_owned())])
-        .collect();
-    let width = verbs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let line = |(name, about): &(&str, String)| format!("  {name:width$}  {about}\n");
-    let is_grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
-    let mut text = String::new();
-    for (title, names) in GROUPS {
-        let of_group = names.iter().filter_map(|name| verbs.iter().find(|(verb, _)| verb == name));
-        text.push_str(&format!("{title}:\n{}\n", of_group.map(line).collect::<String>()));
-    }
-    text.push_str(&format!("More:\n{}", verbs.iter().filter(|(name, _)| !is_grouped(name)).map(line).collect::<String>()));
-    command.help_template(TEMPLATE).before_help(text)
-}
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

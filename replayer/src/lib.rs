@@ -5,8 +5,8 @@
 
 mod cases;
 mod cli;
-mod commit;
 mod client;
+mod commit;
 mod failure;
 mod output;
 mod parts;
@@ -23,7 +23,8 @@ use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::verbs::{
-    apply, audit, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, verify, why,
+    apply, audit, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, verify,
+    why,
 };
 
 pub use crate::settings::table::SETTINGS;

@@ -52,7 +52,8 @@ pub async fn audit(
         let record = record_of(&view, &versions, version)?;
         let checks = chosen.checks_of(record)?;
         if checks.audits.is_empty() {
-            let detail = format!("view {view} declares no audits: add WITH (audit_<name> = 'condition') to it, no version is built for that");
+            let detail =
+                format!("view {view} declares no audits: add WITH (audit_<name> = 'condition') to it, no version is built for that");
             return Err(Problem::new(StatusCode::CONFLICT, "audit", "There is nothing to audit", detail));
         }
         audited(&chosen, record, &checks)

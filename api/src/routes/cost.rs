@@ -53,5 +53,7 @@ fn last_replay(history: &[AuditEntry]) -> Option<Value> {
     let ended = history.iter().rfind(|entry| entry.verb == "state" && entry.to.as_deref() == Some(VersionState::CaughtUp.name()))?;
     let begun = history.iter().rfind(|entry| entry.verb == "create" && entry.version == ended.version)?;
     let took_ms = ended.at_ms.saturating_sub(begun.at_ms).max(0);
-    Some(json!({ "version": ended.version.map(|version| version.0), "took_s": took_ms as f64 / 1_000.0, "ended": json::millis(ended.at_ms) }))
+    Some(
+        json!({ "version": ended.version.map(|version| version.0), "took_s": took_ms as f64 / 1_000.0, "ended": json::millis(ended.at_ms) }),
+    )
 }

@@ -212,9 +212,7 @@ fn unfit(expr: &Expr, words: &Words) -> Option<(String, Location)> {
             Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
                 Some((format!("{}() does not always answer the same", call.func.name()), words.find(call.func.name())))
             }
-            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
-                Some(("it has a subquery".to_owned(), words.find("select")))
-            }
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => Some(("it has a subquery".to_owned(), words.find("select"))),
             Expr::Unnest(_) => Some(("unnest() makes many rows of one".to_owned(), words.find("unnest"))),
             _ => None,
         };
@@ -236,7 +234,8 @@ fn placed(error: &DataFusionError) -> Option<(String, Location)> {
         Some((message, Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? }))
     });
     let (message, at) = place.unwrap_or((&text, Location { line: 1, column: 1 }));
-    let message = message.trim_start_matches("Expected: ").replace("found: EOF", "found the end of the condition").replace("found: ", "found ");
+    let message =
+        message.trim_start_matches("Expected: ").replace("found: EOF", "found the end of the condition").replace("found: ", "found ");
     Some((message, at))
 }
 

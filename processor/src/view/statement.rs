@@ -9,8 +9,8 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{checks, dashboard};
 use super::error::Problem;
+use super::{checks, dashboard};
 
 /// The longest view text, in bytes. With it everything that grows with the text is bounded.
 const MAX_BYTES: usize = 64 << 10;

@@ -80,12 +80,7 @@ pub enum AuditError {
 ///
 /// # Errors
 /// When the table cannot be read, a condition cannot be evaluated, or `watcher` ends it.
-pub fn check(
-    rows: &dyn RowReader,
-    audited: &Audited,
-    examples: usize,
-    watcher: &mut dyn FnMut(u64) -> bool,
-) -> Result<Report, AuditError> {
+pub fn check(rows: &dyn RowReader, audited: &Audited, examples: usize, watcher: &mut dyn FnMut(u64) -> bool) -> Result<Report, AuditError> {
     let progress = rows.progress(&audited.table)?.unwrap_or_default();
     let mut kept: Vec<(u64, BTreeMap<String, Map<String, Value>>)> = vec![Default::default(); audited.audits.len()];
     let (mut read, mut ended) = (0, None);

@@ -111,7 +111,10 @@ pub fn compare(
     settings: &DiffSettings,
     watcher: &mut Watcher<'_>,
 ) -> Result<Report, DiffError> {
-    let columns = [Columns::of(&sides[0].table, &sides[1].table, &settings.ignore)?, Columns::of(&sides[1].table, &sides[0].table, &settings.ignore)?];
+    let columns = [
+        Columns::of(&sides[0].table, &sides[1].table, &settings.ignore)?,
+        Columns::of(&sides[1].table, &sides[0].table, &settings.ignore)?,
+    ];
     let progress = [progress_of(rows, sides[0])?, progress_of(rows, sides[1])?];
     let mut report = Report::new(sides, &progress, &columns, settings);
     let closed = Closed::of(sides, &progress);

@@ -4,6 +4,7 @@
 //! Decisions are functions from facts to a verdict; whoever calls them gathers the facts and carries the verdict out.
 
 pub mod audit;
+pub mod canary;
 pub mod diff;
 pub mod dropping;
 pub mod gate;

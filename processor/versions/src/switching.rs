@@ -188,7 +188,9 @@ pub fn diff(compared: Compared<'_>, view: &str) -> Judged {
     };
     let (differing, within) = (report.changed + report.missing + report.extra, report.tolerance);
     match (differing, report.moving) {
-        (0, 0) => Judged::passed(DIFF, format!("all {} rows are within {within} of those of {}", report.equal, Version(report.left.version))),
+        (0, 0) => {
+            Judged::passed(DIFF, format!("all {} rows are within {within} of those of {}", report.equal, Version(report.left.version)))
+        }
         (0, moving) => {
             let reason = format!("{moving} rows kept changing while they were compared");
             Judged::failed(DIFF, reason, "try again, or compare with a longer refold diff --settle")

@@ -11,6 +11,7 @@ pub(super) const PLAN_EXAMPLES: &str = "\
 Examples:
   refold plan                                   all views of the schemas folder
   refold plan hashtag_counts
+  refold plan --canary                          also what the changes would do to a tenth of the keys, over the beginning of the log
   refold plan --detailed-exitcode               status 4 if there are changes, for scripts
   refold plan --markdown                        for a comment on a pull request";
 
@@ -92,6 +93,9 @@ pub struct Plan {
     /// These views only
     #[arg(value_name = "VIEW")]
     pub views: Vec<String>,
+    /// Evaluates new definitions over the beginning of the log (32 MiB at most), and compares the rows of this share of partition keys [default: 0.1]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.1")]
+    pub canary: Option<f64>,
     /// Ends with status 4 if there are changes
     #[arg(long)]
     pub detailed_exitcode: bool,

@@ -45,15 +45,14 @@ pub fn run(arguments: &Apply, output: &mut Output) -> Result<(), Failure> {
     let versions: Vec<(&str, u64)> = built.iter().map(|built| (built.view.as_str(), built.version)).collect();
     waiting::until_all_caught_up(&client, &versions)?;
     let replacing: Vec<&Built> = built.iter().filter(|built| built.active.is_some_and(|active| active != built.version)).collect();
-    if !arguments.no_diff {
-        for built in &replacing {
-            compare(&client, built, arguments.tolerance, output)?;
-        }
+    let mut is_compared = true;
+    for built in replacing.iter().filter(|_| !arguments.no_diff) {
+        is_compared &= compare(&client, built, arguments.tolerance, output)?;
     }
     if !replacing.is_empty() {
         confirm(arguments, "Send readers to them?")?;
     }
-    send_readers(&client, &replacing, arguments, output)
+    send_readers(&client, &replacing, is_compared, arguments, output)
 }
 
 fn confirm(arguments: &Apply, question: &str) -> Result<(), Failure> {
@@ -79,8 +78,8 @@ fn build(client: &Client, planned: &Planned, commit: Option<&str>) -> Result<Bui
     Ok(Built { view: planned.view.clone(), version, active: planned.active })
 }
 
-/// Compares a new version with the one in service; with a tolerance, of the command or of the view, a difference ends it.
-fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut Output) -> Result<(), Failure> {
+/// Compares a new version with the one in service; with a tolerance, of the command or of the view, a difference ends it. Answers whether they could be compared.
+fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut Output) -> Result<bool, Failure> {
     let body = json!({ "left": built.active, "right": built.version, "tolerance": tolerance });
     match waiting::until_gate_is_passed(|| diff::ask(client, &built.view, &body)) {
         Ok(report) => {
@@ -95,19 +94,25 @@ fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut 
                      refold diff {view} shows how, and --no-diff or another --tolerance overrides it"
                 )));
             }
-            Ok(())
+            Ok(true)
         }
         // Of another key: that is told, and it is for the operator to judge.
         Err(Failure::Failed(error)) if tolerance.is_none() => {
             complain(&format!("{}: not compared: {error}", built.view));
-            Ok(())
+            Ok(false)
         }
         Err(failure) => Err(failure),
     }
 }
 
-/// Sends the readers of all views at once; all gates are judged before. Rows are compared already, or are not to be.
-fn send_readers(client: &Client, replacing: &[&Built], arguments: &Apply, output: &mut Output) -> Result<(), Failure> {
+/// Sends the readers of all views at once; all gates are judged before. `is_compared`: rows are compared already, or are not to be.
+fn send_readers(
+    client: &Client,
+    replacing: &[&Built],
+    is_compared: bool,
+    arguments: &Apply,
+    output: &mut Output,
+) -> Result<(), Failure> {
     if replacing.is_empty() {
         return Ok(());
     }
@@ -116,7 +121,7 @@ fn send_readers(client: &Client, replacing: &[&Built], arguments: &Apply, output
         "moves": moves.collect::<Vec<_>>(),
         "reason": arguments.reason,
         "force": arguments.force,
-        "no_diff": true,
+        "no_diff": is_compared,
         "by": operator(),
     });
     let answer = waiting::until_gate_is_passed(|| client.post_for_long("/v1/admin/switch", &body))?;

@@ -142,7 +142,8 @@ fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
     }
     for traced in examples.iter().filter(|example| example.get("events").is_some()) {
         output.line(&format!("\nevents behind {}", traced.get("key").and_then(Value::as_object).map(pairs).unwrap_or_default()))?;
-        let of = |side: &str| traced.get("events").and_then(|events| events.get(side)).and_then(Value::as_array).cloned().unwrap_or_default();
+        let of =
+            |side: &str| traced.get("events").and_then(|events| events.get(side)).and_then(Value::as_array).cloned().unwrap_or_default();
         for (side, name) in [("left", &left), ("right", &right)] {
             let events = of(side);
             match events.is_empty() {

@@ -1,5 +1,6 @@
 //! `refold plan`: the schemas folder against what runs.
 
+mod canary;
 mod cost;
 
 use std::path::Path;
@@ -60,6 +61,8 @@ pub struct Planned {
     cost: Value,
     /// The commit of the schemas folder.
     commit: Option<String>,
+    /// What it would change in a sample of the log, if that was asked for.
+    canary: Option<Value>,
 }
 
 /// Events of a source, and whether its log still has the first ones.
@@ -75,6 +78,9 @@ pub fn run(arguments: &Plan, output: &mut Output) -> Result<(), Failure> {
     let status = client.get("/v1/admin/status")?;
     let mut planned = plan(&settings.schemas, &status, &arguments.views)?;
     add_costs(&client, &settings.schemas, &mut planned)?;
+    if let Some(share) = arguments.canary {
+        add_canaries(&client, share, &mut planned)?;
+    }
     match (arguments.json, arguments.markdown) {
         (true, _) => planned.iter().try_for_each(|planned| output.json(&document(planned, &status)))?,
         (_, true) => output.line(markdown(&planned, &status).trim_end())?,
@@ -103,6 +109,20 @@ pub fn add_costs(client: &Client, schemas: &Path, planned: &mut [Planned]) -> Re
     Ok(())
 }
 
+/// Adds what views that change would change in a sample of the log; of one that cannot be compared, why.
+fn add_canaries(client: &Client, share: f64, planned: &mut [Planned]) -> Result<(), Failure> {
+    for planned in planned.iter_mut().filter(|planned| planned.active.is_some() && to_do(planned.change)) {
+        let Some((file, sql)) = &planned.declared else { continue };
+        let path = format!("/v1/admin/views/{}/canary", escaped(&planned.view));
+        match client.post_for_long(&path, &json!({ "sql": sql, "file": file, "share": share })) {
+            Ok(report) => planned.canary = Some(report),
+            Err(Failure::Failed(error)) => complain(&format!("{}: no canary: {error}", planned.view)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
 /// Whether applying the plan changes something for the view.
 pub fn to_do(change: Change) -> bool {
     matches!(change, Change::New | Change::Changed | Change::Built(_))
@@ -123,13 +143,33 @@ pub fn plan(schemas: &Path, status: &Value, only: &[String]) -> Result<Vec<Plann
         };
         let (active, running) = document.map(in_service).unwrap_or_default();
         let declared = Some((file, view.sql));
-        planned.push(Planned { view: view.name, change, active, declared, running, source: Some(view.source), cost: Value::Null, commit: None });
+        planned.push(Planned {
+            view: view.name,
+            change,
+            active,
+            declared,
+            running,
+            source: Some(view.source),
+            cost: Value::Null,
+            commit: None,
+            canary: None,
+        });
     }
     for document in &documents {
         let view = text(document, "view");
         let (active, running) = in_service(document);
         if planned.iter().all(|planned| planned.view != view) && active.is_some() {
-            planned.push(Planned { view, change: Change::Undeclared, active, declared: None, running, source: None, cost: Value::Null, commit: None });
+            planned.push(Planned {
+                view,
+                change: Change::Undeclared,
+                active,
+                declared: None,
+                running,
+                source: None,
+                cost: Value::Null,
+                commit: None,
+                canary: None,
+            });
         }
     }
     if let Some(unknown) = only.iter().find(|name| planned.iter().all(|planned| planned.view != **name)) {
@@ -208,6 +248,7 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
                 planned.view
             ));
         }
+        takes.extend(planned.canary.as_ref().map(canary::sentence));
         takes.extend(planned.commit.as_ref().map(|commit| format!("the folder is at commit {commit}")));
     }
     takes
@@ -216,7 +257,8 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
 /// A member of the version in service.
 fn of_active(planned: &Planned, status: &Value, name: &str) -> String {
     let documents = status.get("views").and_then(Value::as_array).into_iter().flatten();
-    let versions = documents.filter(|document| text(document, "view") == planned.view).filter_map(|document| document.get("versions")?.as_array());
+    let versions =
+        documents.filter(|document| text(document, "view") == planned.view).filter_map(|document| document.get("versions")?.as_array());
     let mut in_service = versions.flatten().filter(|version| version.get("version").and_then(Value::as_u64) == planned.active);
     in_service.next().map(|version| text(version, name)).unwrap_or_default()
 }
@@ -230,6 +272,7 @@ fn document(planned: &Planned, status: &Value) -> Value {
     let estimate = history.as_ref().and_then(|history| cost::estimate(history.events, status, &planned.cost));
     json!({
         "commit": planned.commit,
+        "canary": planned.canary,
         "active_commit": Some(of_active(planned, status, "commit")).filter(|commit| !commit.is_empty()),
         "unresolved_events": cost::unresolved(status, &planned.view, planned.active),
         "cost": cost::document(estimate.as_ref(), &planned.cost),
@@ -251,6 +294,7 @@ pub fn show(planned: &[Planned], status: &Value, output: &mut Output) -> Result<
         let file = planned.declared.as_ref().filter(|_| to_do(planned.change)).map(|(file, _)| file.as_str()).unwrap_or_default();
         output.line(format!("{:width$}  {:<10}  {file}", planned.view, planned.change.name()).trim_end())?;
         takes(planned, status).iter().try_for_each(|sentence| output.line(&format!("  {sentence}")))?;
+        planned.canary.iter().flat_map(canary::examples).try_for_each(|line| output.line(&format!("    {line}")))?;
         let difference = if to_do(planned.change) { difference(planned) } else { Vec::new() };
         difference.iter().try_for_each(|line| output.line(format!("    {line}").trim_end()))?;
     }
@@ -266,6 +310,10 @@ fn markdown(planned: &[Planned], status: &Value) -> String {
         let difference = difference(planned);
         if !difference.is_empty() {
             text.push_str(&format!("\n### {}\n\n```diff\n{}\n```\n", planned.view, difference.join("\n")));
+        }
+        let examples: Vec<String> = planned.canary.iter().flat_map(canary::examples).collect();
+        if !examples.is_empty() {
+            text.push_str(&format!("\nRows of the canary that differ:\n\n```text\n{}\n```\n", examples.join("\n")));
         }
     }
     text
@@ -293,6 +341,7 @@ mod tests {
             source: Some("t".into()),
             cost: Value::Null,
             commit: None,
+            canary: None,
         }
     }
 

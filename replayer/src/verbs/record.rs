@@ -152,7 +152,10 @@ fn rows(client: &Client, view: &View, named: &[(String, String)]) -> Result<Vec<
         of_newest_window(client, view)?
     };
     match found.is_empty() {
-        true => Err(Failure::Judged(format!("nothing was recorded: view {} has no such row of a closed window; name another one with --key", view.name))),
+        true => Err(Failure::Judged(format!(
+            "nothing was recorded: view {} has no such row of a closed window; name another one with --key",
+            view.name
+        ))),
         false => Ok(found),
     }
 }
@@ -251,7 +254,11 @@ fn add_closing_event(client: &Client, view: &View, events: &mut Events) -> Resul
 /// The text of the case.
 fn case(view: &View, rows: &[Row], events: &Events) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let mut case = format!("view = {}\n\n[[case]]\nname = {}\nexpect = \"subset\"\nevents = [\n", quoted(&view.name), quoted(&format!("recorded: {}", title(view, rows))));
+    let mut case = format!(
+        "view = {}\n\n[[case]]\nname = {}\nexpect = \"subset\"\nevents = [\n",
+        quoted(&view.name),
+        quoted(&format!("recorded: {}", title(view, rows)))
+    );
     for ((record_time, partition, _), event) in events {
         let value = event.get("value").map(Value::to_string).unwrap_or_default();
         case.push_str(&format!("  {{ event = {}, partition = {partition}, record_time = {} }},\n", inline(&value), quoted(record_time)));
@@ -270,7 +277,8 @@ fn inline(json: &str) -> String {
 }
 
 fn title(view: &View, rows: &[Row]) -> String {
-    let of = |row: &Row| view.key.iter().filter_map(|name| Some(format!("{name} {}", plain(row.get(name)?)))).collect::<Vec<_>>().join(", ");
+    let of =
+        |row: &Row| view.key.iter().filter_map(|name| Some(format!("{name} {}", plain(row.get(name)?)))).collect::<Vec<_>>().join(", ");
     match rows {
         [] => String::new(),
         [row] => of(row),
@@ -280,7 +288,8 @@ fn title(view: &View, rows: &[Row]) -> String {
 
 /// A file that is not there yet.
 fn free_name(schemas: &Path, view: &View, rows: &[Row]) -> PathBuf {
-    let values: Vec<String> = rows.first().map(|row| view.key.iter().filter_map(|name| row.get(name)).map(plain).collect()).unwrap_or_default();
+    let values: Vec<String> =
+        rows.first().map(|row| view.key.iter().filter_map(|name| row.get(name)).map(plain).collect()).unwrap_or_default();
     let plain_letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' };
     let part: String = values.join("_").chars().map(plain_letter).take(NAME).collect();
     let name = format!("{}_recorded_{}", view.name, part.trim_end_matches('_'));
@@ -291,7 +300,7 @@ fn free_name(schemas: &Path, view: &View, rows: &[Row]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use serde_json::json;
 
@@ -302,11 +311,17 @@ mod tests {
         let document = json!({ "digest": "d", "partition_key": ["tag"], "clustering": [{ "column": "slot" }],
             "window": { "column": "slot", "size_ms": 300_000, "slide_ms": 300_000, "newest_closed": "2026-11-30T12:00:00Z" } });
         let view = View::of("v", &document);
-        assert_eq!((view.key.clone(), view.window_to_record().as_deref()), (vec!["tag".to_owned(), "slot".to_owned()], Some("2026-11-30T12:00:00Z")));
+        assert_eq!(
+            (view.key.clone(), view.window_to_record().as_deref()),
+            (vec!["tag".to_owned(), "slot".to_owned()], Some("2026-11-30T12:00:00Z"))
+        );
         let row = json!({ "tag": "it's", "slot": "2026-11-30T12:00:00Z", "n": 2 }).as_object().unwrap().clone();
         let mut events = Events::new();
         for (offset, tweet) in [(9, "it's \"quoted\" \\ and\nbroken"), (2, "plain \u{1F980}")] {
-            add(json!({ "partition": 0, "offset": offset, "record_time": "2026-11-30T12:00:01.500Z", "value": { "tweet": tweet } }), &mut events);
+            add(
+                json!({ "partition": 0, "offset": offset, "record_time": "2026-11-30T12:00:01.500Z", "value": { "tweet": tweet } }),
+                &mut events,
+            );
         }
         let text = case(&view, &[row], &events);
         let read: toml::Table = toml::from_str(&text).unwrap();

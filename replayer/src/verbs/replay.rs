@@ -73,7 +73,9 @@ fn replay_changed(client: &Client, schemas: &Path, arguments: &Replay, output: &
 fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments: &Replay, output: &mut Output) -> Result<Wanted, Failure> {
     let folder = match (&sql, &arguments.changed) {
         (_, Some(schemas)) => Some(schemas.as_path()),
-        (Some((file, _)), None) => Path::new(file).parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder }),
+        (Some((file, _)), None) => {
+            Path::new(file).parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+        }
         (None, None) => None,
     };
     let commit = folder.and_then(commit::of);

@@ -40,7 +40,9 @@ pub fn version_to_look_at(client: &Client, view: &str) -> Result<u64, Failure> {
     let versions = document.get("versions").and_then(Value::as_array).into_iter().flatten();
     let waiting = versions.filter(|version| version.get("state").and_then(Value::as_str) == Some("caught_up"));
     let newest = waiting.filter_map(|version| version.get("version")?.as_u64()).max().filter(|newest| Some(*newest) > active);
-    newest.or(active).ok_or_else(|| Failure::Gate(format!("no version of view {view} is caught up; refold status {view} --watch shows how far they are")))
+    newest.or(active).ok_or_else(|| {
+        Failure::Gate(format!("no version of view {view} is caught up; refold status {view} --watch shows how far they are"))
+    })
 }
 
 /// A number of a report.

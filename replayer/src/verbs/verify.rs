@@ -53,7 +53,11 @@ fn verdict(report: &Value) -> String {
     let windows = |count: u64| if count == 1 { "1 window".to_owned() } else { format!("{} windows", grouped(count)) };
     match (differing, unknown) {
         (0, 0) if all == 0 => format!("{view}: version {version} has no closed window of that time"),
-        (0, 0) => format!("{view}: {} of version {version} have the rows that the log makes, {} in all", windows(all), grouped(number(report, "rows"))),
+        (0, 0) => format!(
+            "{view}: {} of version {version} have the rows that the log makes, {} in all",
+            windows(all),
+            grouped(number(report, "rows"))
+        ),
         (0, unknown) => format!("{view}: {} of version {version} could not be computed", windows(unknown as u64)),
         (differing, _) => format!("{view}: {} of {} of version {version} differ from what the log makes", grouped(differing), windows(all)),
     }

@@ -7,7 +7,7 @@ use refold_processor::source::load_sources;
 use refold_processor::store::embedded::{EmbeddedStore, EmbeddedStoreSettings};
 use refold_processor::store::{RowBatch, RowReader, RowWriter};
 use refold_processor::table::{Table, Version};
-use refold_tests::command::{Said, run, text};
+use refold_tests::command::{Said, refold, run, text};
 use refold_tests::http::{get, post_lines, wait_until};
 use refold_tests::program::{Program, binary, free_port, root};
 use refold_versions::planner::Planner;
@@ -92,9 +92,10 @@ fn a_version_whose_rows_fail_an_audit_is_not_switched_to_and_an_audit_alone_repl
     assert_eq!(last["reason"], "large ones are fine (forced: audits: 1 of 1 rows fail small (occurrences < 10))");
     // No gate but that of current rows is in the way back.
     world.asks(&["rollback", "hashtag_counts"]).ends(0);
-    world.ask(&["check"]).ends(0).says("audit       small: occurrences < 10");
+    let check = || refold(&["check", "--schemas", text(world.folder.path())]);
+    check().ends(0).says("audit       small: occurrences < 10");
     world.change("hashtag_counts", "occurrences < 10", "ocurrences < 10");
-    world.ask(&["check"]).ends(1).complains("audit small: unknown column ocurrences").complains("did you mean occurrences?");
+    check().ends(1).complains("audit small: unknown column ocurrences").complains("did you mean occurrences?");
     world.asks(&["audit", "hashtag_trends"]).ends(1).complains("declares no audits");
 }
 
@@ -109,7 +110,10 @@ fn a_version_that_quarantines_every_event_is_refused_with_the_reason() {
     assert_eq!(counts(&world.program.url, "rust"), [5, 5]);
     let path = format!("{}/v1/admin/views/hashtag_counts/switch", world.program.url);
     let problem = refold_tests::http::send("POST", &path, &[("content-type", "application/json")], "{}").is_problem(409, "gate").json;
-    assert_eq!((&problem["gate"], &problem["gates"][0]["passed"], &problem["gates"][1]["gate"]), (&json!("quarantine"), &json!(true), &json!("quarantine")));
+    assert_eq!(
+        (&problem["gate"], &problem["gates"][0]["passed"], &problem["gates"][1]["gate"]),
+        (&json!("quarantine"), &json!(true), &json!("quarantine"))
+    );
 }
 
 #[test]
@@ -132,7 +136,11 @@ fn the_views_of_a_plan_are_switched_as_one_and_a_declared_tolerance_is_a_gate() 
     world.change("hashtag_trends", "rank <= 10", "rank <= 5");
     let refused = world.ask(&["apply", "--yes"]).ends(3).complains("nothing was switched: version 3 of hashtag_counts");
     refused.complains("the tolerance that the view declares (diff_tolerance)");
-    world.asks(&["switch", "hashtag_counts", "3"]).ends(3).complains("2 rows differ by more than 0.2 from v2").complains("refold diff hashtag_counts 2 3");
+    world
+        .asks(&["switch", "hashtag_counts", "3"])
+        .ends(3)
+        .complains("2 rows differ by more than 0.2 from v2")
+        .complains("refold diff hashtag_counts 2 3");
     world.asks(&["diff", "hashtag_counts", "2", "3", "--tolerance", "0.9"]).ends(0);
     let traced = world.asks(&["diff", "hashtag_counts", "2", "3", "--why"]).ends(3).says("events behind hashtag rust");
     traced.says("occurrences 6 -> 10").says("#rust");
@@ -144,7 +152,8 @@ fn the_views_of_a_plan_are_switched_as_one_and_a_declared_tolerance_is_a_gate() 
 
 /// Two hours of posts on the first day, and one in each partition two days later, so that their windows are closed.
 fn closed_hours() -> String {
-    let hours = (0..120).map(|minute| post(minute, NEW_YEAR_MS + minute as i64 * MINUTE_MS, if minute % 3 == 0 { "#rust #c" } else { "#rust" }));
+    let hours =
+        (0..120).map(|minute| post(minute, NEW_YEAR_MS + minute as i64 * MINUTE_MS, if minute % 3 == 0 { "#rust #c" } else { "#rust" }));
     let later = (0..60).map(|user| post(user, NEW_YEAR_MS + 2 * DAY_MS, "#later"));
     hours.chain(later).collect()
 }
@@ -159,7 +168,11 @@ fn a_row_that_is_not_what_the_log_makes_is_named_and_no_other() {
     wait_until("the rankings of the first day are closed", || trends()["equal"].as_u64().unwrap() > 700);
     let narrow = ["verify", "hashtag_counts", "--from", "2024-01-01T00:30:00Z", "--to", "2024-01-01T01:00:00Z", "--json"];
     let report = world.asks(&narrow).ends(0).objects().remove(0);
-    assert_eq!((&report["equal"], &report["rows"], &report["closed_to"]), (&json!(6), &json!(12), &json!("2024-01-01T23:59:50Z")), "{report}");
+    assert_eq!(
+        (&report["equal"], &report["rows"], &report["closed_to"]),
+        (&json!(6), &json!(12), &json!("2024-01-01T23:59:50Z")),
+        "{report}"
+    );
 
     assert!(world.program.stop());
     corrupt(&world);
@@ -168,7 +181,11 @@ fn a_row_that_is_not_what_the_log_makes_is_named_and_no_other() {
     wait_until("it is in service", || get(&format!("{}/readyz", world.program.url)).status == 200);
     let said = world.asks(&["verify", "hashtag_counts", "--json"]).ends(3).complains("1 of 24 windows of version 1 differ");
     let report = said.objects().remove(0);
-    assert_eq!((&report["differing"], &report["equal"], report["examples"].as_array().unwrap().len()), (&json!(1), &json!(23), 1), "{report}");
+    assert_eq!(
+        (&report["differing"], &report["equal"], report["examples"].as_array().unwrap().len()),
+        (&json!(1), &json!(23), 1),
+        "{report}"
+    );
     let example = &report["examples"][0];
     assert_eq!((&example["kind"], &example["window"]), (&json!("changed"), &json!("2024-01-01T00:10:00Z")));
     assert_eq!(example["key"], json!({ "hashtag": "rust", "slot": "2024-01-01T00:10:00Z" }));
@@ -206,18 +223,26 @@ fn a_case_is_recorded_from_the_log_and_passes() {
     world.post(&closed_hours());
     wait_until("version 1 has them", || counts(&world.program.url, "later") == [60]);
     let said = world.ask(&["test", "--record", "hashtag_counts", "--key", "hashtag=rust", "--key", "slot=2024-01-01T00:10:00Z"]).ends(0);
-    said.says("tests/hashtag_counts_recorded_rust_2024_01_01t00_10_00z.toml: 1 rows of hashtag_counts and the 5 events behind them").complains("as they were posted");
+    said.says("tests/hashtag_counts_recorded_rust_2024_01_01t00_10_00z.toml: 1 rows of hashtag_counts and the 5 events behind them")
+        .complains("as they were posted");
     world.ask(&["test", "--record", "hashtag_counts"]).ends(0);
     let of_window = "slot=2024-01-01T00:20:00Z";
     world.ask(&["test", "--record", "hashtag_trends", "--key", of_window]).ends(0).says("2 rows of hashtag_trends");
-    world.ask(&["test"]).ends(0).says("3 cases: 3 passed, 0 failed").says("ok      hashtag_counts: recorded: hashtag rust, slot 2024-01-01T00:10:00Z");
+    world
+        .ask(&["test"])
+        .ends(0)
+        .says("3 cases: 3 passed, 0 failed")
+        .says("ok      hashtag_counts: recorded: hashtag rust, slot 2024-01-01T00:10:00Z");
     // What the case shows, when the view is changed.
     world.change("hashtag_counts", "5 minutes", "10 minutes");
     world.ask(&["test", "hashtag_counts"]).ends(1).says("failed  hashtag_counts: recorded: hashtag rust");
     world.ask(&["test", "--record", "hashtag_counts"]).ends(3).complains("is not the definition that is in service");
     world.change("hashtag_counts", "10 minutes", "5 minutes");
     world.ask(&["test", "--record", "hashtag_counts", "--key", "hashtag=none"]).ends(3).complains("no such row");
-    world.ask(&["test", "--record", "hashtag_counts", "--key", "tag=none"]).ends(2).complains("the key of a row of hashtag_counts is hashtag, slot");
+    world
+        .ask(&["test", "--record", "hashtag_counts", "--key", "tag=none"])
+        .ends(2)
+        .complains("the key of a row of hashtag_counts is hashtag, slot");
     let half = ["test", "--record", "hashtag_trends", "--key", of_window, "--key", "rank=2"];
     world.ask(&half).ends(3).complains("nothing was recorded").complains("name the whole window");
 }
@@ -260,11 +285,26 @@ fn the_steps_of_the_workflow_for_pull_requests_do_what_it_says() {
         run(shell.env("REFOLD_SERVER", &world.program.url)).ends(0);
     }
     let plan = std::fs::read_to_string(checkout.path().join("plan.md")).unwrap();
-    assert!(plan.contains("| `hashtag_counts` | changed |") && plan.contains("+SELECT hashtag, tumble(timestamp, INTERVAL '10 minutes')"), "{plan}");
+    assert!(
+        plan.contains("| `hashtag_counts` | changed |") && plan.contains("+SELECT hashtag, tumble(timestamp, INTERVAL '10 minutes')"),
+        "{plan}"
+    );
     assert!(plan.contains("a new version reads 10 events") && plan.contains("version 1 takes about 2 rows"), "{plan}");
     assert!(plan.contains("the folder is at commit ") && plan.contains("-dirty"), "{plan}");
-    // The commit stays with the version.
+    // What the change does, before anything is built.
     let schemas = checkout.path().join("schemas");
+    let canary = ["plan", "hashtag_counts", "--canary=1", "--json", "--schemas", text(&schemas)];
+    let canary = ask(&world.program.url, &canary).ends(0).objects().remove(0)["canary"].clone();
+    assert_eq!(
+        [&canary["records"], &canary["changed"], &canary["missing"], &canary["extra"]],
+        [&json!(10), &json!(1), &json!(1), &json!(0)],
+        "{canary}"
+    );
+    ask(&world.program.url, &["plan", "--canary=1", "--schemas", text(&schemas)])
+        .ends(0)
+        .says("occurrences 5 -> 10")
+        .says("canary: over the first 10 of 10 events");
+    // The commit stays with the version.
     ask(&world.program.url, &["apply", "--yes", "--schemas", text(&schemas)]).ends(0);
     let versions = get(&format!("{}/v1/views/hashtag_counts", world.program.url)).is(200).json["versions"].clone();
     assert!(versions[1]["commit"].as_str().unwrap().ends_with("-dirty") && versions[0]["commit"] == Value::Null, "{versions}");

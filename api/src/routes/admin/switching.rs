@@ -166,9 +166,9 @@ fn weigh(views: &Views, body: &MoveBody, how: &How, is_gone: &IsGone<'_>) -> Res
         None => match (newest_ready(view, &versions, active).map_err(none_ready), expected) {
             (Ok(newest), _) if Some(newest) != active => newest,
             // Nothing waits. Either this very switch was made before, or the caller is mistaken about the version in service.
-            (_, Some(replaced)) if expected != active => pointer
-                .filter(|pointer| pointer.previous == expected && pointer.version > replaced)
-                .map_or(replaced, |made| made.version),
+            (_, Some(replaced)) if expected != active => {
+                pointer.filter(|pointer| pointer.previous == expected && pointer.version > replaced).map_or(replaced, |made| made.version)
+            }
             (newest, _) => newest?,
         },
     };
@@ -242,11 +242,12 @@ pub async fn switch_group(
             weighed.iter().try_for_each(|one| views.catalogue.check_switch(&one.moved.view, one.moved.from, one.moved.to))?;
             return Ok(Json(json!({ "views": weighed.iter().map(Weighed::document).collect::<Vec<_>>() })));
         }
-        if !body.force && let Some(first) = weighed.iter().find(|one| !one.is_passed()) {
+        if !body.force
+            && let Some(first) = weighed.iter().find(|one| !one.is_passed())
+        {
             return Err(gates_refuse(first));
         }
-        let overridden: Vec<String> =
-            weighed.iter().filter_map(|one| Some(format!("{}: {}", one.moved.view, one.overridden()?))).collect();
+        let overridden: Vec<String> = weighed.iter().filter_map(|one| Some(format!("{}: {}", one.moved.view, one.overridden()?))).collect();
         let reason = or_forced((!overridden.is_empty()).then(|| overridden.join("; ")), body.reason);
         let moves: Vec<Move> = weighed.iter().map(|one| one.moved.clone()).collect();
         let moved = views.catalogue.switch_as_one(&moves, &who(&caller, body.by.as_deref()), reason.as_deref())?;

@@ -1,8 +1,8 @@
 //! The end of versions. A version is dropped in one compare-and-set: it leaves those that live, so that nobody reads, takes or switches to it any more, and
 //! is listed among those that something is left of. Whoever polls the catalogue finds it there and removes that; then it is noted.
 
-use super::records::{AuditEntry, DroppedRegister, VersionRecord, VersionState, dropped_key, encode, view_key};
 use super::group::refuse_prepared;
+use super::records::{AuditEntry, DroppedRegister, VersionRecord, VersionState, dropped_key, encode, view_key};
 use super::{ATTEMPTS, Catalogue, CatalogueError, Change, Outcome, enter, find, refused, too_busy};
 use crate::table::Version;
 

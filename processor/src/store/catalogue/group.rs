@@ -233,7 +233,9 @@ impl Catalogue {
 /// Refuses to change what a group is about to move.
 pub(super) fn refuse_prepared(register: &ViewRegister, view: &str, now_ms: i64) -> Result<(), CatalogueError> {
     match &register.prepared {
-        Some(prepared) => Err(CatalogueError::Prepared { view: view.to_owned(), by: prepared.by.clone(), ago: ago(now_ms - prepared.at_ms) }),
+        Some(prepared) => {
+            Err(CatalogueError::Prepared { view: view.to_owned(), by: prepared.by.clone(), ago: ago(now_ms - prepared.at_ms) })
+        }
         None => Ok(()),
     }
 }

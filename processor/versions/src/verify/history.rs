@@ -100,8 +100,11 @@ impl History {
     pub fn events(&mut self, verified: &Verified<'_>, span: Span) -> Result<Vec<RecordBatch>, VerifyError> {
         let mut events = Vec::new();
         let has_some = |piece: &Piece| piece.times.is_some_and(|(least, most)| least < span.to_us && most >= span.from_us);
-        let pieces: Vec<(Partition, Vec<Piece>)> =
-            self.pieces.iter().map(|(partition, pieces)| (*partition, pieces.iter().filter(|piece| has_some(piece)).copied().collect())).collect();
+        let pieces: Vec<(Partition, Vec<Piece>)> = self
+            .pieces
+            .iter()
+            .map(|(partition, pieces)| (*partition, pieces.iter().filter(|piece| has_some(piece)).copied().collect()))
+            .collect();
         for (partition, pieces) in pieces {
             for (before, next) in runs(&pieces) {
                 self.read(verified, (partition, before, next), &mut |_, _, _, accepted| {

@@ -30,7 +30,10 @@ pub fn estimate(events: u64, status: &Value, cost: &Value) -> Option<Estimate> {
     }
     let last = cost.get("last_replay").filter(|last| !last.is_null())?;
     let seconds = last.get("took_s")?.as_f64()?;
-    Some(Estimate { seconds, from: format!("as long as version {} took until it was caught up, at {}", number(last, "version"), text(last, "ended")) })
+    Some(Estimate {
+        seconds,
+        from: format!("as long as version {} took until it was caught up, at {}", number(last, "version"), text(last, "ended")),
+    })
 }
 
 impl Estimate {
@@ -58,7 +61,8 @@ pub fn sizes(cost: &Value, active: Option<u64>) -> Vec<String> {
 
 fn size(version: &Value) -> Option<String> {
     let bytes = |name: &str| version.get(name).and_then(Value::as_u64);
-    let table = bytes("table_bytes").map(|size| format!("about {} rows, {} in the view store", grouped(number(version, "table_rows")), of_bytes(size)));
+    let table = bytes("table_bytes")
+        .map(|size| format!("about {} rows, {} in the view store", grouped(number(version, "table_rows")), of_bytes(size)));
     let state = bytes("state_bytes").map(|size| format!("{} of state", of_bytes(size)));
     let parts: Vec<String> = [table, state].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
@@ -76,7 +80,8 @@ fn of_bytes(bytes: u64) -> String {
 /// Events that the version in service could not decode because their schema is not known or does not fit.
 pub fn unresolved(status: &Value, view: &str, active: Option<u64>) -> u64 {
     let views = status.get("views").and_then(Value::as_array).into_iter().flatten();
-    let versions = views.filter(|document| text(document, "view") == view).filter_map(|document| document.get("versions")?.as_array()).flatten();
+    let versions =
+        views.filter(|document| text(document, "view") == view).filter_map(|document| document.get("versions")?.as_array()).flatten();
     let mut in_service = versions.filter(|version| version.get("version").and_then(Value::as_u64) == active);
     let counts = in_service.next().and_then(|version| version.get("quarantined"));
     ["unknown_schema", "unresolvable_schema"].iter().filter_map(|reason| counts?.get(reason)?.as_u64()).sum()
@@ -121,6 +126,9 @@ mod tests {
     fn what_versions_take_is_said_as_far_as_it_is_known() {
         let sizes = sizes(&cost(), Some(2));
         assert_eq!(sizes[0], "version 1 is retired and still fed: about 10 rows, 2 KiB in the view store");
-        assert_eq!(sizes[1], "version 2 takes about 1 000 rows, 5 MiB in the view store, 3.0 GiB of state; a new one takes about as much beside it");
+        assert_eq!(
+            sizes[1],
+            "version 2 takes about 1 000 rows, 5 MiB in the view store, 3.0 GiB of state; a new one takes about as much beside it"
+        );
     }
 }
