@@ -235,7 +235,7 @@ fn a_case_is_recorded_from_the_log_and_passes() {
         .says("ok      hashtag_counts: recorded: hashtag rust, slot 2024-01-01T00:10:00Z");
     // What the case shows, when the view is changed.
     world.change("hashtag_counts", "5 minutes", "10 minutes");
-    world.ask(&["test", "hashtag_counts"]).ends(1).says("failed  hashtag_counts: recorded: hashtag rust");
+    world.ask(&["test", "hashtag_counts"]).ends(1).says("failed  hashtag_counts: recorded: hashtag c, slot 2024-01-01T01:55:00Z and 1 more");
     world.ask(&["test", "--record", "hashtag_counts"]).ends(3).complains("is not the definition that is in service");
     world.change("hashtag_counts", "10 minutes", "5 minutes");
     world.ask(&["test", "--record", "hashtag_counts", "--key", "hashtag=none"]).ends(3).complains("no such row");
