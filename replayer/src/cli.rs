@@ -54,7 +54,7 @@ pub enum Command {
     /// Shows how far each version of each view is
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
-    /// Shows what differs between the schemas folder and what runs, and what it takes to change that
+    /// Shows what the schemas folder would change of what runs, and what that takes
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
     /// Carries a plan out: replays what has changed, waits, compares, and switches

@@ -134,8 +134,14 @@ async fn each_gate_has_a_name_and_a_reason_and_what_is_overridden_is_in_the_hist
     let expected = [("current", true), ("quarantine", false), ("lateness", true), ("audits", true), ("diff", true)];
     assert_eq!((status, names.as_slice(), &dry["passed"]), (StatusCode::OK, expected.as_slice(), &json!(false)), "{dry}");
     let (status, refused) = world.ask(SWITCH, json!({})).await;
-    assert_eq!((status, &refused["gate"], &refused["type"]), (StatusCode::CONFLICT, &json!("quarantine"), &json!("urn:refold:problem:gate")));
-    assert!(refused["detail"].as_str().unwrap().contains("none of the 100 events that it has read is applied (evaluation 100)"), "{refused}");
+    assert_eq!(
+        (status, &refused["gate"], &refused["type"]),
+        (StatusCode::CONFLICT, &json!("quarantine"), &json!("urn:refold:problem:gate"))
+    );
+    assert!(
+        refused["detail"].as_str().unwrap().contains("none of the 100 events that it has read is applied (evaluation 100)"),
+        "{refused}"
+    );
     let group = |more: Value| {
         let mut body = json!({ "moves": [{ "view": "counts", "to": 2, "expected": 1 }] });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

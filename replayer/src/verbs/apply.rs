@@ -106,13 +106,7 @@ fn compare(client: &Client, built: &Built, tolerance: Option<f64>, output: &mut 
 }
 
 /// Sends the readers of all views at once; all gates are judged before. `is_compared`: rows are compared already, or are not to be.
-fn send_readers(
-    client: &Client,
-    replacing: &[&Built],
-    is_compared: bool,
-    arguments: &Apply,
-    output: &mut Output,
-) -> Result<(), Failure> {
+fn send_readers(client: &Client, replacing: &[&Built], is_compared: bool, arguments: &Apply, output: &mut Output) -> Result<(), Failure> {
     if replacing.is_empty() {
         return Ok(());
     }

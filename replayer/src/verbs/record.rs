@@ -67,7 +67,8 @@ pub fn run(view: &str, arguments: &Test, output: &mut Output) -> Result<(), Fail
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     std::fs::write(&file, &case).with_context(|| format!("cannot write {}", file.display()))?;
-    output.line(&format!("{}: {} rows of {view} and the {} events behind them", file.display(), rows.len(), events.len()))?;
+    let rows = if rows.len() == 1 { "a row".to_owned() } else { format!("{} rows", rows.len()) };
+    output.line(&format!("{}: {rows} of {view}, and {} events", file.display(), events.len()))?;
     complain("it holds events as they were posted: take out what may not be in your repository, such as names and texts of persons");
     Ok(())
 }

@@ -223,7 +223,7 @@ fn a_case_is_recorded_from_the_log_and_passes() {
     world.post(&closed_hours());
     wait_until("version 1 has them", || counts(&world.program.url, "later") == [60]);
     let said = world.ask(&["test", "--record", "hashtag_counts", "--key", "hashtag=rust", "--key", "slot=2024-01-01T00:10:00Z"]).ends(0);
-    said.says("tests/hashtag_counts_recorded_rust_2024_01_01t00_10_00z.toml: 1 rows of hashtag_counts and the 5 events behind them")
+    said.says("tests/hashtag_counts_recorded_rust_2024_01_01t00_10_00z.toml: a row of hashtag_counts, and 5 events")
         .complains("as they were posted");
     world.ask(&["test", "--record", "hashtag_counts"]).ends(0);
     let of_window = "slot=2024-01-01T00:20:00Z";
@@ -235,7 +235,10 @@ fn a_case_is_recorded_from_the_log_and_passes() {
         .says("ok      hashtag_counts: recorded: hashtag rust, slot 2024-01-01T00:10:00Z");
     // What the case shows, when the view is changed.
     world.change("hashtag_counts", "5 minutes", "10 minutes");
-    world.ask(&["test", "hashtag_counts"]).ends(1).says("failed  hashtag_counts: recorded: hashtag c, slot 2024-01-01T01:55:00Z and 1 more");
+    world
+        .ask(&["test", "hashtag_counts"])
+        .ends(1)
+        .says("failed  hashtag_counts: recorded: hashtag c, slot 2024-01-01T01:55:00Z and 1 more");
     world.ask(&["test", "--record", "hashtag_counts"]).ends(3).complains("is not the definition that is in service");
     world.change("hashtag_counts", "10 minutes", "5 minutes");
     world.ask(&["test", "--record", "hashtag_counts", "--key", "hashtag=none"]).ends(3).complains("no such row");

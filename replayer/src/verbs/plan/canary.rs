@@ -11,16 +11,20 @@ pub fn sentence(report: &Value) -> String {
     let of = |name: &str| grouped(number(report, name));
     let percent = report.get("share").and_then(Value::as_f64).unwrap_or_default() * 100.0;
     let rows = match number(report, "changed") + number(report, "missing") + number(report, "extra") {
-        0 => format!("no row differs, {} are equal", of("equal")),
-        _ => format!("{} rows change, {} are missing, {} are new, {} are equal", of("changed"), of("missing"), of("extra"), of("equal")),
+        0 => format!("rows: none differs, {} equal", of("equal")),
+        _ => format!("rows: {} changed, {} missing, {} new, {} equal", of("changed"), of("missing"), of("extra"), of("equal")),
     };
-    let sample =
-        format!("canary: over the first {} of {} events, for {percent:.3} % of the partition keys", of("records"), of("of_records"));
+    let sample = format!(
+        "canary: over the first {} of {} events, for {} % of the partition keys",
+        of("records"),
+        of("of_records"),
+        (percent * 1e3).round() / 1e3
+    );
     let left_out =
         |index: usize| report.get("quarantined").and_then(|counts| counts.get(index)).and_then(Value::as_u64).unwrap_or_default();
     match (left_out(0), left_out(1)) {
-        (old, new) if old == new => format!("{sample}: {rows}"),
-        (old, new) => format!("{sample}: {rows}; {} events are quarantined, {} by the definition in service", grouped(new), grouped(old)),
+        (old, new) if old == new => format!("{sample}, {rows}"),
+        (old, new) => format!("{sample}, {rows}; {} events are quarantined, {} by the definition in service", grouped(new), grouped(old)),
     }
 }
 
@@ -58,7 +62,9 @@ mod tests {
             "examples": [{ "kind": "changed", "left": { "tag": "a", "n": 1 }, "right": { "tag": "a", "n": 2 } }] });
         let told = sentence(&report);
         assert!(
-            told.starts_with("canary: over the first 1 000 of 5 000 events, for 10.000 % of the partition keys: 1 rows change"),
+            told.starts_with(
+                "canary: over the first 1 000 of 5 000 events, for 10 % of the partition keys, rows: 1 changed, 0 missing, 2 new, 7 equal"
+            ),
             "{told}"
         );
         assert!(told.ends_with("; 3 events are quarantined, 0 by the definition in service"), "{told}");
