@@ -9,6 +9,7 @@ mod collected;
 mod counts;
 mod elsewhere;
 mod gate;
+mod gates;
 mod health;
 mod intake;
 mod limits;

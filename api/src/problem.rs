@@ -184,7 +184,10 @@ impl From<CatalogueError> for Problem {
             CatalogueError::Store(error) => error.into(),
             CatalogueError::InvalidName(_) | CatalogueError::UnknownVersion { .. } => Problem::not_found(detail),
             CatalogueError::Switched { active, .. } => conflict(detail).with("active", active.0),
-            CatalogueError::NothingActive { .. } | CatalogueError::LostTo { .. } => conflict(detail),
+            CatalogueError::NothingActive { .. }
+            | CatalogueError::LostTo { .. }
+            | CatalogueError::Prepared { .. }
+            | CatalogueError::GroupTakenBack { .. } => conflict(detail),
             CatalogueError::State { state, .. } => {
                 Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail).with("state", state)
             }

@@ -12,7 +12,10 @@ use crate::access::{Access, Role};
 use crate::limits::{self, Class};
 use crate::problem::{Problem, of_every_refusal};
 use crate::routes::guard::{self, Demand, REQUEST_HEADER};
-use crate::routes::{admin, assets, caching, diff, events, health, keys, metrics, quarantine, rows, session, socket, sources, views, why};
+use crate::routes::{
+    admin, assets, audit, caching, canary, cost, diff, events, health, keys, metrics, quarantine, rows, session, socket, sources, verify,
+    views, why,
+};
 use crate::state::ApiState;
 
 const OPENAPI: &str = include_str!("../openapi.json");
@@ -24,11 +27,16 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/admin/history", get(admin::history))
         .route("/v1/admin/views/{view}/replay", post(admin::replay))
         .route("/v1/admin/views/{view}/switch", post(admin::switch))
+        .route("/v1/admin/views/{view}/cost", get(cost::show))
+        .route("/v1/admin/views/{view}/canary", post(canary::run))
+        .route("/v1/admin/switch", post(admin::switch_group))
         .route("/v1/admin/views/{view}/diff", post(diff::diff))
         .route("/v1/admin/views/{view}/rollback", post(admin::rollback))
         .route("/v1/admin/views/{view}/drop", post(admin::drop_view))
         .route("/v1/admin/views/{view}/versions/{version}/resume", post(admin::resume))
         .route("/v1/admin/views/{view}/versions/{version}/drop", post(admin::drop_version))
+        .route("/v1/admin/views/{view}/versions/{version}/audit", post(audit::audit))
+        .route("/v1/admin/views/{view}/versions/{version}/verify", post(verify::run))
         .route("/v1/views/{view}/why", get(why::find))
         .route("/v1/views/{view}/quarantine", get(quarantine::list))
         .route("/v1/views/{view}/quarantine/{partition}/{offset}", get(quarantine::one));

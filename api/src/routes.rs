@@ -2,7 +2,10 @@
 
 pub mod admin;
 pub mod assets;
+pub mod audit;
 pub mod caching;
+pub mod canary;
+pub mod cost;
 pub mod diff;
 pub mod events;
 pub mod guard;
@@ -16,5 +19,6 @@ pub mod rows;
 pub mod session;
 pub mod socket;
 pub mod sources;
+pub mod verify;
 pub mod views;
 pub mod why;

@@ -20,6 +20,8 @@ pub struct ApiSettings {
     pub rows_max: usize,
     /// Maximum lag of a version that may be switched to, in events behind the active version; an active version with a lasting greater lag is not ready.
     pub caught_up_lag_events: u64,
+    /// By how many percentage points the share of quarantined events of a version that is switched to may be greater than that of the version in service; so too of late ones.
+    pub quarantine_percent: u32,
     /// How long a version is kept after it was in service unless that is overridden, milliseconds.
     pub drop_grace_ms: i64,
     /// How long after it was retired a version is dropped by the workers, milliseconds; `None`: never.
@@ -40,6 +42,7 @@ impl Default for ApiSettings {
             rows_default: 100,
             rows_max: 10_000,
             caught_up_lag_events: 1_000,
+            quarantine_percent: 1,
             drop_grace_ms: 600_000,
             retire_after_ms: None,
             own_names: None,

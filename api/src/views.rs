@@ -14,7 +14,7 @@ use refold_processor::source::Sources;
 use refold_processor::store::catalogue::{ActivePointer, Catalogue, CatalogueError, VersionRecord, VersionState, ViewSnapshot};
 use refold_processor::store::{Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table, Version};
-use refold_processor::view::{Dashboard, DashboardKind, View, WindowSpec};
+use refold_processor::view::{Checks, Dashboard, DashboardKind, View, WindowSpec};
 use refold_versions::gate::ways_on;
 use refold_versions::planner::Planner;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,8 @@ pub struct Views {
     pub watch: Arc<Watch>,
     /// How long a version is kept after it was in service, milliseconds.
     pub drop_grace_ms: i64,
+    /// By how much the share of quarantined events of a version may be greater than that of the one in service, from 0 to 1.
+    pub quarantine_allowance: f64,
     /// How long after it was retired a version is dropped by the workers, milliseconds; `None`: never.
     retire_after_ms: Option<i64>,
     definitions: Arc<dyn Definitions>,
@@ -64,6 +66,7 @@ impl Views {
             sources: ports.sources.clone(),
             watch: watch.clone(),
             drop_grace_ms: settings.drop_grace_ms,
+            quarantine_allowance: f64::from(settings.quarantine_percent) / 100.0,
             retire_after_ms: settings.retire_after_ms,
             definitions: ports.definitions.clone(),
             planner: Planner::new(&ports.sources)?,
@@ -107,17 +110,31 @@ impl Views {
         if let Some(view) = self.planned.read().get(&record.digest) {
             return Ok(view.clone());
         }
+        let view = Arc::new(self.plan_of(record)?);
+        self.planned.write().insert(record.digest.clone(), view.clone());
+        Ok(view)
+    }
+
+    fn plan_of(&self, record: &VersionRecord) -> Result<View, Problem> {
         let label = format!("{} {}", record.view, record.version);
-        let view = self.planner.plan(&record.sql, &label).map_err(|error| {
+        self.planner.plan(&record.sql, &label).map_err(|error| {
             Problem::definition(format!(
                 "version {} of view {} does not match the declared sources: {error}; restore the declaration, or build a version of the new \
                  definition with refold replay {}",
                 record.version, record.view, record.view
             ))
-        })?;
-        let view = Arc::new(view);
-        self.planned.write().insert(record.digest.clone(), view.clone());
-        Ok(view)
+        })
+    }
+
+    /// What the rows of a version are held to: as its file says now, if that has the definition that it was made from, else as it was made. They make no row, so no
+    /// version is built for them.
+    pub fn checks_of(&self, record: &VersionRecord) -> Result<Checks, Problem> {
+        let declared = self.definitions.of(&record.view).ok().flatten();
+        let declared = declared.and_then(|(file, sql)| self.planner.plan(&sql, &file).ok());
+        match declared.filter(|declared| declared.digest == record.digest) {
+            Some(declared) => Ok(declared.checks),
+            None => Ok(self.plan_of(record)?.checks),
+        }
     }
 
     /// Plans a definition that is new here.
@@ -401,6 +418,7 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
     put("digest", record.digest.clone().into());
     put("created", millis(record.created_ms));
     put("created_by", record.created_by.clone().into());
+    put("commit", record.commit.clone().into());
     put("changed", millis(record.changed_ms));
     put("changed_by", record.changed_by.clone().into());
     put("error", error.into());

@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+mod groups;
 mod versions;
 
 use std::path::PathBuf;
@@ -7,12 +8,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::groups::command;
 use self::versions::{
-    APPLY_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES, ROLLBACK_EXAMPLES, SWITCH_EXAMPLES,
-    WHY_EXAMPLES,
+    APPLY_EXAMPLES, AUDIT_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES, ROLLBACK_EXAMPLES,
+    SWITCH_EXAMPLES, VERIFY_EXAMPLES, WHY_EXAMPLES,
 };
-pub use self::versions::{Apply, Diff, Drop, Plan, Replay, Resume, Rollback, Switch, Why};
-use crate::settings::{ForCheck, ForClient, ForCollect, ForProcess, ForServe, ForUp, SettingFlags};
+pub use self::versions::{Apply, Audit, Diff, Drop, Plan, Replay, Resume, Rollback, Switch, Verify, Why};
+use crate::settings::{ForCheck, ForClient, ForCollect, ForPlan, ForProcess, ForServe, ForUp, SettingFlags};
 
 /// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
 #[derive(Debug, Parser)]
@@ -58,7 +60,7 @@ pub enum Command {
     /// Shows how far each version of each view is
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
-    /// Shows what differs between the schemas folder and what runs, and what it takes to change that
+    /// Shows what the schemas folder would change of what runs, and what that takes
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
     /// Carries a plan out: replays what has changed, waits, compares, and switches
@@ -73,6 +75,12 @@ pub enum Command {
     /// Shows how the rows of two versions of a view differ
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(Diff),
+    /// Checks the rows of a version against the audits that its view declares
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(Audit),
+    /// Computes the closed windows of a version anew from the log, and compares the rows
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Shows the events behind a row of a view
     #[command(after_help = WHY_EXAMPLES)]
     Why(Why),
@@ -146,6 +154,8 @@ Examples:
   refold test                                   all cases in schemas/tests
   refold test hashtag_counts
   refold test --seed 7                          cut at the same places as the run that printed this seed
+  refold test --record hashtag_counts           a case from the log: rows of the newest closed window, and their events
+  refold test --record hashtag_counts --key hashtag=rust --key slot=2026-11-23T13:30:00Z
   refold test --json | jq 'select(.ok | not)'";
 
 const STATUS_EXAMPLES: &str = "\
@@ -316,11 +326,17 @@ pub struct Test {
     /// Decides where cases are cut: chunks, commits and restarts [default: another with each run]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Makes a case of this view from the log of a running refold: rows, and the events behind them
+    #[arg(long, value_name = "VIEW", conflicts_with_all = ["views", "json"])]
+    pub record: Option<String>,
+    /// Which rows are recorded, by columns of their key [default: some of the newest closed window]
+    #[arg(long, value_name = "COLUMN=VALUE", requires = "record", value_parser = versions::column_value)]
+    pub key: Vec<(String, String)>,
     /// Prints one object a case
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub settings: SettingFlags<ForCheck>,
+    pub settings: SettingFlags<ForPlan>,
 }
 
 /// `refold status`
@@ -434,13 +450,11 @@ fn version(text: &str) -> Result<u32, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn flags_do_not_collide() {
-        Refold::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

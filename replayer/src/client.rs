@@ -13,6 +13,8 @@ use crate::settings::Settings;
 
 /// What the kind of a problem begins with.
 const TYPE_PREFIX: &str = "urn:refold:problem:";
+/// The gates that look at what a version has made, which waiting does not change.
+const LASTING: [&str; 4] = ["audits", "quarantine", "lateness", "diff"];
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,6 +45,12 @@ impl Client {
     /// What is answered to `body`.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.answer(self.authorized(self.agent.post(self.url(path))).send_json(body))
+    }
+
+    /// The same, for as long as it takes: something that reads tables whole before it answers.
+    pub fn post_for_long(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.authorized(self.agent.post(self.url(path)));
+        self.answer(request.config().timeout_global(None).build().send_json(body))
     }
 
     /// Hands on each line of what is at `path`, for as long as it takes; each line is a JSON object.
@@ -122,6 +130,8 @@ fn refused(document: &Value) -> Failure {
         detail => detail.to_owned(),
     };
     match member("type").strip_prefix(TYPE_PREFIX) {
+        // What a version has read and made does not pass by itself.
+        Some("gate") if LASTING.contains(&member("gate")) => Failure::Judged(detail),
         Some("gate" | "conflict") => Failure::Gate(detail),
         _ => Failure::Failed(anyhow!(detail)),
     }

@@ -13,6 +13,8 @@ pub enum Failure {
     Usage(String),
     /// A condition for it is not met, nothing was changed: 3.
     Gate(String),
+    /// The same, of a condition that waiting does not change: rows are not as they should be. 3 too.
+    Judged(String),
     /// There is something to do, and it was asked that the exit status says so: 4.
     Changes(String),
 }
@@ -23,7 +25,7 @@ impl Failure {
         match self {
             Failure::Failed(_) => ExitCode::from(1),
             Failure::Usage(_) => ExitCode::from(2),
-            Failure::Gate(_) => ExitCode::from(3),
+            Failure::Gate(_) | Failure::Judged(_) => ExitCode::from(3),
             Failure::Changes(_) => ExitCode::from(4),
         }
     }
@@ -40,7 +42,7 @@ impl fmt::Display for Failure {
         match self {
             // With what is below it, on one line.
             Failure::Failed(error) => write!(f, "{error:#}"),
-            Failure::Usage(message) | Failure::Gate(message) | Failure::Changes(message) => f.write_str(message),
+            Failure::Usage(message) | Failure::Gate(message) | Failure::Judged(message) | Failure::Changes(message) => f.write_str(message),
         }
     }
 }

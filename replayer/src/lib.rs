@@ -6,6 +6,7 @@
 mod cases;
 mod cli;
 mod client;
+mod commit;
 mod failure;
 mod output;
 mod parts;
@@ -16,13 +17,14 @@ mod views;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::cli::{Command, Refold, SourceVerb};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::verbs::{
-    apply, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, why,
+    apply, audit, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, verify,
+    why,
 };
 
 pub use crate::settings::table::SETTINGS;
@@ -33,7 +35,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Runs what the arguments of the process say.
 pub fn main() -> ExitCode {
-    let refold = Refold::parse();
+    let refold = match Refold::from_arg_matches(&cli::command().get_matches()) {
+        Ok(refold) => refold,
+        Err(error) => error.exit(),
+    };
     let mut output = Output::stdout();
     match run(refold.command, &mut output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +70,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Switch(arguments) => switch::run(&arguments, output),
         Command::Diff(arguments) => diff::run(&arguments, output),
+        Command::Audit(arguments) => audit::run(&arguments, output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Why(arguments) => why::run(&arguments, output),
         Command::Rollback(arguments) => rollback::run(&arguments, output),
         Command::Drop(arguments) => drop::run(&arguments, output),

@@ -2,6 +2,7 @@
 
 mod dropping;
 mod rollback;
+mod switching;
 
 use std::sync::Arc;
 
@@ -11,17 +12,16 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use refold_processor::engine::worker::first_to_serve;
 use refold_processor::source::Source;
-use refold_processor::store::catalogue::{VersionRecord, VersionState};
+use refold_processor::store::catalogue::VersionState;
 use refold_processor::table::Version;
-use refold_versions::gate::{judge, newest_ready, ways_on};
 use refold_versions::planner::register;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use self::dropping::{drop_version, drop_view};
 pub use self::rollback::rollback;
+pub use self::switching::{switch, switch_group};
 use crate::access::Caller;
-use crate::gate::{facts, refused};
 use crate::intake::Intakes;
 use crate::parameters::parse_version;
 use crate::problem::Problem;
@@ -40,23 +40,8 @@ pub struct ReplayBody {
     sql: Option<String>,
     /// How errors name the definition.
     file: Option<String>,
-    /// Who asks.
-    by: Option<String>,
-}
-
-/// The body of a switch.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SwitchBody {
-    /// The version to switch to; without it, the newest one that is caught up.
-    to: Option<u32>,
-    /// The version that must be in service now; without it, whichever is.
-    expected: Option<u32>,
-    /// Why.
-    reason: Option<String>,
-    /// Overrides the gate for a version that no worker runs or that is behind; requires a reason.
-    #[serde(default)]
-    force: bool,
+    /// The commit of the folder that the definition came from.
+    commit: Option<String>,
     /// Who asks.
     by: Option<String>,
 }
@@ -94,7 +79,7 @@ pub async fn replay(
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail));
         }
         let before: Vec<Version> = views.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
-        let record = register(&views.catalogue, &planned, &who(&caller, body.by.as_deref()))?;
+        let record = register(&views.catalogue, &planned, body.commit.as_deref(), &who(&caller, body.by.as_deref()))?;
         let is_new = !before.contains(&record.version);
         let versions = views.versions_of(&view)?;
         let active = views.catalogue.active(&view)?.map(|active| active.version);
@@ -129,79 +114,6 @@ pub async fn resume(
         let record = views.catalogue.resume(&view, version, &who(&caller, body.by.as_deref()))?;
         views.watch.running.look();
         Ok(Json(json!({ "view": view, "version": version.0, "state": record.state.name(), "resumed": was_failed })))
-    })
-    .await
-}
-
-/// The switch that was requested.
-struct Asked {
-    to: Version,
-    expected: Option<Version>,
-    active: Option<Version>,
-    force: bool,
-}
-
-/// Refuses a target version that is not current. For a forced switch, returns the description of the gate that was overridden. The version's state and the active pointer
-/// are checked by the catalogue.
-fn pass_gate(views: &Views, versions: &[VersionRecord], asked: &Asked) -> Result<Option<String>, Problem> {
-    let Some(target) = versions.iter().find(|record| record.version == asked.to) else { return Ok(None) };
-    if asked.active == Some(asked.to) {
-        return match &target.state {
-            VersionState::Failed { error } => {
-                let detail = format!(
-                    "view {}: readers are on version {} already, and it has failed: {error}; {}",
-                    target.view,
-                    target.version,
-                    ways_on(target, versions)
-                );
-                Err(Problem::new(StatusCode::CONFLICT, "gate", "The version has failed", detail).with("state", "failed"))
-            }
-            _ => Ok(None),
-        };
-    }
-    if asked.expected != asked.active || !target.state.may_become(&VersionState::Active) {
-        return Ok(None);
-    }
-    let active = versions.iter().find(|record| Some(record.version) == asked.active);
-    match judge(&facts(views, target, active)?, views.watch.caught_up_lag_events) {
-        Some(gate) if asked.force => Ok(Some(gate.describe(target.version))),
-        Some(gate) => Err(refused(&gate, &target.view, target.version)),
-        None => Ok(None),
-    }
-}
-
-/// `POST /v1/admin/views/{view}/switch`: sends readers to another version, in one step.
-pub async fn switch(
-    State(views): State<Arc<Views>>,
-    Extension(caller): Extension<Caller>,
-    Path(view): Path<String>,
-    body: Result<Json<SwitchBody>, JsonRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
-    require_reason(body.force, body.reason.as_deref(), "for switching to this version")?;
-    blocking(move || {
-        let versions = views.versions_of(&view)?;
-        let catalogue = &views.catalogue;
-        let pointer = catalogue.active(&view)?;
-        let active = pointer.as_ref().map(|pointer| pointer.version);
-        let expected = body.expected.map(Version).or(active);
-        let to = match body.to {
-            Some(to) => Version(to),
-            None => match (newest_ready(&view, &versions, active).map_err(none_ready), expected) {
-                (Ok(newest), _) if Some(newest) != active => newest,
-                // Nothing waits. Either this very switch was made before, or the caller is mistaken about the version in service.
-                (_, Some(replaced)) if expected != active => pointer
-                    .filter(|pointer| pointer.previous == expected && pointer.version > replaced)
-                    .map_or(replaced, |made| made.version),
-                (newest, _) => newest?,
-            },
-        };
-        let asked = Asked { to, expected, active, force: body.force };
-        let reason = or_forced(pass_gate(&views, &versions, &asked)?, body.reason);
-        let pointer = catalogue.switch(&view, expected, to, &who(&caller, body.by.as_deref()), reason.as_deref())?;
-        views.watch.running.look();
-        let (from, is_moved) = (active.map(|version| version.0), active != Some(to));
-        Ok(Json(json!({ "view": view, "from": from, "to": pointer.version.0, "switched": is_moved })))
     })
     .await
 }
@@ -245,13 +157,8 @@ pub async fn history(State(views): State<Arc<Views>>, Query(query): Query<Histor
     .await
 }
 
-/// No version can be switched to.
-fn none_ready(detail: String) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail)
-}
-
 /// The version that a path names.
-fn version_of_path(text: &str) -> Result<Version, Problem> {
+pub fn version_of_path(text: &str) -> Result<Version, Problem> {
     parse_version(text).ok_or_else(|| Problem::parameter(format!("{text:?} is not the number of a version, such as 2")))
 }
 

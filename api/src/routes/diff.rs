@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::gate::refused;
+use crate::gates::compared;
 use crate::lines::{self, Lines};
 use crate::problem::Problem;
 use crate::reading::record_of;
@@ -30,7 +31,7 @@ pub struct DiffBody {
     left: Option<u32>,
     /// The version to compare; without it, the newest one that waits for a switch, else the one in service with the one before.
     right: Option<u32>,
-    /// Numbers that differ by at most this part count as equal.
+    /// Numbers that differ by at most this part count as equal; without it, as the view declares.
     tolerance: Option<f64>,
     /// How many examples of each kind of difference.
     examples: Option<usize>,
@@ -52,21 +53,34 @@ pub async fn diff(
     body: Result<Json<DiffBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
-    let settings = settings(&body)?;
-    let chosen = views.clone();
-    let sides = blocking(move || {
+    let mut settings = settings(&body)?;
+    let (chosen, asked_tolerance) = (views.clone(), body.tolerance);
+    let (sides, checks) = blocking(move || {
         let versions = chosen.versions_of(&view)?;
         let (left, right) = sides(&chosen, &view, &versions, &body)?;
         let (left, right) = (record_of(&view, &versions, left)?, record_of(&view, &versions, right)?);
         refuse_far_apart(&chosen, left, right)?;
-        Ok([compared(&chosen, left)?, compared(&chosen, right)?])
+        Ok(([compared(&chosen, left)?, compared(&chosen, right)?], chosen.checks_of(right)?))
     })
     .await?;
-    Ok(lines::answer(move |lines| run(&views, &sides, &settings, lines)))
+    // What the view declares, unless whoever asks says otherwise.
+    settings.tolerance = asked_tolerance.or(checks.diff_tolerance).unwrap_or(settings.tolerance);
+    settings.ignore = checks.diff_ignore;
+    let tolerance_from = match (asked_tolerance, checks.diff_tolerance) {
+        (Some(_), _) => Some("asked"),
+        (None, Some(_)) => Some("declared"),
+        (None, None) => None,
+    };
+    Ok(lines::answer(move |lines| run(&views, &sides, (&settings, tolerance_from), lines)))
 }
 
 #[allow(clippy::disallowed_methods, reason = "paces what is said, and reaches no row")]
-fn run(views: &Views, sides: &[Compared; 2], settings: &DiffSettings, lines: &Lines) -> Result<(), Problem> {
+fn run(
+    views: &Views,
+    sides: &[Compared; 2],
+    (settings, tolerance_from): (&DiffSettings, Option<&'static str>),
+    lines: &Lines,
+) -> Result<(), Problem> {
     let mut told = Instant::now();
     let report = compare(views.rows.as_ref(), [&sides[0], &sides[1]], settings, &mut |going| {
         if told.elapsed() < EVERY {
@@ -85,6 +99,7 @@ fn run(views: &Views, sides: &[Compared; 2], settings: &DiffSettings, lines: &Li
     if let Value::Object(members) = &mut document {
         members.insert("view".into(), sides[0].table.view.clone().into());
         members.insert("is_equal".into(), report.is_equal().into());
+        members.insert("tolerance_from".into(), tolerance_from.into());
     }
     // Whoever has hung up needs no report.
     let _ = lines.send(&json!({ "report": document }));
@@ -155,9 +170,4 @@ fn refuse_far_apart(views: &Views, left: &VersionRecord, right: &VersionRecord) 
         }
     }
     Ok(())
-}
-
-fn compared(views: &Views, record: &VersionRecord) -> Result<Compared, Problem> {
-    let planned = views.planned(record)?;
-    Ok(Compared { table: views.table(record)?, window: planned.window, accept_late_us: planned.options.accepted_late_us() })
 }

@@ -13,7 +13,7 @@ async fn a_version_of_a_source_that_is_not_declared_any_more_is_no_defect_of_the
     let world = world(open());
     let sources: Sources = [("posts".to_owned(), Source { name: "posts".into(), ..tweets() })].into();
     let view = Planner::new(&sources).unwrap().plan(RENAMED, "test").unwrap();
-    let record = register(&world.catalogue, &view, "test").unwrap();
+    let record = register(&world.catalogue, &view, None, "test").unwrap();
     world.serve(record.version);
     for path in ["/v1/views/counts/rows?username=ann", "/v1/views/counts/live?username=ann"] {
         let (status, refused) = world.get(path).await;
@@ -38,7 +38,7 @@ async fn a_version_of_a_source_that_is_not_declared_any_more_is_no_defect_of_the
 async fn a_version_whose_table_has_another_shape_than_the_schema_now_gives_is_no_defect_of_the_server() {
     let world = world(open());
     let view = world.planner.plan(COUNTS, "test").unwrap();
-    let record = register(&world.catalogue, &view, "test").unwrap();
+    let record = register(&world.catalogue, &view, None, "test").unwrap();
     let mut shape = view.shape.clone();
     shape.clustering.clear();
     world.store.create_table(&Table { view: "counts".into(), version: record.version, shape }).unwrap();

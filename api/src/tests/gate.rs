@@ -41,7 +41,7 @@ async fn a_version_that_fell_behind_after_it_was_caught_up_is_not_switched_to() 
     let (status, forced) = world.ask(SWITCH, json!({ "to": 2, "force": true, "reason": "v1 is wrong" })).await;
     assert_eq!((status, &forced["switched"]), (StatusCode::OK, &json!(true)), "{forced}");
     let (_, history) = world.get("/v1/admin/history?view=counts&limit=1").await;
-    assert_eq!(history["history"][0]["reason"], "v1 is wrong (forced: version v2 is 1001 events behind)");
+    assert_eq!(history["history"][0]["reason"], "v1 is wrong (forced: current: version v2 is 1001 events behind)");
     let (status, back) = world.ask(SWITCH, json!({ "to": 1 })).await;
     assert_eq!((status, &back["switched"]), (StatusCode::OK, &json!(true)), "the one before is as current as readers had it: {back}");
 }
@@ -117,4 +117,49 @@ async fn a_version_in_service_that_nobody_runs_or_that_is_far_behind_is_not_read
     world.clock.advance_ms(5_000);
     let reasons = world.reasons().await;
     assert!(reasons[0].contains("version v1 is 20000 events behind the log"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn each_gate_has_a_name_and_a_reason_and_what_is_overridden_is_in_the_history() {
+    let quarantined = |reason: &str, events: u64| Progress {
+        read: 100,
+        applied: 100 - events,
+        quarantined: [(reason.to_owned(), events)].into(),
+        ..at([5_000, 5_000])
+    };
+    let world = two_versions(&quarantined("evaluation", 100));
+    let (status, dry) = world.ask(SWITCH, json!({ "dry_run": true, "diff_within": 0.5 })).await;
+    let gates = dry["gates"].as_array().unwrap();
+    let names: Vec<(&str, bool)> = gates.iter().map(|gate| (gate["gate"].as_str().unwrap(), gate["passed"] == true)).collect();
+    let expected = [("current", true), ("quarantine", false), ("lateness", true), ("audits", true), ("diff", true)];
+    assert_eq!((status, names.as_slice(), &dry["passed"]), (StatusCode::OK, expected.as_slice(), &json!(false)), "{dry}");
+    let (status, refused) = world.ask(SWITCH, json!({})).await;
+    assert_eq!(
+        (status, &refused["gate"], &refused["type"]),
+        (StatusCode::CONFLICT, &json!("quarantine"), &json!("urn:refold:problem:gate"))
+    );
+    assert!(
+        refused["detail"].as_str().unwrap().contains("none of the 100 events that it has read is applied (evaluation 100)"),
+        "{refused}"
+    );
+    let group = |more: Value| {
+        let mut body = json!({ "moves": [{ "view": "counts", "to": 2, "expected": 1 }] });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let (status, refused) = world.ask("/v1/admin/switch", group(json!({}))).await;
+    assert_eq!((status, &refused["view"], &refused["gate"]), (StatusCode::CONFLICT, &json!("counts"), &json!("quarantine")), "{refused}");
+    let (status, _) = world.ask("/v1/admin/switch", group(json!({ "force": true }))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "force needs a reason");
+    let (status, moved) = world.ask("/v1/admin/switch", group(json!({ "force": true, "reason": "known" }))).await;
+    let answer = json!({ "views": [{ "view": "counts", "from": 1, "to": 2, "switched": true }] });
+    assert_eq!((status, &moved), (StatusCode::OK, &answer));
+    let (_, history) = world.get("/v1/admin/history?view=counts&limit=1").await;
+    let reason = history["history"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("known (forced: counts: quarantine: none of the 100 events"), "{reason}");
+    let (_, again) = world.ask("/v1/admin/switch", group(json!({}))).await;
+    assert_eq!(again["views"][0]["switched"], false, "asked again: {again}");
+    let twice = json!({ "moves": [{ "view": "counts" }, { "view": "counts" }] });
+    let (status, refused) = world.ask("/v1/admin/switch", twice).await;
+    assert_eq!((status, refused["detail"].as_str().unwrap().contains("named twice")), (StatusCode::BAD_REQUEST, true));
 }

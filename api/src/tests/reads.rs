@@ -11,7 +11,7 @@ GROUP BY slot, username QUALIFY rank <= 3";
 /// A ranking in service whose table says that events came up to `minute`.
 pub fn ranking(world: &World, minute: i64) -> Table {
     let view = world.planner.plan(TOP, "test").unwrap();
-    let record = register(&world.catalogue, &view, "test").unwrap();
+    let record = register(&world.catalogue, &view, None, "test").unwrap();
     let table = world.table(TOP, record.version);
     world.store.create_table(&table).unwrap();
     world.changes.create(&table, None).unwrap();
@@ -210,7 +210,7 @@ async fn a_ranking_that_does_not_say_finds_the_history_of_what_it_ranks() {
     world.serve(version);
     let undrawn = TOP.replace(", dashboard_title = 'Busy', dashboard_series = 'counts'", "");
     let view = world.planner.plan(&undrawn, "test").unwrap();
-    let record = register(&world.catalogue, &view, "test").unwrap();
+    let record = register(&world.catalogue, &view, None, "test").unwrap();
     assert_eq!(record.version, Version(1));
     let (_, top) = world.get("/v1/views/top").await;
     assert_eq!((&top["dashboard"]["series"], &top["dashboard"]["title"]), (&json!("counts"), &json!("Top")));

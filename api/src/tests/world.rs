@@ -143,7 +143,7 @@ impl World {
     /// A version of `sql` with rows of one user, one a slot of five minutes.
     pub(super) fn version(&self, sql: &str, user: &str, posts: &[i64], progress: &Progress) -> Version {
         let view = self.planner.plan(sql, "test").unwrap();
-        let record = register(&self.catalogue, &view, "test").unwrap();
+        let record = register(&self.catalogue, &view, None, "test").unwrap();
         let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
         self.store.create_table(&table).unwrap();
         let slots = (0..posts.len() as i64).map(|slot| slot * 5 * MINUTE_MS);

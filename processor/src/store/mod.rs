@@ -82,6 +82,15 @@ pub struct Keys {
     pub complete: bool,
 }
 
+/// About how large a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes on disk, or in memory.
+    pub bytes: u64,
+}
+
 /// How far a version's table is, as its owner tells readers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -239,6 +248,12 @@ pub trait RowReader: Send + Sync {
 
     /// The last partition in the order of partition keys; `None`: there is none, or the store does not keep partitions in order.
     fn last_partition(&self, table: &Table) -> Result<Option<Vec<ScalarValue>>, StoreError> {
+        let _ = table;
+        Ok(None)
+    }
+
+    /// About how large a table is, without reading it; `None`: the store does not know.
+    fn size(&self, table: &Table) -> Result<Option<TableSize>, StoreError> {
         let _ = table;
         Ok(None)
     }

@@ -74,6 +74,8 @@ pub(super) struct Written {
     pub name: String,
     pub at: Location,
     pub text: String,
+    /// Where the text stands: at its first quote.
+    pub text_at: Location,
 }
 
 /// How a view of this shape is drawn.

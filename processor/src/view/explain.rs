@@ -60,6 +60,16 @@ fn write(text: &mut String, view: &View, compiled: &Compiled) -> std::fmt::Resul
     writeln!(text, "columns     {}", columns.join(", "))?;
     let states = view.states.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>();
     writeln!(text, "state       {}", states.join(", "))?;
+    for audit in &view.checks.audits {
+        writeln!(text, "audit       {}: {}", audit.name, audit.condition)?;
+    }
+    let ignored = match view.checks.diff_ignore.is_empty() {
+        true => String::new(),
+        false => format!(", without {}", list(view.checks.diff_ignore.iter().map(String::as_str).collect())),
+    };
+    if view.checks.diff_tolerance.is_some() || !ignored.is_empty() {
+        writeln!(text, "compared    within {}{ignored}", view.checks.diff_tolerance.unwrap_or_default())?;
+    }
     writeln!(text, "digest      {}", view.digest)?;
     writeln!(
         text,

@@ -10,6 +10,7 @@ mod absent;
 mod aggregates;
 mod batch;
 mod checked;
+mod checks;
 mod constants;
 mod dashboard;
 mod error;
@@ -41,6 +42,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::SchemaRef;
 
 pub use self::absent::{Absent, AbsentRow};
+pub use self::checks::{Audit, Checks};
 pub use self::dashboard::{Dashboard, DashboardKind};
 pub use self::error::ViewError;
 pub use self::mapper::{Mapper, Partial};
@@ -117,7 +119,7 @@ pub struct View {
     pub source_columns: Vec<usize>,
     /// Its options.
     pub options: ViewOptions,
-    /// A digest of the definition: equal text up to white space, comments and how it is drawn has an equal digest.
+    /// A digest of the definition: equal text up to white space, comments, how it is drawn and what its rows are held to has an equal digest.
     pub digest: String,
     /// The shape of its table.
     pub shape: TableShape,
@@ -129,6 +131,8 @@ pub struct View {
     pub ranking: Option<Ranking>,
     /// How a dashboard draws it.
     pub dashboard: Dashboard,
+    /// What its rows are held to.
+    pub checks: Checks,
     /// The group key: the pane's start first if there is a window, then the other GROUP BY columns.
     pub groups: SchemaRef,
     /// The state of all aggregates, column by column.

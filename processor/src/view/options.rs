@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, SqlOption, Value};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::ViewOptions;
+use super::checks;
 use super::dashboard::{self, Written};
 use super::error::{Problem, nearest};
 use super::statement::Words;
@@ -20,6 +21,8 @@ pub(super) struct Placed {
     pub keep_at: Location,
     /// How the view is to be drawn.
     pub dashboard: Vec<Written>,
+    /// What its rows are held to.
+    pub checks: Vec<Written>,
 }
 
 /// Reads the options of a view.
@@ -33,7 +36,7 @@ pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Probl
         unbounded: false,
     };
     let mut places: Vec<(String, Location)> = Vec::new();
-    let mut drawn = Vec::new();
+    let (mut drawn, mut checked) = (Vec::new(), Vec::new());
     for option in options {
         let SqlOption::KeyValue { key, value } = option else {
             return Err(Problem::new(words.query, format!("{option} is not an option")).help("write options as name = 'value'"));
@@ -50,13 +53,19 @@ pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Probl
             "keep" => read.keep_us = Some(duration(key, &text(key, value)?)?),
             "unbounded" => read.unbounded = boolean(key, value)?,
             known if dashboard::NAMES.contains(&known) => {
-                drawn.push(Written { name: name.clone(), at: key.span.start, text: text(key, value)? });
+                drawn.push(written(&name, key, value)?);
             }
+            check if checks::is_one(check) => checked.push(written(&name, key, value)?),
             _ => {
                 let problem = Problem::new(key.span.start, format!("unknown option {name}"));
-                return Err(match nearest(&name, NAMES.into_iter().chain(dashboard::NAMES)) {
+                return Err(match nearest(&name, NAMES.into_iter().chain(dashboard::NAMES).chain(checks::NAMES)) {
                     Some(known) => problem.help(format!("did you mean {known}?")),
-                    None => problem.help(format!("the options are {}, and {}", NAMES.join(", "), dashboard::NAMES.join(", "))),
+                    None => problem.help(format!(
+                        "the options are {}, {}, audit_<name>, and {}",
+                        NAMES.join(", "),
+                        checks::NAMES.join(", "),
+                        dashboard::NAMES.join(", ")
+                    )),
                 });
             }
         }
@@ -73,7 +82,16 @@ pub(super) fn read(options: &[SqlOption], words: &Words) -> Result<Placed, Probl
         clustering_at: place("clustering"),
         keep_at: place("keep"),
         dashboard: drawn,
+        checks: checked,
     })
+}
+
+fn written(name: &str, key: &Ident, value: &Expr) -> Result<Written, Problem> {
+    let text_at = match value {
+        Expr::Value(value) => value.span.start,
+        _ => key.span.start,
+    };
+    Ok(Written { name: name.to_owned(), at: key.span.start, text: text(key, value)?, text_at })
 }
 
 fn text(key: &Ident, value: &Expr) -> Result<String, Problem> {

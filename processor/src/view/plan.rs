@@ -36,7 +36,7 @@ use super::rows::{Ranker, RowPlan};
 use super::session::{finish, session};
 use super::statement::{self, Words};
 use super::{View, WindowSpec, functions};
-use super::{checked, constants, dashboard, errors, syntax, ties};
+use super::{checked, checks, constants, dashboard, errors, syntax, ties};
 
 /// The stack that planning may use: it recurses over the text, whose nesting is bounded by its length.
 const PLANNING_STACK: usize = 256 << 20;
@@ -127,6 +127,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         _ => None,
     };
     let dashboard = dashboard::of(&placed.dashboard, &shape, window_spec.as_ref(), ranking.as_ref())?;
+    let checks = checks::of(&placed.checks, &shape)?;
     let row_plan = row_plan(&state, &above, &below, (&results, &ranked), &shape.columns).map_err(|error| planned(&error))?;
     let order = &below.group_order;
     let group_fields: Vec<Field> =
@@ -145,6 +146,7 @@ fn plan_here(sql: &str, file: &str, sources: &BTreeMap<String, SchemaRef>) -> Re
         window_source_column: window.map(|(_, window)| window.source_column),
         ranking,
         dashboard,
+        checks,
         groups: Arc::new(Schema::new(group_fields)),
         states: Arc::clone(&states),
         compiled: Arc::new(Compiled {

@@ -9,8 +9,8 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::dashboard;
 use super::error::Problem;
+use super::{checks, dashboard};
 
 /// The longest view text, in bytes. With it everything that grows with the text is bounded.
 const MAX_BYTES: usize = 64 << 10;
@@ -39,6 +39,12 @@ pub(super) struct Words {
 }
 
 impl Words {
+    /// The words of an expression that stands alone.
+    pub fn of(expression: &str) -> Words {
+        let tokens = Tokenizer::new(&GenericDialect {}, expression).tokenize_with_location().unwrap_or_default();
+        Words { words: words(&tokens), query: Location { line: 1, column: 1 } }
+    }
+
     /// Where a word first stands within the query, or else where the query begins.
     pub fn find(&self, word: &str) -> Location {
         self.nth(word, 0)
@@ -104,14 +110,16 @@ pub(super) fn parse(sql: &str) -> Result<Statement, Problem> {
         CreateTableOptions::None => Vec::new(),
         _ => return Err(Problem::new(first, "the options of a view stand in WITH (…)").help(SHAPE)),
     };
-    let words = written
-        .iter()
-        .filter_map(|token| match &token.token {
-            Token::Word(word) => Some((word.value.clone(), token.span.start)),
-            _ => None,
-        })
-        .collect();
-    Ok(Statement { name, options, query: create.query, digest: digest(&written), words: Words { words, query: query_start } })
+    let words = Words { words: words(&written), query: query_start };
+    Ok(Statement { name, options, query: create.query, digest: digest(&written), words })
+}
+
+fn words(tokens: &[TokenWithSpan]) -> Vec<(String, Location)> {
+    let word = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => Some((word.value.clone(), token.span.start)),
+        _ => None,
+    };
+    tokens.iter().filter_map(word).collect()
 }
 
 /// Refuses the clauses of other databases, which would have no effect here.
@@ -226,12 +234,13 @@ fn syntax(error: ParserError, first: Location, last: Location) -> Problem {
     }
 }
 
-/// The xxh3-128 of the tokens in hexadecimal: white space, comments, the case of keywords and how the view is drawn do not count.
+/// The xxh3-128 of the tokens in hexadecimal: white space, comments, the case of keywords, how the view is drawn and what its rows are
+/// held to do not count: none of them makes a row.
 fn digest(tokens: &[TokenWithSpan]) -> String {
     let mut hash = Xxh3::new();
     let end = tokens.iter().rposition(|token| !matches!(token.token, Token::SemiColon | Token::EOF)).map_or(0, |last| last + 1);
     let mut text = String::new();
-    for token in without_drawing(tokens.get(..end).unwrap_or_default()) {
+    for token in of_rows(tokens.get(..end).unwrap_or_default()) {
         text.clear();
         let _infallible = match &token.token {
             Token::Word(word) if word.keyword != Keyword::NoKeyword => write!(text, "{}", word.value.to_uppercase()),
@@ -243,8 +252,8 @@ fn digest(tokens: &[TokenWithSpan]) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-/// The tokens without the options that say how the view is drawn, each with one of the commas beside it.
-fn without_drawing(tokens: &[TokenWithSpan]) -> Vec<&TokenWithSpan> {
+/// The tokens without the options that make no row, each with one of the commas beside it.
+fn of_rows(tokens: &[TokenWithSpan]) -> Vec<&TokenWithSpan> {
     let is_word = |token: &TokenWithSpan, keyword| matches!(&token.token, Token::Word(word) if word.keyword == keyword);
     let begin = tokens
         .windows(2)
@@ -266,18 +275,17 @@ fn without_drawing(tokens: &[TokenWithSpan]) -> Vec<&TokenWithSpan> {
         _ => false,
     });
     let Some((options, tail)) = close.and_then(|close| rest.split_at_checked(close)) else { return tokens.iter().collect() };
-    let is_drawing = |option: &&[TokenWithSpan]| {
-        option
-            .first()
-            .is_some_and(|token| matches!(&token.token, Token::Word(word) if word.value.to_lowercase().starts_with(dashboard::PREFIX)))
+    let makes_no_row = |name: &str| name.starts_with(dashboard::PREFIX) || checks::is_one(name);
+    let is_other = |option: &&[TokenWithSpan]| {
+        option.first().is_some_and(|token| matches!(&token.token, Token::Word(word) if makes_no_row(&word.value.to_lowercase())))
     };
     let all: Vec<&[TokenWithSpan]> = options.split(|token| token.token == Token::Comma).collect();
-    if !all.iter().any(&is_drawing) {
+    if !all.iter().any(&is_other) {
         return tokens.iter().collect();
     }
     let comma = options.iter().find(|token| token.token == Token::Comma);
     let mut kept: Vec<&TokenWithSpan> = head.iter().collect();
-    for (index, option) in all.into_iter().filter(|option| !is_drawing(option)).enumerate() {
+    for (index, option) in all.into_iter().filter(|option| !is_other(option)).enumerate() {
         kept.extend(comma.filter(|_| index > 0));
         kept.extend(option);
     }

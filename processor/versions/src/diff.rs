@@ -26,6 +26,7 @@ pub use self::report::{Difference, Kind, Report, Side, WindowCounts};
 use self::columns::Columns;
 use self::part::{Part, Slice};
 use self::settling::Unsettled;
+use crate::rows::starts;
 
 /// One of the two versions.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Compared {
 pub struct DiffSettings {
     /// Numbers that differ by at most this part of the larger one count as equal.
     pub tolerance: f64,
+    /// Columns that are not compared, by name.
+    pub ignore: Vec<String>,
     /// How many examples of each kind of difference are kept: those that differ the most.
     pub examples: usize,
     /// For how long rows that change meanwhile are read again.
@@ -53,7 +56,7 @@ pub struct DiffSettings {
 
 impl Default for DiffSettings {
     fn default() -> Self {
-        DiffSettings { tolerance: 0.0, examples: 5, settle_for: Duration::from_secs(10), part_bytes: 128 << 20 }
+        DiffSettings { tolerance: 0.0, ignore: Vec::new(), examples: 5, settle_for: Duration::from_secs(10), part_bytes: 128 << 20 }
     }
 }
 
@@ -75,6 +78,9 @@ pub enum DiffError {
         /// Its key columns and their types.
         right_key: String,
     },
+    /// A version cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// A table cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,7 +111,10 @@ pub fn compare(
     settings: &DiffSettings,
     watcher: &mut Watcher<'_>,
 ) -> Result<Report, DiffError> {
-    let columns = [Columns::of(&sides[0].table, &sides[1].table)?, Columns::of(&sides[1].table, &sides[0].table)?];
+    let columns = [
+        Columns::of(&sides[0].table, &sides[1].table, &settings.ignore)?,
+        Columns::of(&sides[1].table, &sides[0].table, &settings.ignore)?,
+    ];
     let progress = [progress_of(rows, sides[0])?, progress_of(rows, sides[1])?];
     let mut report = Report::new(sides, &progress, &columns, settings);
     let closed = Closed::of(sides, &progress);
@@ -181,7 +190,7 @@ fn rows_of(
             ended = Some(error);
             return Err(StoreError::Broken("the comparison was given up".to_owned()));
         }
-        let windows = columns::windows(&batch, side.window.as_ref());
+        let windows = starts(&batch, side.window.as_ref());
         for row in 0..batch.num_rows() {
             let window_us = windows.as_ref().and_then(|windows| windows.get(row).copied().flatten());
             each(&columns.key(&batch, row), Row { text: columns.values(&batch, row).into(), window_us });

@@ -75,17 +75,18 @@ impl Gate {
         }
     }
 
+    /// What to do.
+    pub fn way_out(&self) -> &'static str {
+        match self {
+            Gate::Unable(_) => "fix the cause first (refold status --watch shows how far it is)",
+            Gate::NotRun(_) => "start refold process, or wait until a worker has taken it (refold status --watch shows how far it is)",
+            Gate::NoRows | Gate::Behind(_) => "wait until it has caught up (refold status --watch shows how far it is)",
+        }
+    }
+
     /// The reason with the way out.
     pub fn explain(&self, view: &str, version: Version) -> String {
-        let way_out = match self {
-            Gate::Unable(_) => "fix the cause first",
-            Gate::NotRun(_) => "start refold process, or wait until a worker has taken it",
-            Gate::NoRows | Gate::Behind(_) => "wait until it has caught up",
-        };
-        let what = self.describe(version);
-        format!(
-            "view {view}: {what}; {way_out} (refold status {view} --watch shows how far it is), or override this with --force and --reason"
-        )
+        format!("view {view}: {}; {}, or override this with --force and --reason", self.describe(version), self.way_out())
     }
 }
 

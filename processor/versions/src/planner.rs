@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use refold_processor::decode::arrow_schema;
 use refold_processor::source::Sources;
-use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord};
+use refold_processor::store::catalogue::{Catalogue, CatalogueError, Definition, VersionRecord};
 use refold_processor::view::{View, ViewError};
 
 /// A source over which no view can be planned.
@@ -80,10 +80,12 @@ impl Planner {
     }
 }
 
-/// Creates the next version of a view, or answers with the unfinished one of the same definition.
+/// Creates the next version of a view, or answers with the unfinished one of the same definition. `commit`: that of the folder which the definition came from.
 ///
 /// # Errors
 /// When the catalogue does not answer.
-pub fn register(catalogue: &Catalogue, view: &View, by: &str) -> Result<VersionRecord, CatalogueError> {
-    catalogue.create_version(&view.name, &view.sql, &view.digest, &view.shape.fingerprint(), by)
+pub fn register(catalogue: &Catalogue, view: &View, commit: Option<&str>, by: &str) -> Result<VersionRecord, CatalogueError> {
+    let fingerprint = view.shape.fingerprint();
+    let definition = Definition { view: &view.name, sql: &view.sql, digest: &view.digest, fingerprint: &fingerprint, commit };
+    catalogue.create_from(&definition, by)
 }

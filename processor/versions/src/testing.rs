@@ -14,6 +14,7 @@ pub fn record(number: u32, state: VersionState) -> VersionRecord {
         state,
         created_ms: 0,
         created_by: "ann".into(),
+        commit: None,
         changed_ms: 0,
         changed_by: "ann".into(),
     }

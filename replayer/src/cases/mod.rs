@@ -62,16 +62,7 @@ impl Prepared {
 /// # Errors
 /// When declarations, view files or files of cases cannot be read, a view that is named has no case, or a case has a mistake.
 pub fn load(schemas: &Path, named: &[String]) -> Result<Vec<Prepared>, String> {
-    let Declared { sources, folder, encoders } = declared_all(schemas).map_err(|error| format!("{error:#}"))?;
-    let planner = Planner::new(&sources).map_err(|error| error.to_string())?;
-    let planned = views::load(schemas, &planner).map_err(|error| format!("{error:#}"))?;
-    let stand = Stand {
-        schemas: schemas.to_path_buf(),
-        views: planned.into_iter().map(|(_, view)| (view.name.clone(), Arc::new(view))).collect(),
-        sources,
-        encoders,
-        folder: Arc::new(folder),
-    };
+    let stand = Stand::load(schemas)?;
     if let Some(unknown) = named.iter().find(|view| !stand.views.contains_key(*view)) {
         return Err(stand.no_such_view(unknown));
     }
@@ -106,6 +97,16 @@ pub fn load(schemas: &Path, named: &[String]) -> Result<Vec<Prepared>, String> {
     Ok(prepared)
 }
 
+/// The cases in a text, which `file` is to hold.
+///
+/// # Errors
+/// When declarations or view files cannot be read, or a case has a mistake.
+pub fn of_text(schemas: &Path, file: &Path, text: &str) -> Result<Vec<Prepared>, String> {
+    let stand = Stand::load(schemas)?;
+    let cases = declared::parse(file, text).map_err(|mistake| mistake.to_string())?;
+    cases.into_iter().map(|case| stand.prepare(case).map_err(|mistake| mistake.to_string())).collect()
+}
+
 /// What cases are prepared with.
 struct Stand {
     schemas: PathBuf,
@@ -116,6 +117,19 @@ struct Stand {
 }
 
 impl Stand {
+    fn load(schemas: &Path) -> Result<Stand, String> {
+        let Declared { sources, folder, encoders } = declared_all(schemas).map_err(|error| format!("{error:#}"))?;
+        let planner = Planner::new(&sources).map_err(|error| error.to_string())?;
+        let planned = views::load(schemas, &planner).map_err(|error| format!("{error:#}"))?;
+        Ok(Stand {
+            schemas: schemas.to_path_buf(),
+            views: planned.into_iter().map(|(_, view)| (view.name.clone(), Arc::new(view))).collect(),
+            sources,
+            encoders,
+            folder: Arc::new(folder),
+        })
+    }
+
     fn prepare(&self, case: Case) -> Result<Prepared, Mistake> {
         let view = self.views.get(&case.view).ok_or_else(|| case.mistake(case.view_line, self.no_such_view(&case.view)))?;
         let no_source = || case.mistake(case.view_line, format!("the source of view {}, {}, is not declared", view.name, view.source));

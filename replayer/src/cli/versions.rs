@@ -11,6 +11,7 @@ pub(super) const PLAN_EXAMPLES: &str = "\
 Examples:
   refold plan                                   all views of the schemas folder
   refold plan hashtag_counts
+  refold plan --canary                          also what the changes would do to a tenth of the keys, over the beginning of the log
   refold plan --detailed-exitcode               status 4 if there are changes, for scripts
   refold plan --markdown                        for a comment on a pull request";
 
@@ -32,7 +33,25 @@ pub(super) const SWITCH_EXAMPLES: &str = "\
 Examples:
   refold switch hashtag_counts                  to the newest version that is caught up
   refold switch hashtag_counts 1                to version 1
-  refold switch hashtag_counts 2 --force --reason \"v1 is wrong\"   even if version 2 is not running or is behind";
+  refold switch hashtag_counts --dry-run        only shows which gates it passes
+  refold switch hashtag_counts --diff-within 0  only if no row differs from those in service
+  refold switch hashtag_counts 2 --force --reason \"v1 is wrong\"   whatever the gates say";
+
+pub(super) const AUDIT_EXAMPLES: &str = "\
+Examples:
+  refold audit hashtag_counts                   the newest version that is caught up, else the one in service
+  refold audit hashtag_counts 2 --examples 20
+  refold audit hashtag_counts --json | jq '.audits[] | select(.failed > 0)'
+
+Exit status: 0 all rows meet all audits, 3 some do not.";
+
+pub(super) const VERIFY_EXAMPLES: &str = "\
+Examples:
+  refold verify hashtag_counts                  the newest version that is caught up, else the one in service
+  refold verify hashtag_counts 2 --from 2026-11-01T00:00:00Z
+  refold verify hashtag_counts --window 2026-11-23T13:30:00Z --json | jq '.examples[]'
+
+Exit status: 0 the rows of all closed windows are those that the log makes, 3 some are not.";
 
 pub(super) const DIFF_EXAMPLES: &str = "\
 Examples:
@@ -40,6 +59,7 @@ Examples:
   refold diff hashtag_counts 1 3                version 3 with version 1
   refold diff hashtag_counts --tolerance 0.01   numbers may differ by a hundredth
   refold diff hashtag_counts --json | jq .changed
+  refold diff hashtag_counts --why              with the events behind each example
 
 Exit status: 0 no row differs, 3 some do, or kept changing while they were compared.";
 
@@ -73,6 +93,9 @@ pub struct Plan {
     /// These views only
     #[arg(value_name = "VIEW")]
     pub views: Vec<String>,
+    /// Evaluates new definitions over the beginning of the log (32 MiB at most), and compares the rows of this share of partition keys [default: 0.1]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.1")]
+    pub canary: Option<f64>,
     /// Ends with status 4 if there are changes
     #[arg(long)]
     pub detailed_exitcode: bool,
@@ -95,7 +118,7 @@ pub struct Apply {
     /// Does not ask
     #[arg(long)]
     pub yes: bool,
-    /// Switches only views of which no row differs, numbers by at most this part, such as 0.01 for a hundredth
+    /// Switches only if no row differs, numbers by at most this part, such as 0.01 for a hundredth [default: as each view declares in diff_tolerance]
     #[arg(long, value_name = "PART")]
     pub tolerance: Option<f64>,
     /// Does not compare the rows of old and new versions
@@ -104,6 +127,9 @@ pub struct Apply {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Switches whatever the gates say; the audit trail has those that were not passed
+    #[arg(long, requires = "reason")]
+    pub force: bool,
     #[command(flatten)]
     pub settings: SettingFlags<ForPlan>,
 }
@@ -151,10 +177,66 @@ pub struct Switch {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Switches even if no worker runs the version or it is behind
+    /// Switches whatever the gates say; the audit trail has those that were not passed
     #[arg(long, requires = "reason")]
     pub force: bool,
+    /// Switches only if rows differ from those in service by at most this part [default: as the view declares in diff_tolerance]
+    #[arg(long, value_name = "PART")]
+    pub diff_within: Option<f64>,
+    /// Does not compare the rows, whatever the view declares
+    #[arg(long, conflicts_with = "diff_within")]
+    pub no_diff: bool,
+    /// Only shows what the gates say; status 3 if one is not passed
+    #[arg(long, conflicts_with = "force")]
+    pub dry_run: bool,
     /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2 [default: the newest that is caught up, else the one in service]
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: Option<u32>,
+    /// How many rows that fail are shown of each audit
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub examples: usize,
+    /// Prints the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2 [default: the newest that is caught up, else the one in service]
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: Option<u32>,
+    /// Only the window that begins at this time
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
+    pub window: Option<String>,
+    /// Only windows that begin at this time or later
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only windows that begin before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// How many rows that differ are named
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub rows: usize,
+    /// Prints the report as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -173,7 +255,7 @@ pub struct Diff {
     /// The version to compare [default: the newest that is caught up, else the one in service with the one before]
     #[arg(value_name = "B", value_parser = version)]
     pub right: Option<u32>,
-    /// Numbers that differ by at most this part count as equal, such as 0.01 for a hundredth
+    /// Numbers that differ by at most this part count as equal, such as 0.01 for a hundredth [default: as the view declares in diff_tolerance, else 0]
     #[arg(long, value_name = "PART")]
     pub tolerance: Option<f64>,
     /// How many examples of each kind of difference are shown
@@ -182,6 +264,9 @@ pub struct Diff {
     /// For how long rows that change meanwhile are compared again, seconds
     #[arg(long, value_name = "SECONDS")]
     pub settle: Option<f64>,
+    /// Shows the events behind the first examples, in both versions; each reads the log twice
+    #[arg(long)]
+    pub why: bool,
     /// Prints the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -277,7 +362,7 @@ pub struct Resume {
     pub settings: SettingFlags<ForClient>,
 }
 
-fn column_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn column_value(text: &str) -> Result<(String, String), String> {
     let (column, value) = text.split_once('=').ok_or_else(|| "write COLUMN=VALUE, such as hashtag=rust".to_owned())?;
     Ok((column.to_owned(), value.to_owned()))
 }

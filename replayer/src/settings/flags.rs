@@ -29,7 +29,7 @@ scoped!(ForUp, Up, "Settings of `up`.");
 scoped!(ForProcess, Process, "Settings of `process`.");
 scoped!(ForServe, Serve, "Settings of `serve`.");
 scoped!(ForCollect, Collect, "Settings of `collect`.");
-scoped!(ForCheck, Check, "Settings of `check` and `test`.");
+scoped!(ForCheck, Check, "Settings of `check`.");
 scoped!(ForClient, Client, "Settings of verbs that speak to a running process.");
 scoped!(ForPlan, Plan, "Settings of verbs that compare the schemas folder with a running process.");
 

@@ -256,6 +256,13 @@ pub const SETTINGS: &[Setting] = &[
         "A version is caught up when it is at most so many events behind the log; a switch to a version with more lag than this is refused",
     ),
     tuning(
+        "quarantine-percent",
+        Kind::Number(0, 100),
+        "1",
+        API,
+        "A switch is refused when the new version quarantines a share of its events that is by more than so many percentage points greater than that of the version in service; so too of late events",
+    ),
+    tuning(
         "drop-grace-ms",
         Kind::Number(0, CENTURY_MS),
         "600000",

@@ -96,7 +96,7 @@ fn every_default_is_valid_and_every_number_of_time_or_size_has_its_unit_in_its_n
         "rows-max",
     ];
     for setting in SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Number(..))) {
-        let has_unit = ["-ms", "-mb", "-kb"].iter().any(|unit| setting.flag.ends_with(unit));
+        let has_unit = ["-ms", "-mb", "-kb", "-percent"].iter().any(|unit| setting.flag.ends_with(unit));
         assert!(has_unit || counts.contains(&setting.flag), "{}", setting.flag);
     }
 }

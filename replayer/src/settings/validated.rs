@@ -67,6 +67,7 @@ pub struct Settings {
     pub building_commit_interval_ms: u64,
     pub sweep_windows: usize,
     pub caught_up_lag_events: u64,
+    pub quarantine_percent: u32,
     pub drop_grace_ms: i64,
     /// `None`: never.
     pub retire_after_ms: Option<i64>,
@@ -164,6 +165,7 @@ impl Settings {
             building_commit_interval_ms: reader.number("building-commit-interval-ms")?,
             sweep_windows: reader.size("sweep-windows", 1)?,
             caught_up_lag_events: reader.number("caught-up-lag-events")?,
+            quarantine_percent: reader.number("quarantine-percent")? as u32,
             drop_grace_ms: reader.number("drop-grace-ms")? as i64,
             retire_after_ms: Some(reader.number("retire-after-ms")? as i64).filter(|ms| *ms > 0),
             queued_rows: reader.size("queued-rows", 1)?,

@@ -1,10 +1,5 @@
 //! `refold diff`: how the rows of two versions of a view differ.
 
-use std::io::IsTerminal;
-use std::time::Duration;
-
-use anyhow::anyhow;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use crate::cli::Diff;
@@ -12,7 +7,9 @@ use crate::client::{Client, escaped};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings;
+use crate::verbs::reports::{self, number};
 use crate::verbs::status::{grouped, plain, text};
+use crate::verbs::why;
 
 /// Asks for a comparison, and shows its report.
 pub fn run(arguments: &Diff, output: &mut Output) -> Result<(), Failure> {
@@ -30,7 +27,11 @@ pub fn run(arguments: &Diff, output: &mut Output) -> Result<(), Failure> {
         ("settle_s", arguments.settle.map(Value::from)),
     ];
     let body: Map<String, Value> = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    let report = ask(&Client::new(&settings), &arguments.view, &json!(body))?;
+    let client = Client::new(&settings);
+    let mut report = ask(&client, &arguments.view, &json!(body))?;
+    if arguments.why {
+        trace(&client, &arguments.view, EVENTS, &mut report)?;
+    }
     match arguments.json {
         true => output.json(&report)?,
         false => show(&report, output)?,
@@ -41,36 +42,46 @@ pub fn run(arguments: &Diff, output: &mut Output) -> Result<(), Failure> {
     }
 }
 
+/// Adds the events behind each example to the report, in both versions.
+fn trace(client: &Client, view: &str, limit: usize, report: &mut Value) -> Result<(), Failure> {
+    let versions = ["left", "right"].map(|side| report.get(side).map_or(0, |side| number(side, "version")));
+    let examples = report.get_mut("examples").and_then(Value::as_array_mut).into_iter().flatten();
+    for example in examples.take(TRACED) {
+        let mut key: Vec<(String, String)> = Vec::new();
+        for (name, value) in example.get("key").and_then(Value::as_object).into_iter().flatten() {
+            key.push((name.clone(), plain(value)));
+        }
+        let mut events = Map::new();
+        for (side, version) in ["left", "right"].iter().zip(versions) {
+            let found = why::find(client, view, &why::Asked { key: &key, version: Some(version), limit })?;
+            events.insert((*side).to_owned(), found.into());
+        }
+        if let Some(members) = example.as_object_mut() {
+            members.insert("events".into(), events.into());
+        }
+    }
+    Ok(())
+}
+
+/// So many examples are traced at the most: each reads the log twice.
+const TRACED: usize = 5;
+/// How many events of an example are shown.
+const EVENTS: usize = 20;
+
 /// Asks for a comparison; on a terminal, with how far it is.
 pub fn ask(client: &Client, view: &str, body: &Value) -> Result<Value, Failure> {
-    let bar = std::io::stderr().is_terminal().then(|| {
-        let bar = ProgressBar::new_spinner()
-            .with_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
-    });
-    let mut report = None;
-    let asked = client.post_lines(&format!("/v1/admin/views/{}/diff", escaped(view)), body, &mut |mut line| {
-        if let (Some(bar), Some(going)) = (&bar, line.get("going")) {
-            let number = |name: &str| grouped(going.get(name).and_then(Value::as_u64).unwrap_or_default());
-            bar.set_message(match number("unsettled").as_str() {
-                "0" => format!("{} rows read", number("rows_read")),
-                unsettled => format!("{} rows read, {unsettled} differ and may only be on their way", number("rows_read")),
-            });
+    reports::ask(client, &format!("/v1/admin/views/{}/diff", escaped(view)), body, &|going| {
+        let read = grouped(number(going, "rows_read"));
+        match number(going, "unsettled") {
+            0 => format!("{read} rows read"),
+            unsettled => format!("{read} rows read, {} differ and may only be on their way", grouped(unsettled)),
         }
-        report = line.get_mut("report").map(Value::take).or(report.take());
-        Ok(())
-    });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    asked?;
-    report.ok_or_else(|| anyhow!("the comparison broke off without a report: the server's log says why").into())
+    })
 }
 
 /// What it comes to, on one line.
 pub fn verdict(report: &Value) -> String {
-    let number = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let number = |name: &str| number(report, name);
     let (view, left, right) = names(report);
     let differing = number("changed") + number("missing") + number("extra");
     match (differing, number("moving")) {
@@ -92,11 +103,13 @@ fn names(report: &Value) -> (&str, String, String) {
 
 fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
     let (view, left, right) = names(report);
-    let number = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let number = |name: &str| number(report, name);
     output.line(&format!("{view}: {right} compared with {left}\n"))?;
     let counts = ["equal", "changed", "missing", "extra", "moving"].into_iter().filter(|name| *name != "moving" || number(name) > 0);
     let what = |name: &str| match name {
-        "equal" if number("within_tolerance") > 0 => format!("of them {} within the tolerance", grouped(number("within_tolerance"))),
+        "equal" if number("within_tolerance") > 0 => {
+            format!("of them {} within the tolerance, {}", grouped(number("within_tolerance")), text(report, "tolerance"))
+        }
         "missing" => format!("not in {right}"),
         "extra" => format!("only in {right}"),
         "moving" => "kept changing while they were compared".to_owned(),
@@ -107,6 +120,9 @@ fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
         let names = report.get("columns").and_then(|columns| columns.get(side)).and_then(Value::as_array);
         names.into_iter().flatten().filter_map(Value::as_str).collect()
     };
+    if !listed("ignored").is_empty() {
+        output.line(&format!("columns not compared, as declared (diff_ignore): {}", listed("ignored").join(", ")))?;
+    }
     for (side, version) in [("left_only", &left), ("right_only", &right)] {
         if !listed(side).is_empty() {
             output.line(&format!("columns of {version} alone, not compared: {}", listed(side).join(", ")))?;
@@ -123,6 +139,21 @@ fn show(report: &Value, output: &mut Output) -> Result<(), Failure> {
     if !examples.is_empty() {
         output.line("")?;
         output.table(&["EXAMPLE", "KEY", "VALUES"], examples.iter().map(example).collect())?;
+    }
+    for traced in examples.iter().filter(|example| example.get("events").is_some()) {
+        output.line(&format!("\nevents behind {}", traced.get("key").and_then(Value::as_object).map(pairs).unwrap_or_default()))?;
+        let of =
+            |side: &str| traced.get("events").and_then(|events| events.get(side)).and_then(Value::as_array).cloned().unwrap_or_default();
+        for (side, name) in [("left", &left), ("right", &right)] {
+            let events = of(side);
+            match events.is_empty() {
+                true => output.line(&format!("{name}: none"))?,
+                false => {
+                    output.line(&format!("{name}:"))?;
+                    output.table(&why::HEADER, events.iter().map(why::row).collect())?;
+                }
+            }
+        }
     }
     Ok(())
 }

@@ -1,12 +1,16 @@
 //! `refold plan`: the schemas folder against what runs.
 
+mod canary;
+mod cost;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::cli::Plan;
-use crate::client::Client;
+use crate::client::{Client, escaped};
+use crate::commit;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
@@ -53,6 +57,12 @@ pub struct Planned {
     /// The definition of the version in service.
     running: Option<String>,
     source: Option<String>,
+    /// What its versions take, where the server says so.
+    cost: Value,
+    /// The commit of the schemas folder.
+    commit: Option<String>,
+    /// What it would change in a sample of the log, if that was asked for.
+    canary: Option<Value>,
 }
 
 /// Events of a source, and whether its log still has the first ones.
@@ -64,8 +74,13 @@ struct History {
 /// Shows the plan.
 pub fn run(arguments: &Plan, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
-    let status = Client::new(&settings).get("/v1/admin/status")?;
-    let planned = plan(&settings.schemas, &status, &arguments.views)?;
+    let client = Client::new(&settings);
+    let status = client.get("/v1/admin/status")?;
+    let mut planned = plan(&settings.schemas, &status, &arguments.views)?;
+    add_costs(&client, &settings.schemas, &mut planned)?;
+    if let Some(share) = arguments.canary {
+        add_canaries(&client, share, &mut planned)?;
+    }
     match (arguments.json, arguments.markdown) {
         (true, _) => planned.iter().try_for_each(|planned| output.json(&document(planned, &status)))?,
         (_, true) => output.line(markdown(&planned, &status).trim_end())?,
@@ -80,6 +95,32 @@ pub fn run(arguments: &Plan, output: &mut Output) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Adds what versions of the views that change take.
+pub fn add_costs(client: &Client, schemas: &Path, planned: &mut [Planned]) -> Result<(), Failure> {
+    let commit = commit::of(schemas);
+    for planned in planned.iter_mut() {
+        planned.commit.clone_from(&commit);
+        if planned.change == Change::Changed {
+            planned.cost = client.get(&format!("/v1/admin/views/{}/cost", escaped(&planned.view)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what views that change would change in a sample of the log; of one that cannot be compared, why.
+fn add_canaries(client: &Client, share: f64, planned: &mut [Planned]) -> Result<(), Failure> {
+    for planned in planned.iter_mut().filter(|planned| planned.active.is_some() && to_do(planned.change)) {
+        let Some((file, sql)) = &planned.declared else { continue };
+        let path = format!("/v1/admin/views/{}/canary", escaped(&planned.view));
+        match client.post_for_long(&path, &json!({ "sql": sql, "file": file, "share": share })) {
+            Ok(report) => planned.canary = Some(report),
+            Err(Failure::Failed(error)) => complain(&format!("{}: no canary: {error}", planned.view)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
 }
 
 /// Whether applying the plan changes something for the view.
@@ -102,13 +143,33 @@ pub fn plan(schemas: &Path, status: &Value, only: &[String]) -> Result<Vec<Plann
         };
         let (active, running) = document.map(in_service).unwrap_or_default();
         let declared = Some((file, view.sql));
-        planned.push(Planned { view: view.name, change, active, declared, running, source: Some(view.source) });
+        planned.push(Planned {
+            view: view.name,
+            change,
+            active,
+            declared,
+            running,
+            source: Some(view.source),
+            cost: Value::Null,
+            commit: None,
+            canary: None,
+        });
     }
     for document in &documents {
         let view = text(document, "view");
         let (active, running) = in_service(document);
         if planned.iter().all(|planned| planned.view != view) && active.is_some() {
-            planned.push(Planned { view, change: Change::Undeclared, active, declared: None, running, source: None });
+            planned.push(Planned {
+                view,
+                change: Change::Undeclared,
+                active,
+                declared: None,
+                running,
+                source: None,
+                cost: Value::Null,
+                commit: None,
+                canary: None,
+            });
         }
     }
     if let Some(unknown) = only.iter().find(|name| planned.iter().all(|planned| planned.view != **name)) {
@@ -151,7 +212,10 @@ fn difference(planned: &Planned) -> Vec<String> {
 
 /// What it takes, for people, one sentence each.
 fn takes(planned: &Planned, status: &Value) -> Vec<String> {
-    let in_service = planned.active.map(|active| format!("version {active} is in service"));
+    let in_service = planned.active.map(|active| match of_active(planned, status, "commit") {
+        commit if commit.is_empty() => format!("version {active} is in service"),
+        commit => format!("version {active} is in service, of commit {commit}"),
+    });
     let mut takes: Vec<String> = match planned.change {
         Change::Unchanged | Change::Undeclared => Vec::new(),
         Change::New => vec!["its first version goes into service by itself once it is caught up".to_owned()],
@@ -166,6 +230,7 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
         Change::New | Change::Changed => match history(planned, status) {
             Some(History { events, is_whole }) => {
                 takes.push(format!("a new version reads {} events from the log", grouped(events)));
+                takes.extend(cost::estimate(events, status, &planned.cost).map(|estimate| estimate.sentence()));
                 if !is_whole {
                     takes.push("the log has lost its beginning: rows made of earlier events will be missing".to_owned());
                 }
@@ -174,7 +239,28 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
         },
         _ => {}
     }
+    if to_do(planned.change) {
+        takes.extend(cost::sizes(&planned.cost, planned.active));
+        if let unresolved @ 1.. = cost::unresolved(status, &planned.view, planned.active) {
+            takes.push(format!(
+                "{} events are of a schema that is not known or does not fit: a new version will leave them out too (refold quarantine list {})",
+                grouped(unresolved),
+                planned.view
+            ));
+        }
+        takes.extend(planned.canary.as_ref().map(canary::sentence));
+        takes.extend(planned.commit.as_ref().map(|commit| format!("the folder is at commit {commit}")));
+    }
     takes
+}
+
+/// A member of the version in service.
+fn of_active(planned: &Planned, status: &Value, name: &str) -> String {
+    let documents = status.get("views").and_then(Value::as_array).into_iter().flatten();
+    let versions =
+        documents.filter(|document| text(document, "view") == planned.view).filter_map(|document| document.get("versions")?.as_array());
+    let mut in_service = versions.flatten().filter(|version| version.get("version").and_then(Value::as_u64) == planned.active);
+    in_service.next().map(|version| text(version, name)).unwrap_or_default()
 }
 
 fn document(planned: &Planned, status: &Value) -> Value {
@@ -183,7 +269,13 @@ fn document(planned: &Planned, status: &Value) -> Value {
         Change::Built(version) => Some(version),
         _ => None,
     };
+    let estimate = history.as_ref().and_then(|history| cost::estimate(history.events, status, &planned.cost));
     json!({
+        "commit": planned.commit,
+        "canary": planned.canary,
+        "active_commit": Some(of_active(planned, status, "commit")).filter(|commit| !commit.is_empty()),
+        "unresolved_events": cost::unresolved(status, &planned.view, planned.active),
+        "cost": cost::document(estimate.as_ref(), &planned.cost),
         "view": planned.view,
         "change": planned.change.name(),
         "file": planned.declared.as_ref().map(|(file, _)| file),
@@ -202,6 +294,7 @@ pub fn show(planned: &[Planned], status: &Value, output: &mut Output) -> Result<
         let file = planned.declared.as_ref().filter(|_| to_do(planned.change)).map(|(file, _)| file.as_str()).unwrap_or_default();
         output.line(format!("{:width$}  {:<10}  {file}", planned.view, planned.change.name()).trim_end())?;
         takes(planned, status).iter().try_for_each(|sentence| output.line(&format!("  {sentence}")))?;
+        planned.canary.iter().flat_map(canary::examples).try_for_each(|line| output.line(&format!("    {line}")))?;
         let difference = if to_do(planned.change) { difference(planned) } else { Vec::new() };
         difference.iter().try_for_each(|line| output.line(format!("    {line}").trim_end()))?;
     }
@@ -217,6 +310,10 @@ fn markdown(planned: &[Planned], status: &Value) -> String {
         let difference = difference(planned);
         if !difference.is_empty() {
             text.push_str(&format!("\n### {}\n\n```diff\n{}\n```\n", planned.view, difference.join("\n")));
+        }
+        let examples: Vec<String> = planned.canary.iter().flat_map(canary::examples).collect();
+        if !examples.is_empty() {
+            text.push_str(&format!("\nRows of the canary that differ:\n\n```text\n{}\n```\n", examples.join("\n")));
         }
     }
     text
@@ -242,6 +339,9 @@ mod tests {
             declared: Some(("v.sql".into(), "SELECT a\nFROM t\nWHERE b\n".into())),
             running: Some("SELECT a\nFROM t\n".into()),
             source: Some("t".into()),
+            cost: Value::Null,
+            commit: None,
+            canary: None,
         }
     }
 

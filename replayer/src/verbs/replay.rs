@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use self::changed::Need;
 use crate::cli::Replay;
 use crate::client::{Client, escaped};
+use crate::commit;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
@@ -70,7 +71,15 @@ fn replay_changed(client: &Client, schemas: &Path, arguments: &Replay, output: &
 }
 
 fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments: &Replay, output: &mut Output) -> Result<Wanted, Failure> {
-    let answer = start(client, view, sql)?;
+    let folder = match (&sql, &arguments.changed) {
+        (_, Some(schemas)) => Some(schemas.as_path()),
+        (Some((file, _)), None) => {
+            Path::new(file).parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+        }
+        (None, None) => None,
+    };
+    let commit = folder.and_then(commit::of);
+    let answer = start(client, view, sql, commit.as_deref())?;
     let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
     let wanted = Wanted { view: view.to_owned(), version };
     if arguments.json {
@@ -92,9 +101,9 @@ fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments:
     Ok(wanted)
 }
 
-/// Asks for a version of a definition, which is in a file, or of the declared one.
-pub fn start(client: &Client, view: &str, definition: Option<(String, String)>) -> Result<Value, Failure> {
-    let mut body = json!({ "by": operator() });
+/// Asks for a version of a definition, which is in a file, or of the declared one. `commit`: that of the folder which the file is in.
+pub fn start(client: &Client, view: &str, definition: Option<(String, String)>, commit: Option<&str>) -> Result<Value, Failure> {
+    let mut body = json!({ "by": operator(), "commit": commit });
     if let (Some((file, sql)), Some(members)) = (definition, body.as_object_mut()) {
         members.insert("sql".into(), sql.into());
         members.insert("file".into(), file.into());

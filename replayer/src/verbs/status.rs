@@ -14,7 +14,7 @@ use crate::verbs::up::signals;
 use crate::verbs::waiting;
 
 const EVERY: Duration = Duration::from_secs(1);
-const HEADER: [&str; 10] = ["VIEW", "VERSION", "STATE", "READ", "TO GO", "EVENTS/S", "ETA", "EVENT TIME", "QUARANTINED", "NOTE"];
+const HEADER: [&str; 11] = ["VIEW", "VERSION", "STATE", "READ", "TO GO", "EVENTS/S", "ETA", "EVENT TIME", "QUARANTINED", "COMMIT", "NOTE"];
 
 /// Shows the versions of one view or of all; with `--watch` again and again, with `--wait` once all have caught up.
 pub fn run(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
@@ -95,6 +95,7 @@ fn row(version: &Value) -> Vec<String> {
         eta.unwrap_or_default(),
         to_the_second(&text("event_time")),
         if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
+        text("commit"),
         note(version),
     ]
 }
@@ -194,23 +195,23 @@ mod tests {
         let all = versions(&answer, None).unwrap();
         assert_eq!(all.iter().map(|version| version["active"] == json!(true)).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(row(&all[1])[8], "4");
-        assert_eq!((row(&all[2])[7].as_str(), row(&all[2])[9].as_str()), ("2026-11-23T16:19:51Z", "not running here"));
-        assert_eq!(row(&json!({ "state": "building", "running": false, "waits_for": null }))[9], "waits for a worker");
+        assert_eq!((row(&all[2])[7].as_str(), row(&all[2])[10].as_str()), ("2026-11-23T16:19:51Z", "not running here"));
+        assert_eq!(row(&json!({ "state": "building", "running": false, "waits_for": null }))[10], "waits for a worker");
         assert_eq!(
-            row(&json!({ "state": "building", "running": false, "waits_for": "generate:1 is still writing" }))[9],
+            row(&json!({ "state": "building", "running": false, "waits_for": "generate:1 is still writing" }))[10],
             "waits: generate:1 is still writing"
         );
         let failed = json!({ "state": "failed", "running": false, "error": "it broke", "way_on": "refold resume a 1 lets it go on" });
-        assert_eq!(row(&failed)[9], "it broke; refold resume a 1 lets it go on");
-        let building = |lag: u64, ends: Value| row(&json!({ "state": "building", "running": true, "lag": lag, "ends": ends }))[9].clone();
+        assert_eq!(row(&failed)[10], "it broke; refold resume a 1 lets it go on");
+        let building = |lag: u64, ends: Value| row(&json!({ "state": "building", "running": true, "lag": lag, "ends": ends }))[10].clone();
         assert_eq!([building(0, json!({})), building(0, json!({ "0": 7 })), building(1, json!({ "0": 7 }))], ["", "writes its rows", ""]);
         let without = json!({ "state": "active", "running": true, "absent_rows": 1_200,
             "absent_examples": [{ "key": "k=a", "reason": "divide by zero" }, { "key": "k=b", "reason": "overflow" }] });
-        assert_eq!(row(&without)[9], "no row for some groups, 1 200 times; the last: k=b: overflow");
+        assert_eq!(row(&without)[10], "no row for some groups, 1 200 times; the last: k=b: overflow");
         let retired = json!({ "state": "retired", "running": true, "drops_at": "2026-12-07T16:19:51.887Z" });
-        assert_eq!(row(&retired)[9], "dropped by itself at 2026-12-07T16:19:51Z");
+        assert_eq!(row(&retired)[10], "dropped by itself at 2026-12-07T16:19:51Z");
         let dropped = |removed: bool, unable: Value| {
-            row(&json!({ "state": "dropped", "running": false, "removed": removed, "unable": unable }))[9].clone()
+            row(&json!({ "state": "dropped", "running": false, "removed": removed, "unable": unable }))[10].clone()
         };
         assert_eq!(
             [dropped(true, Value::Null), dropped(false, Value::Null), dropped(false, json!("no right"))],

@@ -9,9 +9,13 @@ use crate::cli::Test;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
+use crate::verbs::record;
 
 /// Runs the cases of the views named, or all.
 pub fn run(arguments: &Test, output: &mut Output) -> Result<(), Failure> {
+    if let Some(view) = &arguments.record {
+        return record::run(view, arguments, output);
+    }
     let begun = Instant::now();
     let settings = settings::load(&arguments.settings)?;
     let prepared = cases::load(&settings.schemas, &arguments.views).map_err(Failure::Usage)?;

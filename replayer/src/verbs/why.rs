@@ -12,18 +12,45 @@ use crate::output::{Output, complain};
 use crate::settings;
 use crate::verbs::status::{grouped, text};
 
-const HEADER: [&str; 5] = ["PARTITION", "OFFSET", "RECORD TIME", "APPLIED", "EVENT"];
+/// The columns of [`row`].
+pub const HEADER: [&str; 5] = ["PARTITION", "OFFSET", "RECORD TIME", "APPLIED", "EVENT"];
+
+/// A row whose events are asked for.
+pub struct Asked<'a> {
+    /// Values of the columns of its key.
+    pub key: &'a [(String, String)],
+    /// The version whose definition is evaluated; `None`: the one in service.
+    pub version: Option<u64>,
+    /// How many events are answered.
+    pub limit: usize,
+}
+
+/// The events behind a row.
+pub fn find(client: &Client, view: &str, asked: &Asked<'_>) -> Result<Vec<Value>, Failure> {
+    let mut events = Vec::new();
+    client.get_lines(&path(view, asked), &mut |mut line| {
+        events.extend(line.get_mut("event").map(Value::take));
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+fn path(view: &str, asked: &Asked<'_>) -> String {
+    let mut path = format!("/v1/views/{}/why?limit={}", escaped(view), asked.limit);
+    for (column, value) in asked.key {
+        path.push_str(&format!("&{}={}", escaped(column), escaped(value)));
+    }
+    if let Some(version) = asked.version {
+        path.push_str(&format!("&version={version}"));
+    }
+    path
+}
 
 /// Asks for the events behind a row, and shows each.
 pub fn run(arguments: &Why, output: &mut Output) -> Result<(), Failure> {
     let settings = settings::load(&arguments.settings)?;
-    let mut path = format!("/v1/views/{}/why?limit={}", escaped(&arguments.view), arguments.limit);
-    for (column, value) in &arguments.key {
-        path.push_str(&format!("&{}={}", escaped(column), escaped(value)));
-    }
-    if let Some(version) = arguments.version {
-        path.push_str(&format!("&version={version}"));
-    }
+    let asked = Asked { key: &arguments.key, version: arguments.version.map(u64::from), limit: arguments.limit };
+    let path = path(&arguments.view, &asked);
     let bar = std::io::stderr().is_terminal().then(|| {
         let style =
             ProgressStyle::with_template("{bar:30} {percent}% of the log, {msg} found").unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -59,7 +86,8 @@ pub fn run(arguments: &Why, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn row(event: &Value) -> Vec<String> {
+/// An event for people.
+pub fn row(event: &Value) -> Vec<String> {
     let applied = match event.get("applied").and_then(Value::as_bool) {
         Some(true) => "yes".to_owned(),
         _ => format!("no, {}: {}", text(event, "reason"), text(event, "detail")),

@@ -4,6 +4,7 @@
 mod admin;
 mod bad_records;
 mod cassandra;
+mod checks;
 mod cli;
 mod compare;
 mod deployed;

@@ -11,7 +11,8 @@ use refold_versions::rollback::{Facts, Refusal, Verdict, judge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Asked, or_forced, pass_gate, require_reason, who};
+use super::switching::{Asked, pass_current};
+use super::{or_forced, require_reason, who};
 use crate::access::Caller;
 use crate::problem::Problem;
 use crate::views::Views;
@@ -54,7 +55,7 @@ pub async fn rollback(
             Verdict::Done { from, to } => return answer(from, to, false),
             Verdict::Refused(refusal) => return Err(refused(&view, refusal)),
         };
-        let gate = pass_gate(&views, &versions, &Asked { to, expected: Some(from), active: Some(from), force: body.force })?;
+        let gate = pass_current(&views, &versions, &Asked { to, expected: Some(from), active: Some(from), force: body.force })?;
         let reason = or_forced(gate, body.reason);
         catalogue.rollback(&view, from, to, &who(&caller, body.by.as_deref()), reason.as_deref())?;
         views.watch.running.look();

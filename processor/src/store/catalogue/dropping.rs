@@ -1,6 +1,7 @@
 //! The end of versions. A version is dropped in one compare-and-set: it leaves those that live, so that nobody reads, takes or switches to it any more, and
 //! is listed among those that something is left of. Whoever polls the catalogue finds it there and removes that; then it is noted.
 
+use super::group::refuse_prepared;
 use super::records::{AuditEntry, DroppedRegister, VersionRecord, VersionState, dropped_key, encode, view_key};
 use super::{ATTEMPTS, Catalogue, CatalogueError, Change, Outcome, enter, find, refused, too_busy};
 use crate::table::Version;
@@ -30,6 +31,7 @@ impl Catalogue {
         }
         self.archive(view, version, by)?;
         let outcome = self.change(view, |register, now_ms| {
+            refuse_prepared(register, view, now_ms)?;
             let in_service = register.active.as_ref().is_some_and(|active| active.version == version);
             let record = find(register, view, version)?;
             let asked_for = from.iter().any(|state| state.name() == record.state.name());
@@ -73,6 +75,7 @@ impl Catalogue {
                 if living.is_empty() || living != known {
                     return Ok(Change { answer: living.is_empty().then(Vec::new), entry: None });
                 }
+                refuse_prepared(register, view, now_ms)?;
                 let mut dropped = std::mem::take(&mut register.versions);
                 dropped.iter_mut().for_each(|record| enter(record, VersionState::Dropped, by, now_ms));
                 register.removing.extend(dropped.iter().cloned());

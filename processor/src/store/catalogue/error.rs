@@ -47,6 +47,22 @@ pub enum CatalogueError {
         /// The version that was to be replaced.
         expected: Version,
     },
+    /// Several views are being switched as one, and this is one of them.
+    #[error("view {view}: {by} is switching it together with others (since {ago}); run again in a moment")]
+    Prepared {
+        /// The view.
+        view: String,
+        /// Who.
+        by: String,
+        /// Since when.
+        ago: String,
+    },
+    /// Several views were to be switched as one, and it took too long.
+    #[error("the switch of view {view} and others took so long that it was taken back: no view was switched; run it again")]
+    GroupTakenBack {
+        /// The first of them.
+        view: String,
+    },
     /// The version's state does not allow it.
     #[error("view {view}: version {version} is {state} (for {ago}, by {by}) and cannot become {wanted}; it can become {allowed}{way_on}")]
     State {

@@ -100,7 +100,7 @@ impl Catalogue {
         let key = view_key(view);
         let mut journaled = 0;
         for _ in 0..ATTEMPTS {
-            let (mut register, revision) = self.view_register(view)?;
+            let (mut register, revision) = self.stored_register(view)?;
             if register.unjournaled.is_empty() {
                 return Ok(());
             }

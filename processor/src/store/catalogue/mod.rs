@@ -5,6 +5,7 @@
 
 mod dropping;
 mod error;
+mod group;
 mod history;
 mod ownership;
 mod pointer;
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use error::CatalogueError;
+pub use group::Move;
 pub use ownership::{Ownership, Take};
 use parking_lot::Mutex;
 pub use records::{ActivePointer, AuditEntry, VersionRecord, VersionState};
@@ -41,6 +43,21 @@ pub struct Catalogue {
     clock: Arc<dyn Clock>,
     /// Entries that the journal did not take.
     unjournaled: Arc<Mutex<VecDeque<AuditEntry>>>,
+}
+
+/// What a version is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition<'a> {
+    /// The view.
+    pub view: &'a str,
+    /// The whole statement.
+    pub sql: &'a str,
+    /// Its digest.
+    pub digest: &'a str,
+    /// The fingerprint of the output's shape.
+    pub fingerprint: &'a str,
+    /// The commit of the folder that it came from, where that is known.
+    pub commit: Option<&'a str>,
 }
 
 /// What a change of a view's register answers, and the entry that says so; without an entry nothing is changed.
@@ -102,6 +119,12 @@ impl Catalogue {
         fingerprint: &str,
         by: &str,
     ) -> Result<VersionRecord, CatalogueError> {
+        self.create_from(&Definition { view, sql, digest, fingerprint, commit: None }, by)
+    }
+
+    /// The same, of a definition of which more is known.
+    pub fn create_from(&self, definition: &Definition<'_>, by: &str) -> Result<VersionRecord, CatalogueError> {
+        let Definition { view, sql, digest, fingerprint, commit } = *definition;
         self.change(view, |register, now_ms| {
             let unfinished = |record: &&VersionRecord| matches!(record.state, VersionState::Building | VersionState::CaughtUp);
             let same = |record: &&VersionRecord| record.digest == digest && record.schema_fingerprint == fingerprint;
@@ -118,6 +141,7 @@ impl Catalogue {
                 state: VersionState::Building,
                 created_ms: now_ms,
                 created_by: by.into(),
+                commit: commit.map(str::to_owned),
                 changed_ms: now_ms,
                 changed_by: by.into(),
             };
@@ -125,6 +149,7 @@ impl Catalogue {
             let entry = AuditEntry {
                 version: Some(record.version),
                 to: Some(record.state.to_string()),
+                reason: commit.map(|commit| format!("commit {commit}")),
                 ..AuditEntry::new("create", view, by, now_ms)
             };
             Ok(Change { answer: record, entry: Some(entry) })
@@ -200,7 +225,13 @@ impl Catalogue {
         })
     }
 
+    /// The register of a view as a group of views has decided it, if it is moved with others.
     fn view_register(&self, view: &str) -> Result<(ViewRegister, Option<u64>), CatalogueError> {
+        let (register, revision) = self.stored_register(view)?;
+        if register.prepared.is_none() { Ok((register, revision)) } else { self.decided_register(view) }
+    }
+
+    fn stored_register(&self, view: &str) -> Result<(ViewRegister, Option<u64>), CatalogueError> {
         if view.is_empty() || view.contains('/') {
             return Err(CatalogueError::InvalidName(view.into()));
         }
@@ -223,14 +254,17 @@ impl Catalogue {
         let key = view_key(view);
         for _ in 0..ATTEMPTS {
             let (mut register, revision) = self.view_register(view)?;
+            let settled = register.settled.take();
             let Change { answer, entry } = decide(&mut register, self.clock.now_ms())?;
-            let Some(mut entry) = entry else {
+            if settled.is_none() && entry.is_none() {
                 self.journal_pending(view)?;
                 return Ok(answer);
-            };
-            register.changes += 1;
-            entry.change = Some(register.changes);
-            register.unjournaled.push(entry);
+            }
+            for mut entry in settled.and_then(|settled| settled.entry).into_iter().chain(entry) {
+                register.changes += 1;
+                entry.change = Some(register.changes);
+                register.unjournaled.push(entry);
+            }
             if let Outcome::Set(_) = self.registers.compare_and_set(&key, revision, Some(&encode(&key, &register)?))? {
                 self.journal_pending(view)?;
                 return Ok(answer);

@@ -3,6 +3,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `catalogue/view/<view>` | [`ViewRegister`]: the active pointer, all versions that are not dropped, those whose table is still to be removed, audit entries on their way to the journal |
+//! | `catalogue/group/<group>` | [`GroupRegister`](super::group::GroupRegister): views that are switched as one, while they are |
 //! | `catalogue/dropped/<view>/<number>` | [`DroppedRegister`]: a dropped version, for the history and so that its number is known |
 //! | `catalogue/owner/<view>/<number>` | [`OwnerRegister`]: who feeds a version; isolated |
 //! | `catalogue/worker/<owner>` | [`WorkerRegister`]: the lease of a worker; isolated |
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CatalogueError;
+use super::group::Prepared;
 use crate::store::{OWNER_PREFIX, WORKER_PREFIX};
 use crate::table::{Epoch, Version};
 
@@ -102,6 +104,9 @@ pub struct VersionRecord {
     pub created_ms: i64,
     /// Who created it.
     pub created_by: String,
+    /// The commit of the folder that its definition came from, where that is known; `-dirty` at its end where files differed from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// When its state last changed, milliseconds since the Unix epoch.
     pub changed_ms: i64,
     /// Who last changed its state.
@@ -161,10 +166,22 @@ pub(super) struct ViewRegister {
     /// Dropped, but their table, change feed or positions may still be there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removing: Vec<VersionRecord>,
+    /// A move that is prepared: the register of a group decides whether it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Prepared>,
+    /// What is read here is what the group has decided, and not written down yet.
+    #[serde(skip)]
+    pub settled: Option<Settled>,
     /// How often this register was changed.
     pub changes: u64,
     /// Entries that may not be in the journal yet.
     pub unjournaled: Vec<AuditEntry>,
+}
+
+/// What a group has decided of the move that was prepared: it was made, as the entry says, or never will be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settled {
+    pub entry: Option<AuditEntry>,
 }
 
 /// The register of a dropped version.
@@ -229,6 +246,10 @@ pub(super) const SCHEMA_PREFIX: &str = "catalogue/schema/";
 
 pub(super) fn view_key(view: &str) -> String {
     format!("{VIEW_PREFIX}{view}")
+}
+
+pub(super) fn group_key(group: &str) -> String {
+    format!("catalogue/group/{group}")
 }
 
 pub(super) fn dropped_prefix(view: &str) -> String {

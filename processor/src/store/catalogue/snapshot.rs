@@ -30,16 +30,24 @@ impl Catalogue {
     /// All views with their living versions, pointers and owners, in three calls to the store. A dropped version that nothing is left of is not in it;
     /// [`Catalogue::version`] knows it.
     pub fn snapshot(&self) -> Result<Snapshot, CatalogueError> {
-        let mut snapshot = Snapshot::default();
+        let (mut snapshot, mut prepared) = (Snapshot::default(), Vec::new());
         for (key, stored) in self.registers.list(VIEW_PREFIX)? {
             let Some(view) = key.strip_prefix(VIEW_PREFIX) else { continue };
-            let read = decode::<ViewRegister>(&key, &stored.value);
+            let read = decode::<ViewRegister>(&key, &stored.value).and_then(|register| match register.prepared {
+                Some(_) => self.view_register(view).map(|(decided, _)| decided),
+                None => Ok(register),
+            });
+            if read.as_ref().is_ok_and(|register| register.prepared.is_some() || register.settled.is_some()) {
+                prepared.push(view.to_owned());
+            }
             let read = read.map(|ViewRegister { active, versions, removing, .. }| {
                 let owners = BTreeMap::new();
                 ViewSnapshot { active, versions, removing, owners }
             });
             snapshot.views.insert(view.to_owned(), read);
         }
+        // Whoever looks at the catalogue finishes what a crash has left behind.
+        self.settle_all(&prepared);
         let known = snapshot.views.iter().filter_map(|(view, read)| Some((view, read.as_ref().ok()?)));
         let keys: Vec<(String, Version)> = known
             .flat_map(|(view, read)| read.versions.iter().chain(&read.removing).map(|record| (view.clone(), record.version)))

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod dropping;
+mod group;
 mod ownership;
 mod snapshot;
 
@@ -426,6 +427,7 @@ fn registers_read_back_as_they_were_written() {
         state: failed(),
         created_ms: -1,
         created_by: "ann".into(),
+        commit: Some("1a2b3c".into()),
         changed_ms: i64::MAX,
         changed_by: String::new(),
     };
@@ -437,6 +439,8 @@ fn registers_read_back_as_they_were_written() {
         versions: vec![version.clone()],
         removing: vec![version.clone()],
         changes: 4,
+        prepared: None,
+        settled: None,
         unjournaled: vec![entry.clone()],
     };
     let owner = OwnerRecord { epoch: Epoch(4), owner: "one".into(), incarnation: Some("i".into()), lease_until_ms: 9, released: true };

@@ -2,15 +2,18 @@
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;
-use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
+use rocksdb::{DB, DBRawIteratorWithThreadMode, Range, ReadOptions};
 
 use super::EmbeddedStore;
 use super::layout::{Told, decode_json, progress_key};
 use crate::store::keys::scalars;
 use crate::store::range::KeyRange;
 use crate::store::rows::{StoredRows, is_live};
-use crate::store::{Keys, KeysRead, Page, PartitionRead, Progress, RowReader, StoreError};
+use crate::store::{Keys, KeysRead, Page, PartitionRead, Progress, RowReader, StoreError, TableSize};
 use crate::table::Table;
+
+/// From so many rows the number of all is estimated.
+const ROWS_SAMPLED: u64 = 20_000;
 
 /// How many rows a batch of a scan has.
 const ROWS_A_BATCH: usize = 8 << 10;
@@ -98,6 +101,32 @@ impl RowReader for EmbeddedStore {
         }
         rows.status().map_err(|error| self.error(&error))?;
         Ok(None)
+    }
+
+    fn size(&self, table: &Table) -> Result<Option<TableSize>, StoreError> {
+        let open = self.table(table)?;
+        let range = KeyRange::of_prefix(&open.codec.prefix);
+        let mut rows = self.iterate(&range)?;
+        let (mut sampled, mut last) = (TableSize::default(), Vec::new());
+        while let Some((key, value)) = rows.item() {
+            sampled.rows += u64::from(is_live(value));
+            sampled.bytes += (key.len() + value.len()) as u64;
+            if sampled.rows == ROWS_SAMPLED {
+                last.extend_from_slice(key);
+                break;
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.error(&error))?;
+        let (false, Some(end)) = (last.is_empty(), &range.end) else { return Ok(Some(sampled)) };
+        // As many times the sample as the whole is larger on disk; what is not on disk yet is not counted.
+        let ranges = [Range::new(&range.start, &last), Range::new(&range.start, end)];
+        let sizes = self.db.get_approximate_sizes_cf(self.rows()?, &ranges);
+        let (of_sample, of_all) = (sizes.first().copied().unwrap_or(0), sizes.last().copied().unwrap_or(0));
+        Ok(match of_sample {
+            0 => None,
+            _ => Some(TableSize { rows: (sampled.rows as f64 * (of_all as f64 / of_sample as f64)) as u64, bytes: of_all }),
+        })
     }
 
     fn progress(&self, table: &Table) -> Result<Option<Progress>, StoreError> {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance::Harness;
-use crate::store::{PartitionRead, RowBatch, RowReader, RowWriter, Store};
+use crate::store::{PartitionRead, RowBatch, RowReader, RowWriter, Store, TableSize};
 use crate::table::{Order, TableShape, Version};
 
 struct OnDisk {
@@ -202,4 +202,21 @@ fn entries_beside_the_rows_read_back_as_they_were_written() {
     assert_eq!((table_key("a"), progress_key("a"), register_key("a")), (b"ta".to_vec(), b"pa".to_vec(), b"ra".to_vec()));
     assert_eq!(rows_prefix(258), [0, 0, 1, 2]);
     assert_eq!(decode_number("n", &encode_number(7)).unwrap(), 7);
+}
+
+#[test]
+fn the_size_of_a_table_is_known_without_reading_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    store.create_table(&counts()).unwrap();
+    assert_eq!(store.size(&counts()).unwrap(), Some(TableSize::default()));
+    write(&store, Some(1), 1);
+    assert_eq!(store.size(&counts()).unwrap().unwrap().rows, 1, "of a small one the rows are counted");
+    let names: Vec<String> = (0..100_000).map(|number| format!("tag {number:06}")).collect();
+    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(names)), Arc::new(Int64Array::from_iter_values(0..100_000))];
+    let rows = RecordBatch::try_new(counts().shape.columns, columns).unwrap();
+    store.write(&counts(), &RowBatch { rows, written_at: vec![1; 100_000], deleted: vec![false; 100_000] }).unwrap();
+    settle(&store);
+    let size = store.size(&counts()).unwrap().unwrap();
+    assert!((50_000..200_000).contains(&size.rows) && size.bytes > 100_000, "{size:?}");
 }

@@ -57,6 +57,15 @@ fn white_space_comments_and_the_case_of_keywords_do_not_change_the_digest() {
 }
 
 #[test]
+fn what_rows_are_held_to_does_not_change_the_digest() {
+    let plain = planned(HASHTAG_COUNTS);
+    let held = HASHTAG_COUNTS.replacen("WITH (", "WITH (audit_positive = 'occurrences IN (1, 2)', diff_tolerance = '0.01', ", 1);
+    let held = planned(&held);
+    assert_eq!((held.checks.audits.len(), held.checks.diff_tolerance), (1, Some(0.01)));
+    assert_eq!(held.digest, plain.digest, "no row changes, so nothing is replayed");
+}
+
+#[test]
 fn how_a_view_is_drawn_does_not_change_the_digest() {
     let plain = planned(HASHTAG_COUNTS).digest;
     for (from, to) in [

@@ -2,10 +2,8 @@
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field};
-use refold_processor::engine::codec::as_micros;
 use refold_processor::json;
 use refold_processor::table::{Table, TableShape};
-use refold_processor::view::WindowSpec;
 
 use super::DiffError;
 
@@ -19,14 +17,16 @@ pub struct Columns {
     pub value_names: Vec<String>,
     /// Columns that the other version does not have.
     pub own: Vec<String>,
+    /// Columns that both have, and that are not compared.
+    pub ignored: Vec<String>,
 }
 
 impl Columns {
-    /// The columns of `table` that are compared with those of `other`.
+    /// The columns of `table` that are compared with those of `other`; those of `ignore` are not.
     ///
     /// # Errors
     /// When the keys differ.
-    pub fn of(table: &Table, other: &Table) -> Result<Columns, DiffError> {
+    pub fn of(table: &Table, other: &Table, ignore: &[String]) -> Result<Columns, DiffError> {
         let (key, other_key) = (keys(&table.shape), keys(&other.shape));
         let named = |keys: &[(String, usize, DataType)]| keys.iter().map(|(name, _, of)| format!("{name} {of}")).collect::<Vec<_>>();
         if named(&key) != named(&other_key) {
@@ -34,12 +34,13 @@ impl Columns {
             return Err(DiffError::OtherKey { left: table.name(), left_key, right: other.name(), right_key });
         }
         let mut values: Vec<(String, usize)> = Vec::new();
-        let mut own = Vec::new();
+        let (mut own, mut ignored) = (Vec::new(), Vec::new());
         for (index, field) in table.shape.columns.fields().iter().enumerate() {
             if key.iter().any(|(_, column, _)| *column == index) {
                 continue;
             }
             match other.shape.columns.column_with_name(field.name()) {
+                Some(_) if ignore.contains(field.name()) => ignored.push(field.name().clone()),
                 Some(_) => values.push((field.name().clone(), index)),
                 None => own.push(field.name().clone()),
             }
@@ -47,7 +48,7 @@ impl Columns {
         values.sort_unstable();
         let (value_names, values) = values.into_iter().unzip();
         let (key_names, key) = key.into_iter().map(|(name, column, _)| (name, column)).unzip();
-        Ok(Columns { key, values, key_names, value_names, own })
+        Ok(Columns { key, values, key_names, value_names, own, ignored })
     }
 
     /// The key of a row, a JSON array in the order of `key_names`.
@@ -80,10 +81,4 @@ fn array(batch: &RecordBatch, row: usize, columns: &[usize]) -> String {
     }
     text.push(']');
     text
-}
-
-/// When the window of each row begins, microseconds since the Unix epoch.
-pub fn windows(batch: &RecordBatch, window: Option<&WindowSpec>) -> Option<Vec<Option<i64>>> {
-    let starts = as_micros(batch.columns().get(window?.column)?).ok()?;
-    Some(starts.iter().collect())
 }

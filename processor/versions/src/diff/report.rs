@@ -23,6 +23,8 @@ pub struct Report {
     pub extra: u64,
     /// Equal rows of which some numbers differ within the tolerance.
     pub within_tolerance: u64,
+    /// Numbers that differ by at most this part count as equal.
+    pub tolerance: f64,
     /// Rows that kept changing, so that nothing is said of them.
     pub moving: u64,
     /// Differences that were counted as they were read, because too many rows differed to read them again: some of them may only have been on their way.
@@ -41,8 +43,6 @@ pub struct Report {
     key_names: Vec<String>,
     #[serde(skip)]
     window_name: Option<usize>,
-    #[serde(skip)]
-    tolerance: f64,
     #[serde(skip)]
     most_examples: usize,
     #[serde(skip)]
@@ -69,6 +69,8 @@ pub struct ColumnsReport {
     pub left_only: Vec<String>,
     /// Of the right version alone.
     pub right_only: Vec<String>,
+    /// Of both, and not compared because that is declared.
+    pub ignored: Vec<String>,
 }
 
 /// Differences of one window.
@@ -138,6 +140,7 @@ impl Report {
             missing: 0,
             extra: 0,
             within_tolerance: 0,
+            tolerance: settings.tolerance,
             moving: 0,
             unsettled: 0,
             left: side(sides[0], &progress[0]),
@@ -146,12 +149,12 @@ impl Report {
                 compared: columns[0].value_names.clone(),
                 left_only: columns[0].own.clone(),
                 right_only: columns[1].own.clone(),
+                ignored: columns[0].ignored.clone(),
             },
             windows: Vec::new(),
             examples: Vec::new(),
             key_names: columns[0].key_names.clone(),
             window_name,
-            tolerance: settings.tolerance,
             most_examples: settings.examples,
             by_window: BTreeMap::new(),
         }

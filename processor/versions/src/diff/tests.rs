@@ -202,3 +202,15 @@ fn a_row_that_changes_all_the_time_is_moving() {
     assert_eq!(counts(&report), [1, 0, 0, 0, 1]);
     assert!(!report.is_equal(), "nothing is known of it");
 }
+
+#[test]
+fn a_column_that_is_ignored_differs_nowhere() {
+    let (store, left, right) = versions(&[("rust", 0, 5, 0.5), ("go", 0, 2, 0.2)], 9);
+    write(&store, &right, &[("rust", 0, 5, 0.9)], 2);
+    assert_eq!(diff(&store, &left, &right, &settings()).changed, 1);
+    let ignoring = DiffSettings { ignore: vec!["share".into()], ..settings() };
+    let report = diff(&store, &left, &right, &ignoring);
+    assert_eq!((report.equal, report.changed, report.columns.ignored), (2, 0, vec!["share".to_owned()]));
+    write(&store, &right, &[("rust", 0, 6, 0.9)], 3);
+    assert_eq!(diff(&store, &left, &right, &ignoring).changed, 1, "the others are compared");
+}

@@ -9,14 +9,14 @@ use refold_versions::planner::register;
 
 use crate::parts::SELF;
 
-/// Creates version 1 of views that have none. Answers with what the user should know of the others.
-pub fn register_views(catalogue: &Catalogue, declared: &[(PathBuf, View)]) -> Result<Vec<String>> {
+/// Creates version 1 of views that have none; `commit`: that of the folder that declares them. Answers with what the user should know of the others.
+pub fn register_views(catalogue: &Catalogue, declared: &[(PathBuf, View)], commit: Option<&str>) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for (path, view) in declared {
         let versions = catalogue.versions(&view.name)?;
         let kept: Vec<&VersionRecord> = versions.iter().filter(|record| record.state != VersionState::Dropped).collect();
         let Some(newest) = kept.last() else {
-            register(catalogue, view, SELF)?;
+            register(catalogue, view, commit, SELF)?;
             continue;
         };
         // One that readers were sent away from says nothing about what they should have.

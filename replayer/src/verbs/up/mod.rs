@@ -25,6 +25,7 @@ use refold_versions::planner::Planner;
 use serde_json::json;
 
 use crate::cli::{PoolArgument, Process, Serve, Up};
+use crate::commit;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::parts::Parts;
@@ -134,7 +135,8 @@ fn stay(role: Role, as_json: bool, settings: &Settings, output: &mut Output) -> 
         Role::Up { restart } => collecting::open(&parts.intake, settings, restart)?,
         _ => None,
     };
-    let noted = if role == Role::Serve { Vec::new() } else { register_views(&parts.catalogue, &views)? };
+    let noted =
+        if role == Role::Serve { Vec::new() } else { register_views(&parts.catalogue, &views, commit::of(&settings.schemas).as_deref())? };
     let must_build = is_all_building(&parts.catalogue)?;
     let locked = role.pool().map(|pool| worker::open(&parts, settings, pool)).transpose()?;
     let running: Arc<dyn Running> = match &locked {

@@ -106,6 +106,7 @@ fn api_settings(settings: &Settings, address: &SocketAddr) -> ApiSettings {
         rows_default: settings.rows_default,
         rows_max: settings.rows_max,
         caught_up_lag_events: settings.caught_up_lag_events,
+        quarantine_percent: settings.quarantine_percent,
         drop_grace_ms: settings.drop_grace_ms,
         retire_after_ms: settings.retire_after_ms,
         own_names: is_local.then(|| settings.own_names.clone()),

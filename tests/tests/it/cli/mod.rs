@@ -15,6 +15,7 @@ use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
 const VERBS: [&[&str]; 24] = [
+const VERBS: [&[&str]; 23] = [
     &["up"],
     &["collect"],
     &["source"],
@@ -28,6 +29,8 @@ const VERBS: [&[&str]; 24] = [
     &["replay"],
     &["switch"],
     &["diff"],
+    &["audit"],
+    &["verify"],
     &["why"],
     &["rollback"],
     &["drop"],
