@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use refold_processor::decode::arrow_schema;
 use refold_processor::source::Sources;
-use refold_processor::store::catalogue::{Catalogue, CatalogueError, VersionRecord};
+use refold_processor::store::catalogue::{Catalogue, CatalogueError, NewVersion, VersionRecord};
 use refold_processor::view::{View, ViewError};
 
 /// A source over which no view can be planned.
@@ -85,5 +85,14 @@ impl Planner {
 /// # Errors
 /// When the catalogue does not answer.
 pub fn register(catalogue: &Catalogue, view: &View, by: &str) -> Result<VersionRecord, CatalogueError> {
-    catalogue.create_version(&view.name, &view.sql, &view.digest, &view.shape.fingerprint(), by)
+    register_until(catalogue, view, None, by)
+}
+
+/// The same for a version that ends at a record time, milliseconds since the Unix epoch.
+///
+/// # Errors
+/// When the catalogue does not answer.
+pub fn register_until(catalogue: &Catalogue, view: &View, until_ms: Option<i64>, by: &str) -> Result<VersionRecord, CatalogueError> {
+    let (sql, digest, fingerprint) = (&view.sql, &view.digest, view.shape.fingerprint());
+    catalogue.create(&NewVersion { view: &view.name, sql, digest, fingerprint: &fingerprint, until_ms }, by)
 }

@@ -1,6 +1,6 @@
 //! What the tests of decisions share.
 
-use refold_processor::store::catalogue::{VersionRecord, VersionState};
+use refold_processor::store::catalogue::{Controls, VersionRecord, VersionState};
 use refold_processor::table::Version;
 
 /// A version of view `v`.
@@ -16,5 +16,6 @@ pub fn record(number: u32, state: VersionState) -> VersionRecord {
         created_by: "ann".into(),
         changed_ms: 0,
         changed_by: "ann".into(),
+        controls: Controls::default(),
     }
 }

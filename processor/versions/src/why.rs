@@ -192,7 +192,7 @@ impl<'a> Search<'a> {
         let decoded = self.decoder.decode(&records)?;
         let (partition, next) = (records.partition, records.next);
         let from = self.before.get(&partition).map(|before| before.position).unwrap_or_default();
-        let chunk = Arc::new(Chunk { from, records, decoded });
+        let chunk = Arc::new(Chunk::new(from, records, decoded));
         let before = self.before.entry(partition).or_default();
         let mapped = self.judge.map(&chunk, *before)?;
         *before = Before { position: next, time: mapped.time, dropped_to_us: None };

@@ -27,6 +27,7 @@ fn chunk(events: &[(i64, i64, &str)]) -> Arc<Chunk> {
     ];
     let end = Offset(events.len() as u64);
     Arc::new(Chunk {
+        is_last: false,
         from: Offset(0),
         records: Records { partition: Partition(0), spans: spans.collect(), payload: Bytes::new(), next: end, end },
         decoded: Decoded { events: RecordBatch::try_new(schema(), columns).unwrap(), origins, rejected: Vec::new() },
@@ -39,7 +40,7 @@ fn mapped(select: &str, events: &[(i64, i64, &str)]) -> Mapped {
          SELECT {select}, tumble(at, INTERVAL '1 minute') AS slot, count(*) AS c FROM events GROUP BY 1, 2"
     );
     let view = View::plan(&sql, "v.sql", &BTreeMap::from([("events".to_owned(), schema())])).unwrap();
-    let rules = Rules { event_time: "at".into(), accept_late_us: view.options.accept_late_us, future_tolerance_us: 600_000_000 };
+    let rules = Rules { event_time: "at".into(), accept_late_us: view.options.accept_late_us, future_tolerance_us: 600_000_000, until_ms: None };
     let mut mapper = ChunkMapper::new(&Arc::new(view), rules, 1).unwrap();
     mapper.map(&chunk(events), Before::default()).unwrap()
 }

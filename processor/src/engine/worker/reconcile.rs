@@ -33,13 +33,15 @@ impl Worker {
                 Err(error) => tracing::warn!(view, %error, "the catalogue cannot be followed for this view; it is tried again"),
             }
         }
+        self.apply_limits();
         self.sweep_states(&snapshot);
         self.connect();
     }
 
     fn reconcile_view(self: &Arc<Self>, view: &str, read: &ViewSnapshot) {
         let active = read.active.as_ref().map(|active| active.version);
-        let able = read.versions.iter().filter(|record| self.is_able(record, read));
+        // One that ends somewhere is not what a view's readers want.
+        let able = read.versions.iter().filter(|record| record.controls.until_ms.is_none() && self.is_able(record, read));
         let first = first_to_serve(active, able.map(|record| (record.version, &record.state)));
         for record in &read.versions {
             if let Err(error) = self.reconcile_version(record, read, first) {
@@ -118,6 +120,9 @@ impl Worker {
     fn keep(&self, key: &Key, record: &VersionRecord, first: Option<Version>) -> Result<(), EngineError> {
         let catalogue = &self.ports.catalogue;
         self.publish_positions(key);
+        if let Some(running) = self.running.lock().get_mut(key) {
+            running.record = record.clone();
+        }
         let found = self.running.lock().get(key).map(|running| {
             let is_lost = running.lease.lost.load(Ordering::Relaxed);
             let status = running.status.lock();

@@ -88,6 +88,8 @@ impl Catalogue {
                 return Err(refused(target, &VersionState::Active, now_ms));
             }
             enter(target, VersionState::Active, by, now_ms);
+            // What readers are on does not stand still.
+            target.controls.pause = false;
             let old = register.versions.iter_mut().find(|record| Some(record.version) == current);
             // One that failed in service stays failed.
             if let Some(old) = old.filter(|old| old.state == VersionState::Active) {
