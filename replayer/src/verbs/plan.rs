@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
+use crate::verbs::progress::span;
 use crate::verbs::replay::changed::{Need, declared, need};
 use crate::verbs::status::{grouped, text};
 
@@ -59,6 +60,8 @@ pub struct Planned {
 struct History {
     events: u64,
     is_whole: bool,
+    /// How long it still has them, seconds; `None`: for good, or that is not known.
+    kept_for_s: Option<u64>,
 }
 
 /// Shows the plan.
@@ -137,6 +140,7 @@ fn history(planned: &Planned, status: &Value) -> Option<History> {
     (!bounds.is_empty()).then(|| History {
         events: bounds.iter().map(|(start, end)| end.saturating_sub(*start)).sum(),
         is_whole: bounds.iter().all(|(start, _)| *start == 0),
+        kept_for_s: source.pointer("/retention/kept_for_s").and_then(Value::as_u64),
     })
 }
 
@@ -164,10 +168,12 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
     match planned.change {
         Change::Undeclared => takes.push(format!("it runs and no file declares it: refold drop {} --all removes it", planned.view)),
         Change::New | Change::Changed => match history(planned, status) {
-            Some(History { events, is_whole }) => {
+            Some(History { events, is_whole, kept_for_s }) => {
                 takes.push(format!("a new version reads {} events from the log", grouped(events)));
                 if !is_whole {
                     takes.push("the log has lost its beginning: rows made of earlier events will be missing".to_owned());
+                } else if let Some(seconds) = kept_for_s {
+                    takes.push(format!("retention removes the first of them in {}: the new version must have read them by then", span(seconds)));
                 }
             }
             None => takes.push("the log is unavailable, so it is not known how many events a new version reads".to_owned()),
@@ -191,6 +197,7 @@ fn document(planned: &Planned, status: &Value) -> Value {
         "version": version,
         "events": history.as_ref().map(|history| history.events),
         "log_is_whole": history.as_ref().map(|history| history.is_whole),
+        "log_kept_for_s": history.as_ref().and_then(|history| history.kept_for_s),
         "diff": difference(planned),
     })
 }
