@@ -207,7 +207,7 @@ fn log_retention(ends: &[End], watch: &Watch) -> prometheus::Result<Registry> {
     let labels = ["source", "topic"];
     let oldest = GaugeVec::new(Opts::new("refold_log_oldest_record_seconds", "The age of the oldest record kept."), &labels)?;
     let retention =
-        GaugeVec::new(Opts::new("refold_log_retention_seconds", "How long records are kept; none where they are for good."), &labels)?;
+        GaugeVec::new(Opts::new("refold_log_retention_seconds", "How long records are kept; +Inf: for good."), &labels)?;
     registry.register(Box::new(oldest.clone()))?;
     registry.register(Box::new(retention.clone()))?;
     let now_ms = watch.clock.now_ms();
@@ -217,9 +217,7 @@ fn log_retention(ends: &[End], watch: &Watch) -> prometheus::Result<Registry> {
         if let Some(oldest_ms) = retained.oldest_ms {
             oldest.with_label_values(&labels).set(now_ms.saturating_sub(oldest_ms) as f64 / 1_000.0);
         }
-        if let Some(retention_ms) = retained.retention_ms {
-            retention.with_label_values(&labels).set(retention_ms as f64 / 1_000.0);
-        }
+        retention.with_label_values(&labels).set(retained.retention_ms.map_or(f64::INFINITY, |ms| ms as f64 / 1_000.0));
     }
     Ok(registry)
 }

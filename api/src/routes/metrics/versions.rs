@@ -147,30 +147,33 @@ fn of_versions(registry: &Registry, versioned: &[(&RunStatus, String)], now_ms: 
     Ok(())
 }
 
-/// Figures of versions that are being built.
+/// Figures of versions that are being built; of others, that nothing is left.
 fn of_replays(registry: &Registry, versioned: &[(&RunStatus, String)]) -> prometheus::Result<()> {
     let labels = ["view", "version"];
     let figures: [Figure<Option<f64>>; 5] = [
         ("refold_replay_left_events", "Events until the end of the log, of a version that is being built.", |run| {
-            forecast(run, false).map(|forecast| forecast.left as f64)
+            Some(forecast(run, false).map_or(0.0, |forecast| forecast.left as f64))
         }),
         ("refold_replay_events_per_second", "How fast the positions of a version that is being built moved in the last seconds.", |run| {
-            forecast(run, false)?.drain.map(|drain| drain.mean)
+            forecast(run, false).map_or(Some(0.0), |forecast| forecast.drain.map(|drain| drain.mean))
         }),
         (
             "refold_replay_eta_seconds",
             "When a version that is being built has read the log at the rates of the last seconds; +Inf: never.",
             |run| {
-                Some(match forecast(run, !run.ended.is_empty())?.eta? {
+                let Some(forecast) = forecast(run, !run.ended.is_empty()) else { return Some(0.0) };
+                Some(match forecast.eta? {
                     Eta::Never => f64::INFINITY,
                     Eta::In { expected_s, .. } => expected_s as f64,
                 })
             },
         ),
         ("refold_replay_paused", "1 while a version that is being built is paused.", |run| {
-            forecast(run, false).map(|_| f64::from(u8::from(run.paused)))
+            Some(f64::from(u8::from(run.paused)))
         }),
-        ("refold_replay_limit_events_per_second", "How fast a version may be built now; none where there is no limit.", |run| run.limit_per_s),
+        ("refold_replay_limit_events_per_second", "How fast a version may be built now; +Inf: as fast as it can.", |run| {
+            Some(run.limit_per_s.unwrap_or(f64::INFINITY))
+        }),
     ];
     for (name, help, value) in figures {
         let gauge = GaugeVec::new(Opts::new(name, help), &labels)?;
@@ -185,9 +188,9 @@ fn of_replays(registry: &Registry, versioned: &[(&RunStatus, String)]) -> promet
     let waits = IntGaugeVec::new(waits, &["view", "version", "part"])?;
     registry.register(Box::new(waits.clone()))?;
     for (run, version) in versioned {
-        let Some(bottleneck) = forecast(run, false).and_then(|forecast| forecast.bottleneck) else { continue };
+        let bottleneck = forecast(run, false).and_then(|forecast| forecast.bottleneck);
         for part in Bottleneck::ALL {
-            waits.with_label_values(&[run.view.as_str(), version, part.name()]).set(i64::from(part == bottleneck));
+            waits.with_label_values(&[run.view.as_str(), version, part.name()]).set(i64::from(Some(part) == bottleneck));
         }
     }
     Ok(())

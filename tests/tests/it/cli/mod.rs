@@ -1,5 +1,6 @@
 //! The command line, as it is typed: what goes to stdout, what to stderr, and how it ends.
 
+mod building;
 mod cases;
 pub mod client;
 mod collect;
