@@ -11,9 +11,7 @@ use refold_processor::clock::Clock;
 use refold_processor::engine::status::{RunStatus, Spread};
 use refold_processor::json::{cut, micros, millis};
 use refold_processor::source::Sources;
-use refold_processor::store::catalogue::{
-    ActivePointer, Catalogue, CatalogueError, Throttle, VersionRecord, VersionState, ViewSnapshot,
-};
+use refold_processor::store::catalogue::{ActivePointer, Catalogue, CatalogueError, Throttle, VersionRecord, VersionState, ViewSnapshot};
 use refold_processor::store::{Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{Dashboard, DashboardKind, View, WindowSpec};

@@ -22,7 +22,8 @@ use crate::cli::{Command, Refold};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::verbs::{
-    apply, check, collect, completions, diff, drop, history, pause, plan, quarantine, replay, resume, rollback, status, switch, throttle, up, why,
+    apply, check, collect, completions, diff, drop, history, pause, plan, quarantine, replay, resume, rollback, status, switch, throttle,
+    up, why,
 };
 
 pub use crate::settings::table::SETTINGS;

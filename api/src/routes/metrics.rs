@@ -206,8 +206,7 @@ fn log_retention(ends: &[End], watch: &Watch) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let labels = ["source", "topic"];
     let oldest = GaugeVec::new(Opts::new("refold_log_oldest_record_seconds", "The age of the oldest record kept."), &labels)?;
-    let retention =
-        GaugeVec::new(Opts::new("refold_log_retention_seconds", "How long records are kept; +Inf: for good."), &labels)?;
+    let retention = GaugeVec::new(Opts::new("refold_log_retention_seconds", "How long records are kept; +Inf: for good."), &labels)?;
     registry.register(Box::new(oldest.clone()))?;
     registry.register(Box::new(retention.clone()))?;
     let now_ms = watch.clock.now_ms();

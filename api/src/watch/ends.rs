@@ -143,7 +143,8 @@ impl Ends {
         if self.retained.lock().get(topic).is_some_and(|(at, _)| at.elapsed() < RETAINED_EVERY) {
             return;
         }
-        let retained = self.log.retained(topic).inspect_err(|error| tracing::debug!(topic, %error, "how long it keeps records is not known"));
+        let retained =
+            self.log.retained(topic).inspect_err(|error| tracing::debug!(topic, %error, "how long it keeps records is not known"));
         self.retained.lock().insert(topic.to_owned(), (Instant::now(), retained.ok()));
     }
 

@@ -63,7 +63,14 @@ mod tests {
     use crate::testing::record;
 
     fn pointer(version: u32) -> ActivePointer {
-        ActivePointer { version: Version(version), previous: None, switched_ms: 0, switched_by: "ann".into(), reason: None, is_rollback: false }
+        ActivePointer {
+            version: Version(version),
+            previous: None,
+            switched_ms: 0,
+            switched_by: "ann".into(),
+            reason: None,
+            is_rollback: false,
+        }
     }
 
     #[test]

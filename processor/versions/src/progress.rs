@@ -20,8 +20,7 @@ pub enum Bottleneck {
 
 impl Bottleneck {
     /// All of them.
-    pub const ALL: [Bottleneck; 5] =
-        [Bottleneck::Paused, Bottleneck::Throttle, Bottleneck::Log, Bottleneck::Processor, Bottleneck::Store];
+    pub const ALL: [Bottleneck; 5] = [Bottleneck::Paused, Bottleneck::Throttle, Bottleneck::Log, Bottleneck::Processor, Bottleneck::Store];
 
     /// Its name in documents and metrics.
     pub fn name(self) -> &'static str {

@@ -173,7 +173,10 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
                 if !is_whole {
                     takes.push("the log has lost its beginning: rows made of earlier events will be missing".to_owned());
                 } else if let Some(seconds) = kept_for_s {
-                    takes.push(format!("retention removes the first of them in {}: the new version must have read them by then", span(seconds)));
+                    takes.push(format!(
+                        "retention removes the first of them in {}: the new version must have read them by then",
+                        span(seconds)
+                    ));
                 }
             }
             None => takes.push("the log is unavailable, so it is not known how many events a new version reads".to_owned()),

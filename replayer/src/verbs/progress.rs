@@ -115,7 +115,10 @@ mod tests {
             waits(&json!({ "view": "v", "version": 2, "state": "building", "throttle": throttle, "replay": { "bottleneck": bottleneck } }))
         };
         assert_eq!(version(json!({ "is": "rate", "limit_per_s": 5_000.0 }), "throttle"), ["throttled to 5 000 events/s"]);
-        assert_eq!(version(json!({ "is": "auto", "limit_per_s": 1_200.0 }), "throttle"), ["yields to versions in service at 1 200 events/s"]);
+        assert_eq!(
+            version(json!({ "is": "auto", "limit_per_s": 1_200.0 }), "throttle"),
+            ["yields to versions in service at 1 200 events/s"]
+        );
         assert_eq!(version(json!({ "is": "auto", "limit_per_s": null }), "processor"), ["waits for the processor"]);
         let paused = json!({ "view": "v", "version": 2, "state": "building", "paused": true, "until": "2026-01-01T00:00:00Z" });
         assert_eq!(waits(&paused), ["paused: refold resume v 2 lets it go on", "ends at 2026-01-01T00:00:00Z"]);

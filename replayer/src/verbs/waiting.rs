@@ -94,7 +94,10 @@ pub fn until_caught_up(client: &Client, select: impl Fn(&Value) -> Result<Vec<Va
 
 /// How far those are that are still being built, all together.
 fn bar_of(versions: &[Value]) -> String {
-    let shares: Vec<f64> = versions.iter().map(|version| if text(version, "state") == "building" { progress::share(version).unwrap_or(0.0) } else { 1.0 }).collect();
+    let shares: Vec<f64> = versions
+        .iter()
+        .map(|version| if text(version, "state") == "building" { progress::share(version).unwrap_or(0.0) } else { 1.0 })
+        .collect();
     progress::bar(shares.iter().sum::<f64>() / shares.len().max(1) as f64)
 }
 
@@ -118,7 +121,13 @@ fn judge(versions: &[Value]) -> Verdict {
                 let to_go = version.get("lag").and_then(Value::as_u64).map(|lag| format!(", {} events to go", grouped(lag)));
                 let eta = Some(progress::eta(version)).filter(|eta| !eta.is_empty()).map(|eta| format!(", {eta}"));
                 let note = Some(note(version)).filter(|note| !note.is_empty()).map(|note| format!(": {note}"));
-                waits.push(format!("{} is being built{}{}{}", name(version), to_go.unwrap_or_default(), eta.unwrap_or_default(), note.unwrap_or_default()));
+                waits.push(format!(
+                    "{} is being built{}{}{}",
+                    name(version),
+                    to_go.unwrap_or_default(),
+                    eta.unwrap_or_default(),
+                    note.unwrap_or_default()
+                ));
             }
             _ => {}
         }

@@ -108,9 +108,7 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
             _ => Ok(()),
         };
         stepped.map_err(|error| error.to_string())?;
-        let read_all = partitions.iter().all(|partition| {
-            running.fold.lock().before(*partition).position >= ends.position(*partition)
-        });
+        let read_all = partitions.iter().all(|partition| running.fold.lock().before(*partition).position >= ends.position(*partition));
         if read_all {
             break;
         }

@@ -135,17 +135,12 @@ pub async fn resume(
 }
 
 /// Changes the controls of a version. Answers whether they are others than before.
-fn control(
-    views: &Views,
-    (view, version): (&str, Version),
-    asking: &Asking<'_>,
-    wanted: Wanted,
-) -> Result<(VersionRecord, bool), Problem> {
+fn control(views: &Views, (view, version): (&str, Version), asking: &Asking<'_>, wanted: Wanted) -> Result<(VersionRecord, bool), Problem> {
     let versions = views.versions_of(view)?;
     let before = record_of(view, &versions, version)?.controls.clone();
     let decided = views.catalogue.control(view, version, asking, |record, pointer| judge(record, pointer, wanted))?;
-    let record = decided
-        .map_err(|detail| Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail))?;
+    let record =
+        decided.map_err(|detail| Problem::new(StatusCode::CONFLICT, "gate", "The version is not in a state that allows this", detail))?;
     views.watch.running.look();
     let is_changed = record.controls != before;
     Ok((record, is_changed))

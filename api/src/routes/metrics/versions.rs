@@ -168,9 +168,7 @@ fn of_replays(registry: &Registry, versioned: &[(&RunStatus, String)]) -> promet
                 })
             },
         ),
-        ("refold_replay_paused", "1 while a version that is being built is paused.", |run| {
-            Some(f64::from(u8::from(run.paused)))
-        }),
+        ("refold_replay_paused", "1 while a version that is being built is paused.", |run| Some(f64::from(u8::from(run.paused)))),
         ("refold_replay_limit_events_per_second", "How fast a version may be built now; +Inf: as fast as it can.", |run| {
             Some(run.limit_per_s.unwrap_or(f64::INFINITY))
         }),

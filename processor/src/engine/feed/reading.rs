@@ -52,13 +52,23 @@ impl Reading {
     }
 
     fn from(positions: Cut) -> Reading {
-        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new(), reported: None, ends_told: now(), bytes_a_record: LIKELY_BYTES_A_RECORD }
+        Reading {
+            reader: None,
+            undecoded: None,
+            positions,
+            ends: BTreeMap::new(),
+            reported: None,
+            ends_told: now(),
+            bytes_a_record: LIKELY_BYTES_A_RECORD,
+        }
     }
 
     /// How much is read at a time: less where a version may not be fast, so that it goes on in small steps.
     fn most_bytes(&self, chunk_bytes: usize, served: &[Served]) -> usize {
         let slice = served.iter().filter_map(|served| served.consumer.pace.slice()).min();
-        slice.map_or(chunk_bytes, |events| usize::try_from(events).unwrap_or(usize::MAX).saturating_mul(self.bytes_a_record).min(chunk_bytes))
+        slice.map_or(chunk_bytes, |events| {
+            usize::try_from(events).unwrap_or(usize::MAX).saturating_mul(self.bytes_a_record).min(chunk_bytes)
+        })
     }
 
     /// The records of a partition below `start` are gone, and nobody needs them.

@@ -40,7 +40,8 @@ fn mapped(select: &str, events: &[(i64, i64, &str)]) -> Mapped {
          SELECT {select}, tumble(at, INTERVAL '1 minute') AS slot, count(*) AS c FROM events GROUP BY 1, 2"
     );
     let view = View::plan(&sql, "v.sql", &BTreeMap::from([("events".to_owned(), schema())])).unwrap();
-    let rules = Rules { event_time: "at".into(), accept_late_us: view.options.accept_late_us, future_tolerance_us: 600_000_000, until_ms: None };
+    let rules =
+        Rules { event_time: "at".into(), accept_late_us: view.options.accept_late_us, future_tolerance_us: 600_000_000, until_ms: None };
     let mut mapper = ChunkMapper::new(&Arc::new(view), rules, 1).unwrap();
     mapper.map(&chunk(events), Before::default()).unwrap()
 }

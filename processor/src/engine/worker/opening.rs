@@ -325,8 +325,21 @@ impl Worker {
         let consumer = Consumer { view, rules, shards, cut, times, ended, pace: pace.clone(), dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, count) = (record.clone(), source.topic.clone(), partitions.len());
-        let running =
-            Running { record, lease, pace, topic, partitions: count, stop, stop_writing, status, outbox, lent, wake_fold, wake_writer, threads };
+        let running = Running {
+            record,
+            lease,
+            pace,
+            topic,
+            partitions: count,
+            stop,
+            stop_writing,
+            status,
+            outbox,
+            lent,
+            wake_fold,
+            wake_writer,
+            threads,
+        };
         Ok(Opened { running, source, partitions, consumer })
     }
 }

@@ -207,8 +207,7 @@ impl Catalogue {
                 _ => return Ok(Change { answer: record.clone(), entry: None }),
             };
             let to = Some(record.state.to_string());
-            let entry =
-                AuditEntry { version: Some(version), from: Some(from), to, reason, ..AuditEntry::new("resume", view, by, now_ms) };
+            let entry = AuditEntry { version: Some(version), from: Some(from), to, reason, ..AuditEntry::new("resume", view, by, now_ms) };
             Ok(Change { answer: record.clone(), entry: Some(entry) })
         })
     }
