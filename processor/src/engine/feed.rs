@@ -237,10 +237,13 @@ impl Feed {
     /// Versions that are held back go on in feeds of their own: they must hold up nobody else.
     fn part(&mut self) {
         let (is_shared, is_alone) = (self.joining.is_some(), self.served.len() < 2);
+        let has_unlimited = self.served.iter().any(|served| served.consumer.pace.limit() == Limit::None);
         let leaves = |served: &Served| match served.consumer.pace.limit() {
             Limit::Paused => is_shared || !is_alone,
             Limit::Rate(_) => !is_shared && !is_alone,
-            Limit::Yielding(_) | Limit::None => false,
+            // All that yield do so at the same rate.
+            Limit::Yielding(_) => !is_shared && has_unlimited,
+            Limit::None => false,
         };
         while let Some(index) = self.served.iter().position(leaves) {
             let parted = self.served.swap_remove(index);

@@ -267,6 +267,8 @@ mod tests {
         );
         let late = takes(&planned(Change::Changed), &status(7));
         assert!(late.iter().any(|sentence| sentence.contains("lost its beginning")), "{late:?}");
+        let kept = json!({ "sources": [{ "source": "t", "partitions": { "0": { "start": 0, "end": 9 } }, "retention": { "kept_for_s": 7_200 } }] });
+        assert!(takes(&planned(Change::Changed), &kept)[2].contains("removes the first of them in 2h"));
         let unavailable = takes(&planned(Change::New), &json!({ "sources": [{ "source": "t", "partitions": {} }] }));
         assert!(unavailable.iter().any(|sentence| sentence.contains("unavailable")), "{unavailable:?}");
         assert!(takes(&planned(Change::Undeclared), &status(0))[0].contains("refold drop v --all"));

@@ -14,6 +14,8 @@ use crate::store::catalogue::VersionState;
 const STEP: Duration = Duration::from_millis(500);
 /// How often it is told how far versions are that are built.
 const STEPS_PER_TELLING: u32 = 4;
+/// Of more versions only what their tables have is told: a register should not become large.
+const MOST_TOLD: usize = 64;
 /// Fewer commits in a step say nothing about how long they take.
 const FEWEST_COMMITS: u64 = 3;
 
@@ -102,7 +104,8 @@ impl Worker {
             .lock()
             .values()
             .filter(|running| matches!(running.record.state, VersionState::Building))
-            .map(|running| running.reported())
+            .take(MOST_TOLD)
+            .map(|running| RunStatus { absent_examples: Vec::new(), ..running.reported() })
             .collect();
         // Once more when there is nothing to tell any more.
         if building.is_empty() && !before.has_told {
