@@ -105,6 +105,9 @@ fn a_version_that_ends_at_a_record_time_has_what_the_log_had_by_then() {
     ask(&program.url, &["diff", "hashtag_counts", "1", "2", "--settle", "1"]).ends(3).says("rust");
     ask(&program.url, &["switch", "hashtag_counts", "2"]).ends(3).complains(&format!("ends at {time}")).complains("--force");
     ask(&program.url, &["switch", "hashtag_counts"]).ends(3);
+    let slot = "slot=2024-01-01T00:05:00Z";
+    let behind = |version: &str| ask(&program.url, &["why", "hashtag_counts", "hashtag=rust", slot, "--version", version]).ends(0).out;
+    assert!(behind("2").contains("5 events are behind") && behind("1").contains("15 events are behind"), "{}", behind("2"));
     assert!(program.stop());
 
     let mut program = Program::start(data.path(), free_port(), &[]);
