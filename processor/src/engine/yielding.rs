@@ -15,7 +15,7 @@ pub struct Observed {
     pub commit_ms: Option<f64>,
     /// Whether their rows wait for the view store.
     pub is_store_behind: bool,
-    /// Events that were read for versions being built, per second.
+    /// Events per second that were read for the version being built that is fastest.
     pub built_per_s: f64,
 }
 
@@ -44,11 +44,11 @@ const GROWTH: f64 = 0.05;
 const GROWTH_FROM_BELOW: f64 = 0.1;
 /// A limit that is not reached grows no further than this many times what is.
 const AHEAD: f64 = 1.5;
-/// Versions that are built always go on at least so fast, all together, events per second.
+/// A version that is built always goes on at least so fast, events per second.
 pub const FLOOR: f64 = 1_000.0;
 
 impl Yielding {
-    /// The limit from now on, events per second for each feed of versions being built; `None`: none. `dt_s`: since the step before.
+    /// The limit from now on, events per second for each version being built; `None`: none. `dt_s`: since the step before.
     pub fn step(&mut self, observed: &Observed, dt_s: f64) -> Option<f64> {
         self.best = self.best.max(observed.built_per_s);
         self.settling_s -= dt_s;

@@ -51,7 +51,7 @@ impl Served {
 
     /// Whether nothing of any partition is for the version any more.
     pub(super) fn is_over(&self) -> bool {
-        self.before.keys().all(|partition| self.ended.contains(partition))
+        !self.before.is_empty() && self.before.keys().all(|partition| self.ended.contains(partition))
     }
 
     /// What is known before the next chunk of a partition.

@@ -83,7 +83,7 @@ impl Worker {
                     is_building = true;
                     let now = running.status.lock().read;
                     let count = now.saturating_sub(before.read.get(key).copied().unwrap_or(now));
-                    observed.built_per_s += count as f64 / STEP.as_secs_f64();
+                    observed.built_per_s = observed.built_per_s.max(count as f64 / STEP.as_secs_f64());
                     read.insert(key.clone(), now);
                 }
                 _ => {}
