@@ -45,6 +45,8 @@ impl Elsewhere {
 
     fn statuses(&self) -> Result<Vec<RunStatus>, CatalogueError> {
         let mut statuses = Vec::new();
+        // What each worker tells of the versions that it builds.
+        let mut told: HashMap<String, Vec<RunStatus>> = HashMap::new();
         for (name, view) in self.catalogue.snapshot()?.views {
             let view = match view {
                 Ok(view) => view,
@@ -57,10 +59,24 @@ impl Elsewhere {
                 let is_run = !matches!(record.state, VersionState::Failed { .. });
                 let owner = view.owners.get(&record.version).filter(|_| is_run);
                 let is_owned = owner.is_some_and(|owner| owner.is_held(self.clock.now_ms()));
-                statuses.extend(is_owned.then(|| self.status_of(record)).flatten());
+                let Some(owner) = owner.filter(|_| is_owned) else { continue };
+                if record.state == VersionState::Building {
+                    let told = told.entry(owner.owner.clone()).or_insert_with(|| self.told_by(&owner.owner));
+                    let is_this = |run: &&RunStatus| run.view == record.view && run.version == Some(record.version);
+                    if let Some(run) = told.iter().find(is_this) {
+                        statuses.push(run.clone());
+                        continue;
+                    }
+                }
+                statuses.extend(self.status_of(record));
             }
         }
         Ok(statuses)
+    }
+
+    fn told_by(&self, owner: &str) -> Vec<RunStatus> {
+        let told = self.catalogue.told_building(owner);
+        told.inspect_err(|error| tracing::debug!(owner, %error, "what it builds cannot be read now")).unwrap_or_default()
     }
 
     /// `None`: nothing was told of it yet, or it cannot be asked now.

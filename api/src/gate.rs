@@ -33,6 +33,8 @@ pub fn facts(views: &Views, record: &VersionRecord, active: Option<&VersionRecor
     let visible = |record: &VersionRecord| Ok::<_, Problem>(views.progress_of(record)?.map(|progress| progress.visible));
     let topic = views.planned(record).ok().and_then(|view| views.sources.get(&view.source).map(|source| source.topic.clone()));
     Ok(Facts {
+        is_paused: record.controls.pause,
+        until_ms: record.controls.until_ms,
         // Another worker may be able to run it.
         unable: unable.filter(|_| !is_held),
         is_run: is_held,

@@ -42,7 +42,7 @@ pub fn judge_all(
     is_gone: &IsGone<'_>,
 ) -> Result<Vec<Judged>, Problem> {
     let refused = judge(&facts(views, target, active)?, views.watch.caught_up_lag_events);
-    let mut judged = vec![switching::current(refused.as_ref(), target.version)];
+    let mut judged = vec![switching::current(refused.as_ref(), &target.view, target.version)];
     let counts =
         |record: &VersionRecord| Ok::<_, Problem>(views.progress_of(record)?.map(|progress| Counts::of(record.version, &progress)));
     let new = counts(target)?.unwrap_or_default();

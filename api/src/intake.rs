@@ -6,8 +6,10 @@ use std::sync::Arc;
 use refold_collector::Encoder;
 use refold_processor::clock::Clock;
 use refold_processor::decode::SchemaLookup;
+use refold_processor::json::millis;
 use refold_processor::log::{Log, LogError};
 use refold_processor::source::Source;
+use refold_versions::retention::Beginning;
 use serde_json::{Map, Value, json};
 
 use crate::counts::HttpMetrics;
@@ -16,7 +18,7 @@ use crate::ports::{ApiError, Ports};
 use crate::problem::Problem;
 use crate::settings::ApiSettings;
 use crate::views::or_none;
-use crate::watch::Watch;
+use crate::watch::{Ends, Watch};
 
 /// One source, ready to take events.
 pub struct Intake {
@@ -108,6 +110,29 @@ impl Intakes {
             .into_iter()
             .map(|(partition, bounds)| (partition.to_string(), json!({ "start": bounds.start.0, "end": bounds.end.0 })))
             .collect();
-        Ok(json!({ "source": source.name, "topic": source.topic, "log": self.log.id()?, "partitions": partitions }))
+        Ok(json!({
+            "source": source.name,
+            "topic": source.topic,
+            "log": self.log.id()?,
+            "partitions": partitions,
+            "retention": retention_document(&self.watch.ends, &source.topic),
+        }))
     }
+}
+
+/// How long a topic keeps its records, and so how long a replay is whole; `null` before that is known.
+fn retention_document(ends: &Ends, topic: &str) -> Value {
+    let Some(beginning) = ends.beginning(topic) else { return Value::Null };
+    let retained = ends.retained(topic).unwrap_or_default();
+    let (is, kept_for_s) = match beginning {
+        Beginning::Kept => ("kept", None),
+        Beginning::KeptFor(seconds) => ("kept_for", Some(seconds)),
+        Beginning::Gone => ("gone", None),
+    };
+    json!({
+        "retention_ms": retained.retention_ms,
+        "oldest_record": retained.oldest_ms.map(millis),
+        "beginning": is,
+        "kept_for_s": kept_for_s,
+    })
 }

@@ -224,7 +224,8 @@ impl Reading {
 
     fn nothing_active(&self, view: &str, versions: &[VersionRecord]) -> Problem {
         let running = self.views.watch.running();
-        let first = first_to_serve(None, versions.iter().map(|record| (record.version, &record.state)));
+        let follow = versions.iter().filter(|record| record.controls.until_ms.is_none());
+        let first = first_to_serve(None, follow.map(|record| (record.version, &record.state)));
         let first = first.and_then(|first| versions.iter().find(|record| record.version == first));
         let first = first.or_else(|| versions.iter().rfind(|record| record.state != VersionState::Dropped)).map(|record| {
             let run = running.iter().find(|run| run.view == view && run.version == Some(record.version));

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod assets;
+mod building;
 mod definitions;
 mod ending;
 mod ends;

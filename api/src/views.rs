@@ -8,15 +8,16 @@ use axum::http::StatusCode;
 use datafusion::arrow::datatypes::Field;
 use parking_lot::{Mutex, RwLock};
 use refold_processor::clock::Clock;
-use refold_processor::engine::status::RunStatus;
+use refold_processor::engine::status::{RunStatus, Spread};
 use refold_processor::json::{cut, micros, millis};
 use refold_processor::source::Sources;
-use refold_processor::store::catalogue::{ActivePointer, Catalogue, CatalogueError, VersionRecord, VersionState, ViewSnapshot};
+use refold_processor::store::catalogue::{ActivePointer, Catalogue, CatalogueError, Throttle, VersionRecord, VersionState, ViewSnapshot};
 use refold_processor::store::{Progress, RowReader, StoreError};
 use refold_processor::table::{Order, Table, Version};
 use refold_processor::view::{Checks, Dashboard, DashboardKind, View, WindowSpec};
 use refold_versions::gate::ways_on;
 use refold_versions::planner::Planner;
+use refold_versions::progress::{Bottleneck, Eta, Forecast, forecast};
 use serde_json::{Map, Value, json};
 
 use crate::parameters::parameter;
@@ -425,6 +426,9 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
     put("running", run.is_some().into());
     put("unable", unable.into());
     put("waits_for", waits_for.into());
+    put("paused", record.controls.pause.into());
+    put("throttle", throttle_document(record.controls.throttle, run.and_then(|run| run.limit_per_s)));
+    put("until", record.controls.until_ms.map_or(Value::Null, millis));
     put("positions", progress.map_or(Value::Null, |progress| cut(&progress.visible)));
     put("watermark", micros(progress.and_then(|progress| progress.watermark_us)));
     match (run, progress) {
@@ -439,7 +443,10 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("event_time", micros(run.event_time_us));
             put("live", run.live.into());
             put("events_per_s", rounded(run.events_per_s));
-            put("eta_s", eta_s(run).into());
+            let forecast = forecast(run, record.controls.until_ms.is_some()).filter(|_| lag(run).is_some());
+            put("eta_s", expected_s(forecast.as_ref()).into());
+            put("replay", forecast.map_or(Value::Null, |forecast| forecast_document(&forecast)));
+            put("ended", run.ended.iter().map(|partition| partition.0).collect::<Vec<_>>().into());
             put("queued_rows", run.queued_rows.into());
             put("rows_written", run.rows_written.into());
             put("stalled_s", run.stalled_s.into());
@@ -468,7 +475,7 @@ pub fn building_document(run: Option<&RunStatus>, version: Version, state: &Vers
         "read": run.map(|run| run.read),
         "lag": run.and_then(lag),
         "events_per_s": run.map(|run| rounded(run.events_per_s)),
-        "eta_s": run.and_then(eta_s),
+        "eta_s": run.and_then(|run| expected_s(forecast(run, false).as_ref())),
     })
 }
 
@@ -477,9 +484,43 @@ fn lag(run: &RunStatus) -> Option<u64> {
     (!run.ends.is_empty() || run.source_error.is_none()).then_some(run.lag)
 }
 
-/// Seconds until the end of the log at the rate of now; `None` where it cannot be told.
-fn eta_s(run: &RunStatus) -> Option<u64> {
-    (!run.live && run.lag > 0 && run.events_per_s >= 1.0).then(|| (run.lag as f64 / run.events_per_s).ceil() as u64)
+/// Seconds until the end of the log at the rates of the last seconds; `None` where it cannot be told, or never comes.
+fn expected_s(forecast: Option<&Forecast>) -> Option<u64> {
+    match forecast?.eta? {
+        Eta::In { expected_s, .. } => Some(expected_s),
+        Eta::Never => None,
+    }
+}
+
+/// How far a version is that is being built, and what it waits for.
+fn forecast_document(forecast: &Forecast) -> Value {
+    let rate = |of: fn(&Spread) -> f64| forecast.drain.as_ref().map(|drain| rounded(of(drain)));
+    let eta = match forecast.eta {
+        None => Value::Null,
+        Some(Eta::Never) => json!({ "is": "never" }),
+        Some(Eta::In { expected_s, soonest_s, latest_s }) => {
+            json!({ "is": "in", "expected_s": expected_s, "soonest_s": soonest_s, "latest_s": latest_s })
+        }
+    };
+    json!({
+        "left": forecast.left,
+        "events_per_s": rate(|drain| drain.mean),
+        "events_per_s_low": rate(|drain| drain.low),
+        "events_per_s_high": rate(|drain| drain.high),
+        "arrival_per_s": forecast.arrival_per_s.map(rounded),
+        "eta": eta,
+        "bottleneck": forecast.bottleneck.map(Bottleneck::name),
+    })
+}
+
+/// How fast a version may be built, and how fast it may be now.
+pub fn throttle_document(throttle: Throttle, limit_per_s: Option<f64>) -> Value {
+    let (is, events_per_s) = match throttle {
+        Throttle::Auto => ("auto", None),
+        Throttle::Off => ("off", None),
+        Throttle::Rate(rate) => ("rate", Some(rate)),
+    };
+    json!({ "is": is, "events_per_s": events_per_s, "limit_per_s": limit_per_s.map(rounded) })
 }
 
 fn rounded(rate: f64) -> Value {

@@ -62,6 +62,7 @@ impl Watch {
             if !is_here {
                 status.source_error = self.ends.trouble_of(&status.topic).map(|(why, _)| why);
             }
+            status.arrival_per_s = self.ends.arrival_per_s(&status.topic);
             // What is being folded was read some time ago: by now the log may reach further.
             let seen = self.ends.of(&status.topic);
             if !seen.is_empty() {

@@ -10,10 +10,10 @@ use clap_complete::Shell;
 
 pub use self::groups::command;
 use self::versions::{
-    APPLY_EXAMPLES, AUDIT_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES, ROLLBACK_EXAMPLES,
-    SWITCH_EXAMPLES, VERIFY_EXAMPLES, WHY_EXAMPLES,
+    APPLY_EXAMPLES, AUDIT_EXAMPLES, DIFF_EXAMPLES, DROP_EXAMPLES, PAUSE_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, RESUME_EXAMPLES,
+    ROLLBACK_EXAMPLES, SWITCH_EXAMPLES, THROTTLE_EXAMPLES, VERIFY_EXAMPLES, WHY_EXAMPLES,
 };
-pub use self::versions::{Apply, Audit, Diff, Drop, Plan, Replay, Resume, Rollback, Switch, Verify, Why};
+pub use self::versions::{Apply, Audit, Diff, Drop, Pause, Plan, Replay, Resume, Rollback, Switch, Throttle, Verify, Why};
 use crate::settings::{ForCheck, ForClient, ForCollect, ForPlan, ForProcess, ForServe, ForUp, SettingFlags};
 
 /// Materialized views of an event log: kept up to date, changed by replay, switched in one step.
@@ -90,7 +90,13 @@ pub enum Command {
     /// Drops a version, or a whole view: table, change feed and state are removed
     #[command(after_help = DROP_EXAMPLES)]
     Drop(Drop),
-    /// Resumes a failed version where it stopped, after the cause was fixed
+    /// Has a version that is being built stand still; resume lets it go on
+    #[command(after_help = PAUSE_EXAMPLES)]
+    Pause(Pause),
+    /// Sets how fast a version may be built
+    #[command(after_help = THROTTLE_EXAMPLES)]
+    Throttle(Throttle),
+    /// Resumes a version where it stopped: a paused one, or a failed one after the cause was fixed
     #[command(after_help = RESUME_EXAMPLES)]
     Resume(Resume),
     /// Shows the events that a version did not apply, and why

@@ -23,8 +23,8 @@ use crate::cli::{Command, Refold, SourceVerb};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::verbs::{
-    apply, audit, check, collect, completions, diff, drop, history, plan, quarantine, replay, resume, rollback, status, switch, up, verify,
-    why,
+    apply, audit, check, collect, completions, diff, drop, history, pause, plan, quarantine, replay, resume, rollback, status, switch,
+    throttle, up, verify, why,
 };
 
 pub use crate::settings::table::SETTINGS;
@@ -75,6 +75,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Why(arguments) => why::run(&arguments, output),
         Command::Rollback(arguments) => rollback::run(&arguments, output),
         Command::Drop(arguments) => drop::run(&arguments, output),
+        Command::Pause(arguments) => pause::run(&arguments, output),
+        Command::Throttle(arguments) => throttle::run(&arguments, output),
         Command::Resume(arguments) => resume::run(&arguments, output),
         Command::Quarantine(arguments) => quarantine::run(&arguments, output),
         Command::History(arguments) => history::run(&arguments, output),

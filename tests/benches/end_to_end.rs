@@ -145,7 +145,7 @@ fn one_core(log: &dyn Log, source: &Source, view: &Arc<View>, folder: &Path) -> 
         let before = fold.before(records.partition);
         events += records.spans.len() as u64;
         uncommitted += records.spans.len();
-        let chunk = Arc::new(Chunk { from: before.position, records, decoded });
+        let chunk = Arc::new(Chunk::new(before.position, records, decoded));
         let mapped = mapper.map(&chunk, before).unwrap();
         lap("3 judge, evaluate, pre-aggregate");
         fold.merge(mapped, 0).unwrap();

@@ -35,6 +35,9 @@ export interface VersionDocument {
   owner?: string | null;
   unable: string | null;
   waits_for: string | null;
+  paused?: boolean;
+  throttle?: { is: 'auto' | 'off' | 'rate'; events_per_s: number | null; limit_per_s: number | null };
+  until?: string | null;
   positions: Positions | null;
   watermark: string | null;
   read?: number;
@@ -47,6 +50,7 @@ export interface VersionDocument {
   live?: boolean;
   events_per_s?: number;
   eta_s?: number | null;
+  replay?: ReplayProgress | null;
   queued_rows?: number;
   stalled_s?: number | null;
   source_error?: string | null;
@@ -56,6 +60,14 @@ export interface VersionDocument {
   sql?: string | null;
   removed?: boolean;
   drops_at?: string;
+}
+
+/** How far a version is that is being built, from the last seconds. */
+export interface ReplayProgress {
+  left: number;
+  arrival_per_s: number | null;
+  eta: { is: 'never' } | { is: 'in'; expected_s: number; soonest_s: number; latest_s: number | null } | null;
+  bottleneck: 'paused' | 'throttle' | 'log' | 'processor' | 'store' | null;
 }
 
 export interface ViewDocument {

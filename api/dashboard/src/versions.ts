@@ -31,12 +31,26 @@ function otherOf(view: ViewDocument): VersionDocument | null {
 
 /** Versions that readers could be sent to, the newest first; the one before is gone back to, not switched to. */
 export function candidates(view: ViewDocument): VersionDocument[] {
-  return view.versions.filter(version => version.state === 'caught_up').reverse();
+  return view.versions.filter(version => version.state === 'caught_up' && version.until == null).reverse();
 }
 
 /** Whether a version can be dropped, as far as its state tells. The server also knows for how long readers may have to go back to it. */
 export function isDroppable(view: ViewDocument, version: VersionDocument): boolean {
   return version.state !== 'dropped' && version.version !== view.active?.version;
+}
+
+/** Whether a version can be paused: it is being built, and not paused yet. */
+export function isPausable(view: ViewDocument, version: VersionDocument): boolean {
+  return version.state === 'building' && version.paused !== true && version.version !== view.active?.version;
+}
+
+/** How fast a version may be built, where that is out of the ordinary. */
+export function throttleText(version: VersionDocument): string | null {
+  const { throttle } = version;
+  if (version.state !== 'building' || throttle === undefined) return null;
+  if (throttle.is === 'rate') return `at most ${count(throttle.events_per_s ?? 0)} events/s`;
+  if (throttle.is === 'off') return 'as fast as it can';
+  return throttle.limit_per_s === null ? null : `yields to versions in service at ${count(Math.round(throttle.limit_per_s))} events/s`;
 }
 
 /** How much of the log a version has read, from 0 to 1; `null` where the end of the log is not known. */
@@ -68,7 +82,9 @@ export function progressText(version: VersionDocument): string {
   if (version.source_error != null) return `it waits for events: ${version.source_error}`;
   const share = progress(version);
   const parts = [share === null ? null : `${Math.floor(share * 100)} %`, version.lag == null ? null : `${count(version.lag)} events to go`];
-  if (version.eta_s != null) parts.push(`about ${duration(version.eta_s * 1000)}`);
+  if (version.paused === true) parts.push('paused');
+  else if (version.replay?.eta?.is === 'never') parts.push('never done at this rate');
+  else if (version.eta_s != null) parts.push(`about ${duration(version.eta_s * 1000)}`);
   return parts.filter(part => part !== null).join(', ') || 'it is being built';
 }
 

@@ -4,7 +4,7 @@ import { DAY, HOUR, MINUTE, ago, count, duration, short, span, times } from '../
 import { announcement, entries, level, median, movement, surge, usual, usualSpans, windowBefore } from '../src/ranking';
 import { type Stretch, axis, combineOf, csv, historyQuery, line, parseHistory, stepFor, stepStart } from '../src/series';
 import type { Drawing, VersionDocument, ViewDocument } from '../src/types';
-import { diff, forwardOf, gates, isDroppable, lives, may, previousOf, progress, whatNext } from '../src/versions';
+import { candidates, diff, forwardOf, gates, isDroppable, isPausable, lives, may, previousOf, progress, progressText, throttleText, whatNext } from '../src/versions';
 
 const drawing = (more: Partial<Drawing>): Drawing => ({
   kind: 'ranking', title: null, label: 'name', value: 'n', rank: null, time: 'slot', series: null, series_label: null, ...more,
@@ -207,6 +207,19 @@ describe('what can be done next', () => {
   it('never is to drop what readers are on', () => {
     const of = view([version(1, 'retired'), version(2, 'active'), version(3, 'building'), version(4, 'dropped')], 2, 1);
     expect(of.versions.filter(each => isDroppable(of, each)).map(each => each.version)).toEqual([1, 3]);
+  });
+
+  it('is to pause what is being built, once, and says what holds it back', () => {
+    const building = version(2, 'building', { committed: { 0: 63 }, ends: { 0: 100 }, lag: 37 });
+    const paused = { ...building, paused: true };
+    expect([building, paused, version(1, 'active')].map(one => isPausable(view([one], 1), one))).toEqual([true, false, false]);
+    expect(progressText(paused)).toBe('63 %, 37 events to go, paused');
+    expect(progressText({ ...building, replay: { left: 37, arrival_per_s: 9, eta: { is: 'never' }, bottleneck: 'log' } })).toContain('never done at this rate');
+    const held = (is: 'auto' | 'off' | 'rate', limit: number | null) => throttleText({ ...building, throttle: { is, events_per_s: 5000, limit_per_s: limit } });
+    expect([held('auto', null), held('auto', 1200.4), held('rate', 5000), held('off', null)]).toEqual([
+      null, 'yields to versions in service at 1,200 events/s', 'at most 5,000 events/s', 'as fast as it can',
+    ]);
+    expect(candidates(view([version(1, 'active'), version(2, 'caught_up', { until: '2026-01-01T00:00:00Z' })], 1))).toEqual([]);
   });
 
   it('shows each gate with its value', () => {

@@ -1,5 +1,6 @@
 //! `/v1/admin/…`: what operators do.
 
+mod controls;
 mod dropping;
 mod rollback;
 mod switching;
@@ -10,14 +11,16 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
 use refold_processor::engine::worker::first_to_serve;
+use refold_processor::json::millis;
 use refold_processor::source::Source;
-use refold_processor::store::catalogue::VersionState;
 use refold_processor::table::Version;
-use refold_versions::planner::register;
+use refold_versions::planner::register_until;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub use self::controls::{pause, resume, throttle};
 pub use self::dropping::{drop_version, drop_view};
 pub use self::rollback::rollback;
 pub use self::switching::{switch, switch_group};
@@ -25,7 +28,6 @@ use crate::access::Caller;
 use crate::intake::Intakes;
 use crate::parameters::parse_version;
 use crate::problem::Problem;
-use crate::reading::record_of;
 use crate::views::Views;
 use crate::work::blocking;
 
@@ -42,14 +44,8 @@ pub struct ReplayBody {
     file: Option<String>,
     /// The commit of the folder that the definition came from.
     commit: Option<String>,
-    /// Who asks.
-    by: Option<String>,
-}
-
-/// The body of a resume.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResumeBody {
+    /// The record time at which the version ends, RFC 3339; without it, it follows the log.
+    until: Option<DateTime<Utc>>,
     /// Who asks.
     by: Option<String>,
 }
@@ -79,11 +75,13 @@ pub async fn replay(
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view", "The view is refused", detail));
         }
         let before: Vec<Version> = views.catalogue.versions(&view)?.iter().map(|record| record.version).collect();
-        let record = register(&views.catalogue, &planned, body.commit.as_deref(), &who(&caller, body.by.as_deref()))?;
+        let until_ms = body.until.map(|until| until.timestamp_millis());
+        let record = register_until(&views.catalogue, &planned, body.commit.as_deref(), until_ms, &who(&caller, body.by.as_deref()))?;
         let is_new = !before.contains(&record.version);
         let versions = views.versions_of(&view)?;
         let active = views.catalogue.active(&view)?.map(|active| active.version);
-        let first = first_to_serve(active, versions.iter().map(|record| (record.version, &record.state)));
+        let follow = versions.iter().filter(|record| record.controls.until_ms.is_none());
+        let first = first_to_serve(active, follow.map(|record| (record.version, &record.state)));
         views.watch.running.look();
         let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
         let answer = json!({
@@ -92,28 +90,10 @@ pub async fn replay(
             "state": record.state.name(),
             "created": is_new,
             "waits_for_switch": active != Some(record.version) && first != Some(record.version),
+            "until": record.controls.until_ms.map(millis),
             "digest": record.digest,
         });
         Ok((status, Json(answer)))
-    })
-    .await
-}
-
-/// `POST /v1/admin/views/{view}/versions/{version}/resume`: a failed version goes on where it stopped.
-pub async fn resume(
-    State(views): State<Arc<Views>>,
-    Extension(caller): Extension<Caller>,
-    Path((view, version)): Path<(String, String)>,
-    body: Result<Json<ResumeBody>, JsonRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Json(body) = body.map_err(|error| Problem::body(error.body_text()))?;
-    let version = version_of_path(&version)?;
-    blocking(move || {
-        let versions = views.versions_of(&view)?;
-        let was_failed = matches!(record_of(&view, &versions, version)?.state, VersionState::Failed { .. });
-        let record = views.catalogue.resume(&view, version, &who(&caller, body.by.as_deref()))?;
-        views.watch.running.look();
-        Ok(Json(json!({ "view": view, "version": version.0, "state": record.state.name(), "resumed": was_failed })))
     })
     .await
 }

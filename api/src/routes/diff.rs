@@ -8,6 +8,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use refold_processor::position::Cut;
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
 use refold_versions::diff::{Compared, DiffError, DiffSettings, compare};
@@ -163,7 +164,9 @@ fn refuse_far_apart(views: &Views, left: &VersionRecord, right: &VersionRecord) 
         |record: &VersionRecord| Ok::<_, Problem>(views.progress_of(record)?.map(|progress| progress.visible).unwrap_or_default());
     let (left_at, right_at) = (visible(left)?, visible(right)?);
     let allowance = views.watch.caught_up_lag_events;
-    for (record, at, other) in [(left, &left_at, &right_at), (right, &right_at, &left_at)] {
+    // One that ends is as far as it gets.
+    let follow = |(record, ..): &(&VersionRecord, &Cut, &Cut)| record.controls.until_ms.is_none();
+    for (record, at, other) in [(left, &left_at, &right_at), (right, &right_at, &left_at)].into_iter().filter(follow) {
         let behind = at.behind(other.iter());
         if behind > allowance {
             return Err(refused(&Gate::Behind(behind), &record.view, record.version));

@@ -12,7 +12,7 @@ use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use refold_collector::LiveStatus;
 use refold_processor::engine::status::RunStatus;
 
@@ -56,6 +56,7 @@ pub async fn scrape(State(scrapes): State<Arc<Scrapes>>) -> Result<Response, Pro
         let mut families = scrapes.counts.gather();
         families.extend(versions::gathered(&runs.last, &catalogued.last, watch.clock.now_ms())?);
         families.extend(log_ends(&ends.last)?.gather());
+        families.extend(log_retention(&ends.last, watch)?.gather());
         families.extend(unavailable(catalogued.is_unavailable, ends.is_unavailable || watch.ends.has_trouble())?.gather());
         if let Some(collected) = &watch.collected {
             families.extend(of_collector(collected, watch.clock.now_ms())?.gather());
@@ -231,6 +232,26 @@ fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {
         let labels = [found.source.as_str(), found.topic.as_str(), number.as_str()];
         start.with_label_values(&labels).set(found.bounds.start.0 as i64);
         end.with_label_values(&labels).set(found.bounds.end.0 as i64);
+    }
+    Ok(registry)
+}
+
+/// How old the oldest records are, and how long they are kept: whether a replay is whole.
+fn log_retention(ends: &[End], watch: &Watch) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let labels = ["source", "topic"];
+    let oldest = GaugeVec::new(Opts::new("refold_log_oldest_record_seconds", "The age of the oldest record kept."), &labels)?;
+    let retention = GaugeVec::new(Opts::new("refold_log_retention_seconds", "How long records are kept; +Inf: for good."), &labels)?;
+    registry.register(Box::new(oldest.clone()))?;
+    registry.register(Box::new(retention.clone()))?;
+    let now_ms = watch.clock.now_ms();
+    for end in ends {
+        let Some(retained) = watch.ends.retained(&end.topic) else { continue };
+        let labels = [end.source.as_str(), end.topic.as_str()];
+        if let Some(oldest_ms) = retained.oldest_ms {
+            oldest.with_label_values(&labels).set(now_ms.saturating_sub(oldest_ms) as f64 / 1_000.0);
+        }
+        retention.with_label_values(&labels).set(retained.retention_ms.map_or(f64::INFINITY, |ms| ms as f64 / 1_000.0));
     }
     Ok(registry)
 }

@@ -65,7 +65,7 @@ pub async fn find(
         let given = given(&planned, &asked.values)?;
         let row = row(&reading, &table, &planned, &given)?;
         let mut value = |column: usize| given.get(&column).or_else(|| row.get(&column)).cloned();
-        let wanted = Wanted::new(&planned, &mut value).map_err(problem)?;
+        let wanted = Wanted::new(&planned, &mut value).map_err(problem)?.until(record.controls.until_ms);
         let source = reading.views.sources.get(&planned.source).cloned();
         let source = source.ok_or_else(|| Problem::not_found(format!("source {} is not declared any more", planned.source)))?;
         Ok((planned, source, wanted, asked.limit, record.version))

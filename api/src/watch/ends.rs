@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use refold_processor::clock::Clock;
-use refold_processor::log::{Bounds, Log};
+use refold_processor::log::{Bounds, Log, Retained};
 use refold_processor::position::{Offset, Partition};
 use refold_processor::source::{Source, Sources};
+use refold_versions::retention::{Beginning, beginning};
 
 use crate::problem::Problem;
 use crate::rates::Growth;
@@ -51,7 +52,12 @@ pub struct Ends {
     trouble: Mutex<BTreeMap<String, Trouble>>,
     /// How fast the log of each source grows.
     growth: Mutex<BTreeMap<String, Growth>>,
+    /// How long topics keep their records, and when that was asked.
+    retained: Mutex<BTreeMap<String, (Instant, Option<Retained>)>>,
 }
+
+/// How often a log is asked how long it keeps records: it has to read some for that.
+const RETAINED_EVERY: Duration = Duration::from_secs(60);
 
 impl Ends {
     /// Nothing is known yet.
@@ -65,6 +71,7 @@ impl Ends {
             asked: Mutex::default(),
             trouble: Mutex::default(),
             growth: Mutex::default(),
+            retained: Mutex::default(),
         }
     }
 
@@ -86,6 +93,8 @@ impl Ends {
                     noted.remove(&source.topic);
                     let end = ends.iter().filter(|end| end.source == source.name).map(|end| end.bounds.end.0).sum();
                     self.growth.lock().entry(source.name.clone()).or_default().note(now_ms, end);
+                    drop(noted);
+                    self.ask_retained(&source.topic);
                 }
             }
         }
@@ -107,6 +116,36 @@ impl Ends {
     /// Events a second that came into the log of a source lately; `None` before that is known.
     pub fn events_per_s(&self, source: &str) -> Option<f64> {
         self.growth.lock().get(source).and_then(|growth| growth.per_s(self.clock.now_ms()))
+    }
+
+    /// Events a second that came into a topic lately; `None` before that is known.
+    pub fn arrival_per_s(&self, topic: &str) -> Option<f64> {
+        let source = self.sources.values().find(|source| source.topic == topic)?;
+        self.events_per_s(&source.name)
+    }
+
+    /// How long a topic keeps its records; `None` before that is known.
+    pub fn retained(&self, topic: &str) -> Option<Retained> {
+        self.retained.lock().get(topic).and_then(|(_, retained)| *retained)
+    }
+
+    /// Whether the first records of a topic are there; `None` before that is known.
+    pub fn beginning(&self, topic: &str) -> Option<Beginning> {
+        let seen = self.last.lock();
+        let mut of_topic = seen.iter().filter(|end| end.topic == topic).peekable();
+        of_topic.peek()?;
+        let is_whole = of_topic.all(|end| end.bounds.start == Offset(0));
+        Some(beginning(is_whole, &self.retained(topic).unwrap_or_default(), self.clock.now_ms()))
+    }
+
+    /// Without an answer, as where a right is missing, nothing is known.
+    fn ask_retained(&self, topic: &str) {
+        if self.retained.lock().get(topic).is_some_and(|(at, _)| at.elapsed() < RETAINED_EVERY) {
+            return;
+        }
+        let retained =
+            self.log.retained(topic).inspect_err(|error| tracing::debug!(topic, %error, "how long it keeps records is not known"));
+        self.retained.lock().insert(topic.to_owned(), (Instant::now(), retained.ok()));
     }
 
     /// What was wrong with a topic when it was asked last where it ends, for people, and since when.

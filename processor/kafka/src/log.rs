@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use refold_processor::log::{Bounds, Log, LogError, LogReader, NewRecord, check_topic};
+use refold_processor::log::{Bounds, Log, LogError, LogReader, NewRecord, Retained, check_topic, oldest_ms};
 use refold_processor::position::{Cut, Offset, Partition};
 
 use crate::append::{Appender, Outgoing};
@@ -65,6 +65,11 @@ impl Log for KafkaLog {
 
     fn bounds(&self, topic: &str, partition: Partition) -> Result<Bounds, LogError> {
         self.connection.bounds(topic, partition)
+    }
+
+    fn retained(&self, topic: &str) -> Result<Retained, LogError> {
+        let bounds = self.topic_bounds(topic)?;
+        Ok(Retained { retention_ms: topics::retention_ms(&self.connection, topic)?, oldest_ms: oldest_ms(self, topic, &bounds)? })
     }
 
     fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {

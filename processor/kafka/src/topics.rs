@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use refold_processor::log::{LogError, check_topic};
 
@@ -54,6 +54,28 @@ pub fn remove(connection: &Connection, topic: &str) -> Result<(), LogError> {
         Some((code, _)) if is_unknown(code) => Ok(()),
         Some((_, error)) => Err(error),
     }
+}
+
+/// How long a topic keeps its records, milliseconds; `None`: for good, or the cluster does not say.
+pub fn retention_ms(connection: &Connection, topic: &str) -> Result<Option<u64>, LogError> {
+    let call = Call::describing(format!("asking for the settings of topic {topic}"), topic);
+    let listener = Listener::default();
+    let admin: AdminClient<Listener> =
+        connection.settings.asking().create_with_context(listener.clone()).map_err(|error| not_made(&error))?;
+    let options = AdminOptions::new().request_timeout(Some(connection.settings.request_timeout()));
+    let refused = |code| failed(code, &call, &connection.settings, &listener.heard);
+    let answered = block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
+    let described = answered.map_err(|error| refused(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)))?;
+    let mut retention_ms = None;
+    for resource in described {
+        let resource = resource.map_err(refused)?;
+        let value = |name: &str| resource.entry_map().get(name).and_then(|entry| entry.value.clone());
+        // One that is only compacted keeps the newest record of each key for good.
+        let deletes = value("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
+        // -1: for good.
+        retention_ms = value("retention.ms").filter(|_| deletes).and_then(|text| text.parse().ok());
+    }
+    Ok(retention_ms)
 }
 
 pub(crate) type Results = KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>;

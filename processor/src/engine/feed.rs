@@ -10,11 +10,11 @@ mod reading;
 mod registry;
 mod served;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -23,6 +23,7 @@ pub use self::registry::{Feeds, FeedsSettings};
 use self::served::{Handed, Served};
 use super::error::EngineError;
 use super::map::{Chunk, Mapped, Rules};
+use super::pace::{Limit, On, Pace};
 use super::watermark::PartitionTime;
 use crate::backoff::Backoff;
 use crate::decode::{Decoder, arrow_schema};
@@ -57,6 +58,10 @@ pub struct Consumer {
     pub cut: Cut,
     /// Event-time progress of the partitions at that cut.
     pub times: BTreeMap<Partition, PartitionTime>,
+    /// The partitions of which nothing more is for the version.
+    pub ended: BTreeSet<Partition>,
+    /// How fast it may be read for.
+    pub pace: Arc<Pace>,
     /// Panes are dropped up to here, as the fold goes on; `i64::MIN`: none.
     pub dropped_to_us: Arc<AtomicI64>,
     /// Where mapped chunks go. Bounded: a fold that is slower than its feed holds it back.
@@ -72,6 +77,8 @@ impl Consumer {
             shards: self.shards,
             cut: self.cut.clone(),
             times: self.times.clone(),
+            ended: self.ended.clone(),
+            pace: self.pace.clone(),
             dropped_to_us: self.dropped_to_us.clone(),
             sender: self.sender.clone(),
         }
@@ -99,6 +106,9 @@ pub(super) const NEAR_EVENTS: u64 = 20_000;
 const PATIENCE_WHEN_SHARED: Duration = Duration::from_secs(1);
 /// While a log is read from far back every fold is the bottleneck now and then, and reading apart would decode everything again.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a feed that may not read looks whether it may, or is not needed any more.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// One thread that reads some partitions of a source.
 struct Feed {
@@ -150,6 +160,10 @@ impl Feed {
     fn run(&mut self) -> Result<(), EngineError> {
         let mut backoff = Backoff::default();
         while !self.stop.is_stopped() && self.goes_on()? {
+            self.part();
+            if self.has_to_wait() {
+                continue;
+            }
             match self.pass() {
                 Ok(()) => {
                     if backoff.failures() > 0 {
@@ -157,17 +171,18 @@ impl Feed {
                     }
                     backoff.reset();
                 }
-                Err(EngineError::Log(LogError::Hole { topic, partition, position, log_start })) => {
+                Err(EngineError::Log(LogError::Hole { topic, partition, log_start, .. })) => {
                     // Those that are further can go on from where they are.
                     let hole = |position| LogError::Hole { topic: topic.clone(), partition, position, log_start };
                     self.served.retain(|served| {
-                        let at = served.position(partition).unwrap_or(position);
+                        let Some(at) = served.position(partition) else { return true };
                         if at < log_start {
                             served.refuse(hole(at));
                         }
                         at >= log_start
                     });
                     self.reading = Reading::new(&self.served, &self.partitions);
+                    self.reading.skip_to(partition, log_start);
                 }
                 Err(error) => {
                     let recovery = error.recovery();
@@ -188,6 +203,7 @@ impl Feed {
 
     /// Takes in versions that join. `false`: nobody is served any more, nor joins.
     fn goes_on(&mut self) -> Result<bool, EngineError> {
+        self.served.retain(|served| !served.is_over());
         let Some(joining) = &self.joining else { return Ok(!self.served.is_empty()) };
         let mut joined: Vec<Served> = joining.try_iter().collect();
         if self.served.is_empty() && joined.is_empty() {
@@ -218,9 +234,65 @@ impl Feed {
         Ok(true)
     }
 
+    /// Versions that are held back go on in feeds of their own: they must hold up nobody else.
+    fn part(&mut self) {
+        let (is_shared, is_alone) = (self.joining.is_some(), self.served.len() < 2);
+        let has_unlimited = self.served.iter().any(|served| served.consumer.pace.limit() == Limit::None);
+        let leaves = |served: &Served| match served.consumer.pace.limit() {
+            Limit::Paused => is_shared || !is_alone,
+            Limit::Rate(_) => !is_shared && !is_alone,
+            // All that yield do so at the same rate.
+            Limit::Yielding(_) => !is_shared && has_unlimited,
+            Limit::None => false,
+        };
+        while let Some(index) = self.served.iter().position(leaves) {
+            let parted = self.served.swap_remove(index);
+            self.feeds.start_private(&self.source, &self.partitions, vec![parted]);
+            if !is_shared && self.served.len() < 2 {
+                return;
+            }
+        }
+    }
+
+    /// Waits for as long as the versions of this feed may not be read for, at most for a moment. `false`: they may. A feed that others may join reads what comes
+    /// as it comes.
+    #[allow(clippy::disallowed_methods, reason = "paces reads, and reaches no row")]
+    fn has_to_wait(&mut self) -> bool {
+        if self.joining.is_some() {
+            return false;
+        }
+        let begun = Instant::now();
+        let is_paused = self.served.iter().any(|served| served.consumer.pace.limit() == Limit::Paused);
+        let wait = match is_paused {
+            true => LOOK_EVERY,
+            false => self.served.iter().map(|served| served.consumer.pace.wait(begun)).max().unwrap_or_default().min(LOOK_EVERY),
+        };
+        if wait.is_zero() {
+            return false;
+        }
+        if is_paused {
+            // What the log is asked for ahead takes memory, and a connection.
+            self.reading = Reading::new(&self.served, &self.partitions);
+        }
+        self.stop.wait(wait);
+        // One that has ended meanwhile is noticed by this.
+        self.served.retain(|served| served.offer(Message::Ends(Vec::new())));
+        self.spend(On::Throttled, begun.elapsed());
+        true
+    }
+
+    fn spend(&self, on: On, time: Duration) {
+        self.served.iter().for_each(|served| served.consumer.pace.spend(on, time));
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "measured for people, and reaches no row")]
     fn pass(&mut self) -> Result<(), EngineError> {
         let settings = &self.feeds.settings;
-        let records = match self.reading.next(settings, &self.source, &self.partitions, &mut self.served)? {
+        let begun = Instant::now();
+        let read = self.reading.next(settings, &self.source, &self.partitions, &mut self.served)?;
+        let reading = begun.elapsed();
+        self.served.iter().for_each(|served| served.consumer.pace.spend(On::Reading, reading));
+        let records = match read {
             Read::Records(records) => records,
             Read::Opened => return Ok(()),
             Read::AtEnd => {
@@ -230,6 +302,11 @@ impl Feed {
         };
         let partition = records.partition;
         let from = self.reading.position(partition);
+        if self.served.iter().all(|served| served.position(partition).is_none()) {
+            self.reading.passed(partition, records.next);
+            return Ok(());
+        }
+        let begun = Instant::now();
         let decoded = match self.decoder.decode(&records) {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -238,9 +315,10 @@ impl Feed {
                 return Err(error.into());
             }
         };
+        self.spend(On::Working, begun.elapsed());
         self.reading.passed(partition, records.next);
         let is_small = records.next >= records.end && records.spans.len() < SMALL_CHUNK;
-        let chunk = Arc::new(Chunk { from, records, decoded });
+        let chunk = Arc::new(Chunk::new(from, records, decoded));
         let mut mapping = Duration::ZERO;
         let mut index = 0;
         while let Some(served) = self.served.get_mut(index) {
@@ -267,13 +345,17 @@ impl Feed {
 
     /// Hands a chunk to a fold that is busy. `false`: it is not served here any more, because it ended, or because it takes so long that it
     /// goes on in a feed of its own.
+    #[allow(clippy::disallowed_methods, reason = "measured for people, and reaches no row")]
     fn wait_for(&mut self, index: usize, mapped: Box<Mapped>) -> bool {
         let is_shared = self.joining.is_some();
         let mut patience = if is_shared { PATIENCE_WHEN_SHARED } else { PATIENCE };
         let mut mapped = mapped;
         loop {
             let Some(served) = self.served.get_mut(index) else { return false };
-            mapped = match served.hand_over(mapped, READ_WAIT) {
+            let begun = Instant::now();
+            let handed = served.hand_over(mapped, READ_WAIT);
+            served.consumer.pace.spend(On::Working, begun.elapsed());
+            mapped = match handed {
                 Handed::Taken => return true,
                 Handed::Gone => {
                     drop(self.served.swap_remove(index));

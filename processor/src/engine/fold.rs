@@ -106,7 +106,8 @@ impl Fold {
         let shards = (0..settings.shards.max(1)).map(|_| Shard::new(&view)).collect::<Result<Vec<_>, _>>()?;
         let remapper = ChunkMapper::new(&view, settings.rules.clone(), shards.len())?;
         let assembler = Assembler::of(&view, &layout, &settings.shares);
-        let times = Times::restore(partitions, meta.times.clone(), told.now_ms);
+        let mut times = Times::restore(partitions, meta.times.clone(), told.now_ms);
+        meta.ended.iter().for_each(|partition| times.at_end(*partition, told.now_ms));
         let present = present_panes(&layout, state.as_ref())?;
         let present_prefixes = prefixes(&layout, present.iter())?;
         let mut next = meta.clone();
@@ -176,7 +177,14 @@ impl Fold {
         let chunk = mapped.chunk.clone();
         let partition = chunk.partition();
         let position = self.next.cut.position(partition);
+        if self.has_ended(partition) {
+            return Ok(());
+        }
         if chunk.records.next <= position {
+            // It holds nothing but the news that the partition ends here.
+            if chunk.is_last {
+                self.end(partition, now_ms);
+            }
             return Ok(());
         }
         let dropped_meanwhile = match (mapped.oldest_end_us, self.meta.dropped_to_us) {
@@ -199,7 +207,26 @@ impl Fold {
         self.next.read += mapped.applied + mapped.rejected.len() as u64;
         self.next.cut.set(partition, chunk.records.next);
         self.times.moved(partition, mapped.time, chunk.records.next >= chunk.records.end, now_ms);
+        if chunk.is_last {
+            self.end(partition, now_ms);
+        }
         Ok(())
+    }
+
+    fn end(&mut self, partition: Partition, now_ms: i64) {
+        self.is_changed = true;
+        self.next.ended.insert(partition);
+        self.times.at_end(partition, now_ms);
+    }
+
+    /// Whether a partition is folded up to where the version ends.
+    pub fn has_ended(&self, partition: Partition) -> bool {
+        self.next.ended.contains(&partition)
+    }
+
+    /// Whether all partitions are.
+    pub fn has_ended_everywhere(&self) -> bool {
+        !self.next.ended.is_empty() && self.times.all().keys().all(|partition| self.has_ended(*partition))
     }
 
     /// A partition was found read to its end.

@@ -29,9 +29,33 @@ pub struct Chunk {
     pub records: Records,
     /// What they decoded to.
     pub decoded: Decoded,
+    /// Whether no later record of the partition is for the version.
+    pub is_last: bool,
 }
 
 impl Chunk {
+    /// A chunk of a log that goes on.
+    pub fn new(from: Offset, records: Records, decoded: Decoded) -> Chunk {
+        Chunk { from, records, decoded, is_last: false }
+    }
+
+    /// What comes before the first record that is later than `until_ms`, if there is one in here: the last chunk of the partition. It ends at that record,
+    /// wherever chunks begin and end, so that a version ends at the same cut however it was read.
+    fn up_to(&self, until_ms: i64) -> Option<Chunk> {
+        let kept = self.records.spans.iter().position(|span| span.record_time_ms > until_ms)?;
+        let end = self.records.spans.get(kept)?.offset;
+        let mut records = self.records.clone();
+        records.spans.truncate(kept);
+        (records.next, records.end) = (end, end);
+        let events = self.decoded.origins.partition_point(|origin| origin.offset < end);
+        let mut origins = self.decoded.origins.clone();
+        origins.truncate(events);
+        let mut rejected = self.decoded.rejected.clone();
+        rejected.retain(|rejected| rejected.offset < end);
+        let decoded = Decoded { events: self.decoded.events.slice(0, events), origins, rejected };
+        Some(Chunk { from: self.from, records, decoded, is_last: true })
+    }
+
     /// The partition all records are of.
     pub fn partition(&self) -> Partition {
         self.records.partition
@@ -112,6 +136,9 @@ pub struct Rules {
     pub accept_late_us: Option<i64>,
     /// How far ahead of its record time.
     pub future_tolerance_us: i64,
+    /// The record time at which the version ends, milliseconds since the Unix epoch: in each partition, the first record with a later one and all behind it
+    /// are no part of it.
+    pub until_ms: Option<i64>,
 }
 
 impl Rules {
@@ -121,6 +148,7 @@ impl Rules {
             event_time: source.event_time.clone(),
             accept_late_us: view.options.accepted_late_us(),
             future_tolerance_us: source.future_tolerance_us,
+            until_ms: None,
         }
     }
 }
@@ -138,8 +166,10 @@ impl ChunkMapper {
         Ok(ChunkMapper { view: view.clone(), rules, mapper, keys, shards: shards.max(1) })
     }
 
-    /// Judges and pre-aggregates a chunk. A pure function of the chunk and what is known before.
+    /// Judges and pre-aggregates a chunk, up to where the version ends. A pure function of the chunk and what is known before.
     pub fn map(&mut self, chunk: &Arc<Chunk>, before: Before) -> Result<Mapped, EngineError> {
+        let ended = self.rules.until_ms.and_then(|until_ms| chunk.up_to(until_ms)).map(Arc::new);
+        let chunk = ended.as_ref().unwrap_or(chunk);
         let mut rejected: Vec<Rejected> =
             chunk.decoded.rejected.iter().filter(|rejected| rejected.offset >= before.position).cloned().collect();
         let mut judged = self.judge(chunk, before, &mut rejected)?;

@@ -56,6 +56,9 @@ pub struct Meta {
     pub doubt: Option<Doubt>,
     /// The window that ends next and whose rows are written although it is open (hopping windows).
     pub next_window_us: Option<i64>,
+    /// The partitions that are folded up to where the version ends: nothing more is read of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ended: BTreeSet<Partition>,
 }
 
 /// A former owner was ahead of this state: of each window that it can have written, all rows are written and deleted again once.

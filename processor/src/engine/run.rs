@@ -116,7 +116,9 @@ pub struct Runner {
 impl Runner {
     /// A loop around `fold` that has not begun.
     pub fn new(fold: Fold, settings: RunSettings, messages: Receiver<Message>, shared: Shared) -> Runner {
-        Runner { fold, settings, messages, shared, ends: BTreeMap::new(), is_waiting: false, cost: CommitCost::default() }
+        // Nobody reads partitions that have ended: where they end is known.
+        let ends = fold.meta().ended.iter().map(|partition| (*partition, fold.before(*partition).position)).collect();
+        Runner { fold, settings, messages, shared, ends, is_waiting: false, cost: CommitCost::default() }
     }
 
     /// Runs until told to stop, or until something fails for good. What was merged is committed at the end, and made durable.
@@ -175,8 +177,11 @@ impl Runner {
 
     /// The next message, unless there is something else to do first, or there is none for so long.
     fn next(&self, wait: Duration) -> Result<Message, RecvTimeoutError> {
+        let none = crossbeam_channel::never();
+        // Whoever read for it has left.
+        let messages = if self.fold.has_ended_everywhere() { &none } else { &self.messages };
         select! {
-            recv(self.messages) -> message => message.map_err(|_| RecvTimeoutError::Disconnected),
+            recv(messages) -> message => message.map_err(|_| RecvTimeoutError::Disconnected),
             recv(self.shared.wake_fold.woken()) -> _ => Err(RecvTimeoutError::Timeout),
             default(wait) => Err(RecvTimeoutError::Timeout),
         }
@@ -205,6 +210,9 @@ impl Runner {
             }
             Message::Ends(ends) => {
                 for (partition, end) in ends {
+                    if self.fold.has_ended(partition) {
+                        continue;
+                    }
                     self.ends.insert(partition, end);
                     if self.fold.before(partition).position >= end {
                         self.fold.at_end(partition, now_ms);

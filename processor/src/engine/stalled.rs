@@ -32,7 +32,7 @@ impl Stalls {
         for status in statuses {
             let now = Seen { at: status.positions.sum(), since_ms: now_ms };
             let seen = seen.entry((status.view.clone(), status.version)).or_insert(now);
-            if seen.at != now.at || status.lag == 0 {
+            if seen.at != now.at || status.lag == 0 || status.paused {
                 *seen = now;
             }
             let still_ms = now_ms.saturating_sub(seen.since_ms);
@@ -69,6 +69,18 @@ mod tests {
         assert_eq!(stalled_at(&stalls, 191_000, 6, 30), None, "it moves");
         assert_eq!(stalled_at(&stalls, 221_000, 6, 30), Some(30));
         assert_eq!(stalled_at(&stalls, 222_000, 6, 0), None, "what it was to fold is gone");
+    }
+
+    #[test]
+    fn a_version_that_is_paused_is_not_stalled() {
+        let stalls = Stalls::default();
+        let mut paused = [RunStatus { paused: true, ..status(5, 10) }];
+        for now_ms in [0, 100_000, 200_000] {
+            stalls.apply(now_ms, &mut paused);
+            assert_eq!(paused.first().and_then(|status| status.stalled_s), None);
+        }
+        assert_eq!(stalled_at(&stalls, 229_999, 5, 10), None, "it was resumed");
+        assert_eq!(stalled_at(&stalls, 230_000, 5, 10), Some(30));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! How far a running version is, for `status`, metrics and readiness.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::meta::Meta;
+use super::pace::Spent;
 use super::timing::{TimedStep, Timings};
 use super::view_feed::ViewFeedStatus;
 use crate::position::{Cut, Offset, Partition};
@@ -44,6 +45,27 @@ pub struct RunStatus {
     /// Quarantined events that are counted, but not kept any more: there were too many.
     #[serde(default)]
     pub quarantine_let_go: u64,
+    /// The partitions that are folded up to where the version ends.
+    #[serde(default)]
+    pub ended: BTreeSet<Partition>,
+    /// Whether it is paused.
+    #[serde(default)]
+    pub paused: bool,
+    /// The most events per second that may be read for it now; `None`: there is no limit.
+    #[serde(default)]
+    pub limit_per_s: Option<f64>,
+    /// What reading for it has waited for since it was opened here.
+    #[serde(default)]
+    pub spent: Spent,
+    /// The same, of the last seconds; filled in by whoever shows it, like `events_per_s`.
+    #[serde(default)]
+    pub spent_lately: Option<Spent>,
+    /// How fast its positions moved lately; filled in likewise.
+    #[serde(default)]
+    pub drain: Option<Spread>,
+    /// Events per second that came into its log lately; filled in likewise.
+    #[serde(default)]
+    pub arrival_per_s: Option<f64>,
     /// Events read per second, lately; worked out by whoever shows it, from `read` over time.
     pub events_per_s: f64,
     /// Commits since the version was started here.
@@ -104,6 +126,7 @@ impl RunStatus {
     /// Notes a commit.
     pub fn committed(&mut self, meta: &Meta, ends: &BTreeMap<Partition, Offset>) {
         self.positions = meta.cut.clone();
+        self.ended.clone_from(&meta.ended);
         self.set_ends(ends.clone());
         self.watermark_us = meta.watermark_us;
         self.event_times_us = meta.times.iter().filter_map(|(partition, time)| Some((*partition, time.latest_us()?))).collect();
@@ -122,11 +145,23 @@ impl RunStatus {
         self.absent_examples = absent.examples;
     }
 
-    /// Where the log ends, as of now.
-    pub fn set_ends(&mut self, ends: BTreeMap<Partition, Offset>) {
+    /// Where the log ends, as of now; for a partition that has ended, where it did.
+    pub fn set_ends(&mut self, mut ends: BTreeMap<Partition, Offset>) {
+        ends.extend(self.ended.iter().map(|partition| (*partition, self.positions.position(*partition))));
         self.lag = self.positions.behind(ends.iter().map(|(partition, end)| (*partition, *end)));
         self.ends = ends;
     }
+}
+
+/// A rate over some time, events per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// On average.
+    pub mean: f64,
+    /// The slowest part of that time.
+    pub low: f64,
+    /// The fastest.
+    pub high: f64,
 }
 
 /// Does a step and notes how long it took, if it succeeded.

@@ -138,7 +138,7 @@ impl Steps {
         };
         before.dropped_to_us = self.fold.lock().meta().dropped_to_us;
         let decoded = self.decoder.decode(&records)?;
-        Ok(Some((Arc::new(Chunk { from: before.position, records, decoded }), *before)))
+        Ok(Some((Arc::new(Chunk::new(before.position, records, decoded)), *before)))
     }
 
     /// Maps a chunk that was read, judged by what is known before it.

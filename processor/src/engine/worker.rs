@@ -3,6 +3,7 @@
 
 mod ending;
 mod opening;
+mod pacing;
 mod reconcile;
 mod removing;
 
@@ -22,6 +23,7 @@ use super::faults::Faults;
 use super::feed::{Feeds, FeedsSettings};
 use super::lease::{Held, Leases};
 use super::outbox::Outbox;
+use super::pace::{Limit, Pace};
 use super::quarantined::{Lent, Page, Wanted};
 use super::run::RunSettings;
 use super::shares::Shares;
@@ -128,6 +130,7 @@ struct Running {
     record: VersionRecord,
     lease: Held,
     view: Arc<View>,
+    pace: Arc<Pace>,
     topic: String,
     partitions: usize,
     /// Stops the fold; given with the worker's.
@@ -149,7 +152,15 @@ impl Running {
             let outbox = self.outbox.lock();
             (outbox.queued_rows(), outbox.unwritten_events())
         };
-        RunStatus { queued_rows, unwritten_events, ..self.status.lock().clone() }
+        let limit = self.pace.limit();
+        RunStatus {
+            queued_rows,
+            unwritten_events,
+            paused: limit == Limit::Paused,
+            limit_per_s: limit.per_s(),
+            spent: self.pace.spent(),
+            ..self.status.lock().clone()
+        }
     }
 }
 
@@ -178,6 +189,8 @@ pub struct Worker {
     feeds: Arc<Feeds>,
     view_feeders: ViewFeeders,
     shares: Arc<Shares>,
+    /// The most events per second that are read for each version that yields to those in service.
+    yielding: Mutex<Option<f64>>,
     /// How many partitions the topics that are read have now.
     partitions: Mutex<BTreeMap<String, usize>>,
     stop: Stop,
@@ -215,6 +228,7 @@ impl Worker {
             feeds,
             view_feeders,
             shares,
+            yielding: Mutex::default(),
             partitions: Mutex::default(),
             stop,
             nudge: Default::default(),
@@ -227,6 +241,7 @@ impl Worker {
         std::thread::scope(|scope| {
             scope.spawn(|| self.leases.keep());
             scope.spawn(|| self.watch_topics());
+            scope.spawn(|| self.pace_versions());
             // Whatever happens in between: leases that are renewed for ever would keep the versions from everybody.
             let _guard = EndLeases(&self.leases);
             while !self.stop.is_stopped() {

@@ -20,7 +20,7 @@ use self::reader::EmbeddedReader;
 use self::topic::{PartitionState, Topic};
 use super::block::BodyBuilder;
 use super::placement::{check_topic, check_values};
-use super::{Bounds, Log, LogError, LogReader, NewRecord};
+use super::{Bounds, Log, LogError, LogReader, NewRecord, Retained};
 use crate::clock::Clock;
 use crate::position::{Cut, Offset, Partition};
 use crate::source::Retention;
@@ -233,6 +233,24 @@ impl Log for EmbeddedLog {
 
     fn bounds(&self, topic: &str, partition: Partition) -> Result<Bounds, LogError> {
         Ok(self.topic(topic)?.partition(partition)?.bounds())
+    }
+
+    fn retained(&self, topic: &str) -> Result<Retained, LogError> {
+        let own = self.retention.read().get(topic).copied().unwrap_or_default();
+        let (retention_ms, _) = own.over(self.settings.retention_ms, self.settings.retention_bytes);
+        let mut oldest_ms: Option<i64> = None;
+        for partition in &self.topic(topic)?.partitions {
+            let Bounds { start, end } = partition.bounds();
+            // A block goes when the newest record in it is too old.
+            self.disk.walk_index(partition.place, (Offset(0), end), |base, entry| {
+                if base.0 + u64::from(entry.count) <= start.0 {
+                    return ControlFlow::Continue(());
+                }
+                oldest_ms = oldest_ms.into_iter().chain([entry.last_time_ms]).min();
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(Retained { retention_ms, oldest_ms })
     }
 
     fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {

@@ -77,6 +77,15 @@ pub struct Bounds {
     pub end: Offset,
 }
 
+/// How long a log keeps the records of a topic, as far as it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Records older than this are removed, milliseconds; `None`: none is for its age, or that is not known.
+    pub retention_ms: Option<u64>,
+    /// The record time of the oldest record of any partition, milliseconds since the Unix epoch; `None`: there is none, or it is not known.
+    pub oldest_ms: Option<i64>,
+}
+
 /// Why a log did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -177,6 +186,16 @@ pub trait Log: Send + Sync {
         self.partitions(topic)?.into_iter().map(|partition| Ok((partition, self.bounds(topic, partition)?))).collect()
     }
 
+    /// How long the records of a topic are kept, and how old the oldest one is. May take as long as a read.
+    ///
+    /// # Errors
+    ///
+    /// When the log is unavailable, or refuses.
+    fn retained(&self, topic: &str) -> Result<Retained, LogError> {
+        let bounds = self.topic_bounds(topic)?;
+        Ok(Retained { retention_ms: None, oldest_ms: oldest_ms(self, topic, &bounds)? })
+    }
+
     /// Appends records and returns the place of each, in the order given, once they are durable. On error some may
     /// have been appended: a caller that retries appends at least once.
     fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError>;
@@ -198,6 +217,33 @@ pub trait Log: Send + Sync {
         Ok(())
     }
 }
+
+/// The record time of the oldest record of any partition, by reading the first of each.
+pub fn oldest_ms(log: &(impl Log + ?Sized), topic: &str, bounds: &BTreeMap<Partition, Bounds>) -> Result<Option<i64>, LogError> {
+    let with_records = bounds.iter().filter(|(_, bounds)| bounds.start < bounds.end);
+    let from: Cut = with_records.map(|(partition, bounds)| (*partition, bounds.start)).collect();
+    let mut left: Vec<Partition> = from.iter().map(|(partition, _)| partition).collect();
+    let mut oldest: Option<i64> = None;
+    if left.is_empty() {
+        return Ok(None);
+    }
+    let mut reader = log.reader(topic, &from)?;
+    // One that is read again and again before another's first record came tells enough.
+    for _ in 0..from.iter().count() * READS_A_PARTITION {
+        let Some(records) = reader.read(1, OLDEST_WAIT)? else { break };
+        if left.contains(&records.partition) {
+            left.retain(|partition| *partition != records.partition);
+            oldest = oldest.into_iter().chain(records.spans.first().map(|span| span.record_time_ms)).min();
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    Ok(oldest)
+}
+
+const READS_A_PARTITION: usize = 4;
+const OLDEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Reads some partitions of one topic in turn.
 pub trait LogReader: Send {

@@ -128,14 +128,15 @@ pub struct Register {
     pub revision: u64,
 }
 
-/// Where the keys of isolated registers begin: the owners of versions and the leases of workers.
+/// Where the keys of isolated registers begin: the owners of versions, the leases of workers, and what they tell of what they build.
 pub(crate) const OWNER_PREFIX: &str = "catalogue/owner/";
 pub(crate) const WORKER_PREFIX: &str = "catalogue/worker/";
+pub(crate) const BUILDING_PREFIX: &str = "catalogue/building/";
 
 /// Whether a register is isolated: set often, or by many at once, and only ever read by its key. It must not contend with others, so an adapter whose
 /// compare-and-set contends with that of neighbours keeps it apart from them, and no adapter lists it.
 pub fn is_isolated(key: &str) -> bool {
-    key.starts_with(OWNER_PREFIX) || key.starts_with(WORKER_PREFIX)
+    [OWNER_PREFIX, WORKER_PREFIX, BUILDING_PREFIX].iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// What became of a compare-and-set.

@@ -255,7 +255,7 @@ fn rows(schemas: &Arc<dyn SchemaLookup>, side: Side<'_>, runs: &[Records], share
         let (partition, next) = (records.partition, records.next);
         let known = before.entry(partition).or_insert(Before { position: first_offset(records), ..Before::default() });
         let decoded = decoder.decode(records)?;
-        let chunk = Arc::new(Chunk { from: known.position, records: records.clone(), decoded });
+        let chunk = Arc::new(Chunk::new(known.position, records.clone(), decoded));
         let mapped = judge.map(&chunk, *known)?;
         *known = Before { position: next, time: mapped.time, dropped_to_us: None };
         left_out += mapped.rejected.len() as u64;

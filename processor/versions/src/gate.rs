@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use refold_processor::json;
 use refold_processor::position::{Cut, Offset, Partition};
 use refold_processor::store::catalogue::{VersionRecord, VersionState};
 use refold_processor::table::Version;
@@ -11,6 +12,10 @@ use refold_processor::table::Version;
 pub struct Facts {
     /// Why this process cannot run it, if it should.
     pub unable: Option<String>,
+    /// Whether it is paused.
+    pub is_paused: bool,
+    /// The record time at which it ends, milliseconds since the Unix epoch.
+    pub until_ms: Option<i64>,
     /// Whether a worker holds its lease.
     pub is_run: bool,
     /// Its last owner.
@@ -30,6 +35,10 @@ pub struct Facts {
 pub enum Gate {
     /// This process cannot run it.
     Unable(String),
+    /// It is paused.
+    Paused,
+    /// It ends at a record time, milliseconds since the Unix epoch: events after it never come into its rows.
+    Ends(i64),
     /// No worker runs it; its last owner, if any.
     NotRun(Option<String>),
     /// It has no rows.
@@ -42,6 +51,12 @@ pub enum Gate {
 pub fn judge(facts: &Facts, allowance: u64) -> Option<Gate> {
     if let Some(error) = &facts.unable {
         return Some(Gate::Unable(error.clone()));
+    }
+    if let Some(until_ms) = facts.until_ms {
+        return Some(Gate::Ends(until_ms));
+    }
+    if facts.is_paused {
+        return Some(Gate::Paused);
     }
     if !facts.is_run {
         return Some(Gate::NotRun(facts.owner.clone()));
@@ -66,6 +81,12 @@ impl Gate {
     pub fn describe(&self, version: Version) -> String {
         match self {
             Gate::Unable(error) => format!("version {version} cannot be run here: {error}"),
+            Gate::Paused => format!("version {version} is paused"),
+            Gate::Ends(until_ms) => {
+                let until = json::millis(*until_ms);
+                let until = until.as_str().map_or_else(|| until.to_string(), str::to_owned);
+                format!("version {version} ends at {until}, so later events never come into its rows")
+            }
             Gate::NotRun(Some(owner)) => {
                 format!("version {version} is run by no worker (the last owner was {owner}), so its rows are not updated")
             }
@@ -76,17 +97,21 @@ impl Gate {
     }
 
     /// What to do.
-    pub fn way_out(&self) -> &'static str {
-        match self {
-            Gate::Unable(_) => "fix the cause first (refold status --watch shows how far it is)",
-            Gate::NotRun(_) => "start refold process, or wait until a worker has taken it (refold status --watch shows how far it is)",
-            Gate::NoRows | Gate::Behind(_) => "wait until it has caught up (refold status --watch shows how far it is)",
-        }
+    pub fn way_out(&self, view: &str, version: Version) -> String {
+        let way_out = match self {
+            Gate::Unable(_) => "fix the cause first".to_owned(),
+            Gate::Paused => format!("refold resume {view} {} lets it go on", version.0),
+            Gate::Ends(_) => format!("refold replay {view} without --until builds one that follows the log"),
+            Gate::NotRun(_) => "start refold process, or wait until a worker has taken it".to_owned(),
+            Gate::NoRows | Gate::Behind(_) => "wait until it has caught up".to_owned(),
+        };
+        format!("{way_out} (refold status {view} --watch shows how far it is)")
     }
 
     /// The reason with the way out.
     pub fn explain(&self, view: &str, version: Version) -> String {
-        format!("view {view}: {}; {}, or override this with --force and --reason", self.describe(version), self.way_out())
+        let (what, way_out) = (self.describe(version), self.way_out(view, version));
+        format!("view {view}: {what}; {way_out}, or override this with --force and --reason")
     }
 }
 
@@ -105,7 +130,9 @@ pub fn ways_on(failed: &VersionRecord, versions: &[VersionRecord]) -> String {
 
 /// The newest version, apart from some, that readers could be switched to.
 pub fn other_ready<'a>(versions: &'a [VersionRecord], apart_from: &[Version]) -> Option<&'a VersionRecord> {
-    let is_ready = |record: &&VersionRecord| matches!(record.state, VersionState::CaughtUp | VersionState::Retired);
+    let is_ready = |record: &&VersionRecord| {
+        matches!(record.state, VersionState::CaughtUp | VersionState::Retired) && record.controls.until_ms.is_none()
+    };
     versions.iter().filter(|record| !apart_from.contains(&record.version)).rfind(is_ready)
 }
 
@@ -120,7 +147,7 @@ pub fn newest_ready(view: &str, versions: &[VersionRecord], active: Option<Versi
     {
         return Ok(active);
     }
-    let ready = versions.iter().rfind(|record| record.state == VersionState::CaughtUp);
+    let ready = versions.iter().rfind(|record| record.state == VersionState::CaughtUp && record.controls.until_ms.is_none());
     ready.map(|record| record.version).ok_or_else(|| {
         let states: Vec<String> = versions.iter().map(|record| format!("{} is {}", record.version, record.state)).collect();
         format!(
@@ -153,6 +180,9 @@ mod tests {
         assert_eq!(judge(&rebuilt, 10), Some(Gate::Behind(100)), "its state was lost: rows stand still until it is there again");
         let ahead = Facts { visible: Some(cut([500, 500])), ends: [(Partition(0), Offset(9_000))].into(), ..run() };
         assert_eq!(judge(&ahead, 0), None, "readers lose nothing, however far the log reaches");
+        assert_eq!(judge(&Facts { until_ms: Some(0), ..run() }, 10), Some(Gate::Ends(0)), "readers would miss what comes");
+        assert_eq!(judge(&Facts { is_paused: true, ..run() }, 10), Some(Gate::Paused));
+        assert!(Gate::Ends(0).describe(Version(2)).contains("ends at 1970-01-01T00:00:00Z"));
         let alone = Facts { active_visible: None, ends: [(Partition(0), Offset(101)), (Partition(1), Offset(100))].into(), ..run() };
         assert_eq!(judge(&alone, 10), Some(Gate::Behind(11)));
     }

@@ -85,7 +85,21 @@ impl Planner {
 /// # Errors
 /// When the catalogue does not answer.
 pub fn register(catalogue: &Catalogue, view: &View, commit: Option<&str>, by: &str) -> Result<VersionRecord, CatalogueError> {
+    register_until(catalogue, view, commit, None, by)
+}
+
+/// The same for a version that ends at a record time, milliseconds since the Unix epoch.
+///
+/// # Errors
+/// When the catalogue does not answer.
+pub fn register_until(
+    catalogue: &Catalogue,
+    view: &View,
+    commit: Option<&str>,
+    until_ms: Option<i64>,
+    by: &str,
+) -> Result<VersionRecord, CatalogueError> {
     let fingerprint = view.shape.fingerprint();
-    let definition = Definition { view: &view.name, sql: &view.sql, digest: &view.digest, fingerprint: &fingerprint, commit };
+    let definition = Definition { view: &view.name, sql: &view.sql, digest: &view.digest, fingerprint: &fingerprint, commit, until_ms };
     catalogue.create_from(&definition, by)
 }

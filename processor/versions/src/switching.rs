@@ -104,12 +104,12 @@ impl Counts {
 }
 
 /// The gate of current rows.
-pub fn current(refused: Option<&Gate>, version: Version) -> Judged {
+pub fn current(refused: Option<&Gate>, view: &str, version: Version) -> Judged {
     match refused {
         None => Judged::passed(CURRENT, format!("a worker runs version {version}, and its rows are up to date")),
         Some(gate) => {
             let behind_events = if let Gate::Behind(events) = gate { Some(*events) } else { None };
-            Judged { behind_events, ..Judged::failed(CURRENT, gate.describe(version), gate.way_out()) }
+            Judged { behind_events, ..Judged::failed(CURRENT, gate.describe(version), gate.way_out(view, version)) }
         }
     }
 }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn all_gates_that_are_not_passed_are_told_with_their_ways_out() {
         let gates = [
-            current(Some(&Gate::Behind(12)), Version(2)),
+            current(Some(&Gate::Behind(12)), "v", Version(2)),
             audits(None, "v"),
             lateness(&counts(10, &[(Reason::TooLate, 5)]), Some(&counts(10, &[])), 0.0, "v"),
         ];

@@ -1,6 +1,6 @@
 //! What the tests of decisions share.
 
-use refold_processor::store::catalogue::{VersionRecord, VersionState};
+use refold_processor::store::catalogue::{Controls, VersionRecord, VersionState};
 use refold_processor::table::Version;
 
 /// A version of view `v`.
@@ -17,5 +17,6 @@ pub fn record(number: u32, state: VersionState) -> VersionRecord {
         commit: None,
         changed_ms: 0,
         changed_by: "ann".into(),
+        controls: Controls::default(),
     }
 }

@@ -26,7 +26,11 @@ use serde_json::Value;
 
 /// The row that is asked about: values of the columns that say which group it is of, by index into the view's columns.
 #[derive(Clone, Debug)]
-pub struct Wanted(Vec<(usize, ScalarValue)>);
+pub struct Wanted {
+    values: Vec<(usize, ScalarValue)>,
+    /// The record time at which the version ends that has the row, milliseconds since the Unix epoch.
+    until_ms: Option<i64>,
+}
 
 /// Where to look.
 pub struct Place<'a> {
@@ -130,7 +134,12 @@ impl Wanted {
             };
             wanted.push((*column, value));
         }
-        Ok(Wanted(wanted))
+        Ok(Wanted { values: wanted, until_ms: None })
+    }
+
+    /// The same row of a version that ends at a record time, if it does.
+    pub fn until(self, until_ms: Option<i64>) -> Wanted {
+        Wanted { until_ms, ..self }
     }
 }
 
@@ -173,6 +182,8 @@ struct Search<'a> {
     /// Tells which groups events are of.
     mapper: Mapper,
     before: BTreeMap<Partition, Before>,
+    /// Partitions of which no later record is for the version.
+    ended: BTreeSet<Partition>,
 }
 
 impl<'a> Search<'a> {
@@ -182,20 +193,29 @@ impl<'a> Search<'a> {
             view: place.view,
             wanted,
             decoder: Decoder::new(place.source, &columns, place.schemas.clone())?,
-            judge: ChunkMapper::new(place.view, Rules::new(place.view, place.source), 1)?,
+            judge: ChunkMapper::new(place.view, Rules { until_ms: wanted.until_ms, ..Rules::new(place.view, place.source) }, 1)?,
             mapper: place.view.mapper()?,
             before: BTreeMap::new(),
+            ended: BTreeSet::new(),
         })
     }
 
     fn run(&mut self, records: Records, heard: &mut dyn FnMut(News) -> bool) -> Result<(), WhyError> {
+        if self.ended.contains(&records.partition) {
+            return Ok(());
+        }
         let decoded = self.decoder.decode(&records)?;
         let (partition, next) = (records.partition, records.next);
         let from = self.before.get(&partition).map(|before| before.position).unwrap_or_default();
-        let chunk = Arc::new(Chunk { from, records, decoded });
+        let chunk = Arc::new(Chunk::new(from, records, decoded));
         let before = self.before.entry(partition).or_default();
         let mapped = self.judge.map(&chunk, *before)?;
         *before = Before { position: next, time: mapped.time, dropped_to_us: None };
+        // Up to where the version ends.
+        let chunk = mapped.chunk;
+        if chunk.is_last {
+            self.ended.insert(partition);
+        }
         let mut found = Vec::new();
         self.halve(&chunk.decoded.events, 0, &mut found)?;
         for row in found {
@@ -240,7 +260,7 @@ impl<'a> Search<'a> {
         let columns = self.view.group_columns(groups, states)?;
         let count = groups.first().map_or(0, |column| column.len());
         let mut is_wanted = vec![true; count];
-        for (index, value) in &self.wanted.0 {
+        for (index, value) in &self.wanted.values {
             let Some(column) = columns.get(*index).and_then(Option::as_ref) else { continue };
             let has = match self.view.window.filter(|window| window.column == *index) {
                 // Groups have the start of a pane, of which a window has several where windows overlap.

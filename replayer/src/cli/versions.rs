@@ -27,6 +27,7 @@ Examples:
   refold replay hashtag_counts --file new.sql
   refold replay hashtag_counts --switch                         waits until it has caught up, then switches
   refold replay --changed schemas --switch                      all views that have changed
+  refold replay hashtag_counts --until 2026-11-23T00:00:00Z     as it was then: ends at that record time
   refold status hashtag_counts --watch                         then: how far it is";
 
 pub(super) const SWITCH_EXAMPLES: &str = "\
@@ -82,9 +83,20 @@ Examples:
   refold drop hashtag_counts --all              the whole view; asks for its name
   refold drop hashtag_counts --all --yes        without asking";
 
+pub(super) const PAUSE_EXAMPLES: &str = "\
+Examples:
+  refold pause hashtag_counts 2                 version 2, which is being built, stands still
+  refold resume hashtag_counts 2                and goes on";
+
+pub(super) const THROTTLE_EXAMPLES: &str = "\
+Examples:
+  refold throttle hashtag_counts 2 --rate 5000  version 2 reads at most 5,000 events a second while it is built
+  refold throttle hashtag_counts 2 --auto       as fast as versions in service do not mind (the default)
+  refold throttle hashtag_counts 2 --off        as fast as it can";
+
 pub(super) const RESUME_EXAMPLES: &str = "\
 Examples:
-  refold resume hashtag_counts 1                version 1 continues; fix the cause of the failure first
+  refold resume hashtag_counts 1                version 1 continues; of a failed one, fix the cause first
   refold status hashtag_counts                  shows which version has failed, and why";
 
 /// `refold plan`
@@ -143,6 +155,10 @@ pub struct Replay {
     /// The definition [default: the file that declares the view where refold up runs]
     #[arg(long, value_name = "NEW.sql", requires = "view")]
     pub file: Option<PathBuf>,
+    /// Ends the version at this record time (RFC 3339): in each partition, it folds what comes before the first record with a later one. Readers can be switched to
+    /// it only with --force
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "view", conflicts_with_all = ["switch", "changed"])]
+    pub until: Option<chrono::DateTime<chrono::Utc>>,
     /// All views of this schemas folder whose definition is not the one in service. A version that has the definition already is used
     #[arg(long, value_name = "DIR")]
     pub changed: Option<PathBuf>,
@@ -346,6 +362,54 @@ pub struct Drop {
     pub settings: SettingFlags<ForClient>,
 }
 
+/// `refold pause`
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: u32,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
+/// `refold throttle`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("how").required(true)))]
+pub struct Throttle {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The version, such as 2
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: u32,
+    /// At most so many events a second
+    #[arg(long, value_name = "EVENTS", group = "how", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// As fast as leaves versions in service in the same process as they were
+    #[arg(long, group = "how")]
+    pub auto: bool,
+    /// As fast as it can
+    #[arg(long, group = "how")]
+    pub off: bool,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags<ForClient>,
+}
+
 /// `refold resume`
 #[derive(Debug, Args)]
 pub struct Resume {
@@ -360,6 +424,11 @@ pub struct Resume {
     pub json: bool,
     #[command(flatten)]
     pub settings: SettingFlags<ForClient>,
+}
+
+fn time(text: &str) -> Result<chrono::DateTime<chrono::Utc>, String> {
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc()).map_err(|_| "write a time as RFC 3339 has it, such as 2026-11-23T13:30:00Z".to_owned())
 }
 
 pub(super) fn column_value(text: &str) -> Result<(String, String), String> {

@@ -14,6 +14,7 @@ use crate::commit;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
+use crate::verbs::progress::span;
 use crate::verbs::replay::changed::{Need, declared, need};
 use crate::verbs::status::{grouped, text};
 
@@ -69,6 +70,8 @@ pub struct Planned {
 struct History {
     events: u64,
     is_whole: bool,
+    /// How long it still has them, seconds; `None`: for good, or that is not known.
+    kept_for_s: Option<u64>,
 }
 
 /// Shows the plan.
@@ -198,6 +201,7 @@ fn history(planned: &Planned, status: &Value) -> Option<History> {
     (!bounds.is_empty()).then(|| History {
         events: bounds.iter().map(|(start, end)| end.saturating_sub(*start)).sum(),
         is_whole: bounds.iter().all(|(start, _)| *start == 0),
+        kept_for_s: source.pointer("/retention/kept_for_s").and_then(Value::as_u64),
     })
 }
 
@@ -228,11 +232,16 @@ fn takes(planned: &Planned, status: &Value) -> Vec<String> {
     match planned.change {
         Change::Undeclared => takes.push(format!("it runs and no file declares it: refold drop {} --all removes it", planned.view)),
         Change::New | Change::Changed => match history(planned, status) {
-            Some(History { events, is_whole }) => {
+            Some(History { events, is_whole, kept_for_s }) => {
                 takes.push(format!("a new version reads {} events from the log", grouped(events)));
                 takes.extend(cost::estimate(events, status, &planned.cost).map(|estimate| estimate.sentence()));
                 if !is_whole {
                     takes.push("the log has lost its beginning: rows made of earlier events will be missing".to_owned());
+                } else if let Some(seconds) = kept_for_s {
+                    takes.push(format!(
+                        "retention removes the first of them in {}: the new version must have read them by then",
+                        span(seconds)
+                    ));
                 }
             }
             None => takes.push("the log is unavailable, so it is not known how many events a new version reads".to_owned()),
@@ -283,6 +292,7 @@ fn document(planned: &Planned, status: &Value) -> Value {
         "version": version,
         "events": history.as_ref().map(|history| history.events),
         "log_is_whole": history.as_ref().map(|history| history.is_whole),
+        "log_kept_for_s": history.as_ref().and_then(|history| history.kept_for_s),
         "diff": difference(planned),
     })
 }
@@ -357,6 +367,8 @@ mod tests {
         );
         let late = takes(&planned(Change::Changed), &status(7));
         assert!(late.iter().any(|sentence| sentence.contains("lost its beginning")), "{late:?}");
+        let kept = json!({ "sources": [{ "source": "t", "partitions": { "0": { "start": 0, "end": 9 } }, "retention": { "kept_for_s": 7_200 } }] });
+        assert!(takes(&planned(Change::Changed), &kept)[2].contains("removes the first of them in 2h"));
         let unavailable = takes(&planned(Change::New), &json!({ "sources": [{ "source": "t", "partitions": {} }] }));
         assert!(unavailable.iter().any(|sentence| sentence.contains("unavailable")), "{unavailable:?}");
         assert!(takes(&planned(Change::Undeclared), &status(0))[0].contains("refold drop v --all"));

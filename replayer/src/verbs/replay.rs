@@ -5,6 +5,7 @@ pub mod changed;
 use std::path::Path;
 
 use anyhow::Context;
+use chrono::SecondsFormat;
 use serde_json::{Value, json};
 
 use self::changed::Need;
@@ -79,7 +80,8 @@ fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments:
         (None, None) => None,
     };
     let commit = folder.and_then(commit::of);
-    let answer = start(client, view, sql, commit.as_deref())?;
+    let until = arguments.until.map(|until| until.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let answer = start_until(client, view, sql, commit.as_deref(), until.as_deref())?;
     let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
     let wanted = Wanted { view: view.to_owned(), version };
     if arguments.json {
@@ -89,11 +91,18 @@ fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments:
     let state = answer.get("state").and_then(Value::as_str).unwrap_or("");
     match answer.get("created").and_then(Value::as_bool) {
         Some(false) => output.line(&format!("version {version} of {view} has this definition already and is {state}"))?,
-        _ => output.line(&format!("version {version} of {view} is being built from the start of the log"))?,
+        _ => {
+            let until = until.as_ref().map(|until| format!(" up to {until}")).unwrap_or_default();
+            output.line(&format!("version {version} of {view} is being built from the start of the log{until}"))?;
+        }
     }
     if !arguments.wait && !arguments.switch {
+        let is_followed = until.is_none();
         complain(&match (state, answer.get("waits_for_switch").and_then(Value::as_bool)) {
             ("active", _) => format!("readers of {view} are on it"),
+            _ if !is_followed => {
+                format!("refold status {view} --watch shows how far it is; its rows: /v1/views/{view}/rows?version={version}&…")
+            }
             (_, Some(false)) => format!("refold status {view} --watch shows how far it is; caught up, it goes into service by itself"),
             _ => format!("refold status {view} --watch shows how far it is; refold switch {view} {version} sends readers to it"),
         });
@@ -103,10 +112,24 @@ fn replay(client: &Client, view: &str, sql: Option<(String, String)>, arguments:
 
 /// Asks for a version of a definition, which is in a file, or of the declared one. `commit`: that of the folder which the file is in.
 pub fn start(client: &Client, view: &str, definition: Option<(String, String)>, commit: Option<&str>) -> Result<Value, Failure> {
+    start_until(client, view, definition, commit, None)
+}
+
+/// The same for a version that ends at a record time.
+fn start_until(
+    client: &Client,
+    view: &str,
+    definition: Option<(String, String)>,
+    commit: Option<&str>,
+    until: Option<&str>,
+) -> Result<Value, Failure> {
     let mut body = json!({ "by": operator(), "commit": commit });
     if let (Some((file, sql)), Some(members)) = (definition, body.as_object_mut()) {
         members.insert("sql".into(), sql.into());
         members.insert("file".into(), file.into());
+    }
+    if let (Some(until), Some(members)) = (until, body.as_object_mut()) {
+        members.insert("until".into(), until.into());
     }
     client.post(&format!("/v1/admin/views/{}/replay", escaped(view)), &body)
 }

@@ -1,4 +1,4 @@
-//! `refold resume`: resumes a failed version where it stopped.
+//! `refold resume`: resumes a version that has failed or is paused where it stopped.
 
 use serde_json::{Value, json};
 
@@ -20,9 +20,13 @@ pub fn run(arguments: &Resume, output: &mut Output) -> Result<(), Failure> {
     }
     let state = answer.get("state").and_then(Value::as_str).unwrap_or("");
     if answer.get("resumed").and_then(Value::as_bool) == Some(false) {
-        return Ok(output.line(&format!("version {version} of {view} has not failed, it is {state}"))?);
+        return Ok(output.line(&format!("version {version} of {view} has not failed and is not paused, it is {state}"))?);
     }
     output.line(&format!("version {version} of {view} is resumed, it is {state}"))?;
-    complain(&format!("refold status {view} --watch shows how far it is; unless the cause is fixed, it fails again"));
+    let unless = match answer.get("was").and_then(Value::as_str) {
+        Some("paused") => "",
+        _ => "; unless the cause is fixed, it fails again",
+    };
+    complain(&format!("refold status {view} --watch shows how far it is{unless}"));
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
 use crate::settings;
+use crate::verbs::progress;
 use crate::verbs::up::signals;
 use crate::verbs::waiting;
 
@@ -58,12 +59,16 @@ pub fn versions(answer: &Value, view: Option<&str>) -> Result<Vec<Value>, Failur
     let all = answer.get("views").and_then(Value::as_array).cloned().unwrap_or_default();
     let name_of = |document: &Value| document.get("view").and_then(Value::as_str).unwrap_or("").to_owned();
     let mut versions = Vec::new();
+    let sources: Vec<&Value> = answer.get("sources").and_then(Value::as_array).into_iter().flatten().collect();
     for document in all.iter().filter(|document| view.is_none_or(|view| name_of(document) == view)) {
+        let source = sources.iter().find(|source| document.get("source").is_some() && source.get("source") == document.get("source"));
+        let retention = source.and_then(|source| source.get("retention"));
         let active = document.pointer("/active/version");
         for version in document.get("versions").and_then(Value::as_array).into_iter().flatten() {
             let mut flat = json!({ "view": name_of(document), "active": active.is_some() && version.get("version") == active });
             if let (Some(flat), Some(version)) = (flat.as_object_mut(), version.as_object()) {
                 flat.extend(version.clone());
+                flat.extend(retention.map(|retention| ("retention".to_owned(), retention.clone())));
             }
             versions.push(flat);
         }
@@ -82,8 +87,6 @@ fn row(version: &Value) -> Vec<String> {
     let count = |name: &str| version.get(name).and_then(Value::as_u64).map(grouped).unwrap_or_default();
     let quarantined: u64 =
         version.get("quarantined").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
-    let eta =
-        version.get("eta_s").and_then(Value::as_u64).map(|seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string());
     let rate = version.get("events_per_s").and_then(Value::as_f64).map(|rate| grouped(rate.round() as u64));
     vec![
         text("view"),
@@ -92,7 +95,7 @@ fn row(version: &Value) -> Vec<String> {
         count("read"),
         count("lag"),
         rate.unwrap_or_default(),
-        eta.unwrap_or_default(),
+        progress::eta(version),
         to_the_second(&text("event_time")),
         if version.get("quarantined").is_some() { grouped(quarantined) } else { String::new() },
         text("commit"),
@@ -133,7 +136,10 @@ pub fn note(version: &Value) -> String {
     };
     let drops_at =
         Some(text("drops_at")).filter(|time| !time.is_empty()).map(|time| format!("dropped by itself at {}", to_the_second(&time)));
-    [note, absent(version), drops_at.unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    let mut notes = vec![note];
+    notes.extend(progress::waits(version));
+    notes.extend([progress::retention(version), absent(version), drops_at.unwrap_or_default()]);
+    notes.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A member as text; empty where there is none.

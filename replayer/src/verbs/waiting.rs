@@ -1,5 +1,6 @@
 //! Waiting for versions to catch up, as `--wait` does.
 
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::complain;
+use crate::verbs::progress;
 use crate::verbs::status::{grouped, note, text, versions};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -68,9 +70,17 @@ pub fn until_caught_up(client: &Client, select: impl Fn(&Value) -> Result<Vec<Va
             }
         };
         answered = Instant::now();
-        match judge(&versions) {
+        let verdict = judge(&versions);
+        if told.is_some() && !matches!(verdict, Verdict::Waits(_)) && std::io::stderr().is_terminal() {
+            redraw("");
+        }
+        match verdict {
             Verdict::CaughtUp => return Ok(()),
             Verdict::Failed(why) => return Err(anyhow!(why).into()),
+            Verdict::Waits(what) if std::io::stderr().is_terminal() => {
+                redraw(&format!("{} {what}", bar_of(&versions)));
+                told = Some(Instant::now());
+            }
             Verdict::Waits(what) => {
                 if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                     complain(&what);
@@ -80,6 +90,21 @@ pub fn until_caught_up(client: &Client, select: impl Fn(&Value) -> Result<Vec<Va
         }
         std::thread::sleep(EVERY);
     }
+}
+
+/// How far those are that are still being built, all together.
+fn bar_of(versions: &[Value]) -> String {
+    let shares: Vec<f64> = versions
+        .iter()
+        .map(|version| if text(version, "state") == "building" { progress::share(version).unwrap_or(0.0) } else { 1.0 })
+        .collect();
+    progress::bar(shares.iter().sum::<f64>() / shares.len().max(1) as f64)
+}
+
+/// Writes over the line that was written last.
+fn redraw(line: &str) {
+    // Who cannot see it misses nothing.
+    let _ = write!(std::io::stderr(), "\r\x1b[2K{line}").and_then(|()| std::io::stderr().flush());
 }
 
 fn judge(versions: &[Value]) -> Verdict {
@@ -94,8 +119,15 @@ fn judge(versions: &[Value]) -> Verdict {
             "dropped" => return Verdict::Failed(format!("{} was dropped", name(version))),
             "building" => {
                 let to_go = version.get("lag").and_then(Value::as_u64).map(|lag| format!(", {} events to go", grouped(lag)));
+                let eta = Some(progress::eta(version)).filter(|eta| !eta.is_empty()).map(|eta| format!(", {eta}"));
                 let note = Some(note(version)).filter(|note| !note.is_empty()).map(|note| format!(": {note}"));
-                waits.push(format!("{} is being built{}{}", name(version), to_go.unwrap_or_default(), note.unwrap_or_default()));
+                waits.push(format!(
+                    "{} is being built{}{}{}",
+                    name(version),
+                    to_go.unwrap_or_default(),
+                    eta.unwrap_or_default(),
+                    note.unwrap_or_default()
+                ));
             }
             _ => {}
         }

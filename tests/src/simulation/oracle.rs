@@ -11,6 +11,7 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use refold_processor::decode::{Decoder, SchemaLookup, arrow_schema};
 use refold_processor::engine::codec::as_micros;
+use refold_processor::engine::map::Rules;
 use refold_processor::log::Log;
 use refold_processor::position::Cut;
 use refold_processor::source::Source;
@@ -21,7 +22,7 @@ use super::owner::{Owner, Scene};
 
 /// Compares what the store holds with the batch.
 pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
-    let (events, quarantined) = accepted(scene.log.as_ref(), &scene.source, scene.schemas.clone(), scene.settings.rules.accept_late_us);
+    let (events, quarantined) = accepted_until(scene.log.as_ref(), &scene.source, scene.schemas.clone(), &scene.settings.rules);
     let meta = owner.fold.lock().meta().clone();
     let counted: u64 = meta.quarantined.values().sum();
     let applied: u64 = events.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -40,11 +41,28 @@ pub fn compare(scene: &Scene, owner: &Owner) -> Result<(), String> {
         return Err(format!("view {}: missing {missing:?}, extra {extra:?}", scene.view.name));
     }
     let told = scene.store.told(&scene.table);
-    let ends = super::ends(scene);
+    let ends = ends(scene);
     if !told.visible.reaches(&ends) || !ends.reaches(&told.visible) {
         return Err(format!("readers are told {:?}, not the end of the log", told.visible));
     }
     Ok(())
+}
+
+/// Where the version ends: at the end of the log, or in each partition at the first record later than it reaches.
+pub fn ends(scene: &Scene) -> Cut {
+    let mut ends = super::ends(scene);
+    let Some(until_ms) = scene.settings.rules.until_ms else { return ends };
+    for partition in scene.log.partitions(&scene.source.topic).unwrap() {
+        let from: Cut = [(partition, Default::default())].into_iter().collect();
+        let mut reader = scene.log.reader(&scene.source.topic, &from).unwrap();
+        while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
+            if let Some(later) = records.spans.iter().find(|span| span.record_time_ms > until_ms) {
+                ends.set(partition, later.offset);
+                break;
+            }
+        }
+    }
+    ends
 }
 
 /// Of overlapping windows, only those that are closed and the one that ends next are written.
@@ -65,6 +83,13 @@ fn visible(view: &View, rows: &RecordBatch, owner: &Owner) -> RecordBatch {
 
 /// All events of a source that are acceptable for a view, and how many records are not.
 pub fn accepted(log: &dyn Log, source: &Source, schemas: Arc<dyn SchemaLookup>, accept_late_us: Option<i64>) -> (Vec<RecordBatch>, u64) {
+    let (event_time, future_tolerance_us) = (source.event_time.clone(), source.future_tolerance_us);
+    accepted_until(log, source, schemas, &Rules { event_time, accept_late_us, future_tolerance_us, until_ms: None })
+}
+
+/// The same of a version that may end.
+fn accepted_until(log: &dyn Log, source: &Source, schemas: Arc<dyn SchemaLookup>, rules: &Rules) -> (Vec<RecordBatch>, u64) {
+    let Rules { accept_late_us, until_ms, .. } = *rules;
     let columns: Vec<usize> = (0..arrow_schema(&source.schema_json).unwrap().fields().len()).collect();
     let mut decoder = Decoder::new(source, &columns, schemas).unwrap();
     let mut events = Vec::new();
@@ -73,7 +98,12 @@ pub fn accepted(log: &dyn Log, source: &Source, schemas: Arc<dyn SchemaLookup>, 
         let from: Cut = [(partition, Default::default())].into_iter().collect();
         let mut reader = log.reader(&source.topic, &from).unwrap();
         let mut latest_us: Option<i64> = None;
-        while let Some(records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
+        let mut has_ended = false;
+        while let Some(mut records) = reader.read(1 << 20, Duration::ZERO).unwrap() {
+            if let Some(later) = records.spans.iter().position(|span| until_ms.is_some_and(|until_ms| span.record_time_ms > until_ms)) {
+                records.spans.truncate(later);
+                has_ended = true;
+            }
             let decoded = decoder.decode(&records).unwrap();
             quarantined += decoded.rejected.len() as u64;
             let times = as_micros(decoded.events.column_by_name(&source.event_time).unwrap()).unwrap();
@@ -96,6 +126,9 @@ pub fn accepted(log: &dyn Log, source: &Source, schemas: Arc<dyn SchemaLookup>, 
                 mask.push(accepted);
             }
             events.push(filter_record_batch(&decoded.events, &BooleanArray::from(mask)).unwrap());
+            if has_ended {
+                break;
+            }
         }
     }
     (events, quarantined)

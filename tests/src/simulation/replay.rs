@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use refold_processor::clock::ManualClock;
+use refold_processor::clock::{Clock, ManualClock};
 use refold_processor::decode::{StaticSchemas, arrow_schema};
 use refold_processor::engine::fold::FoldSettings;
 use refold_processor::engine::map::Rules;
@@ -64,9 +64,11 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
     let clock = Arc::new(ManualClock::at(1_900_000_000_000));
     let mut schemas = StaticSchemas::default();
     schemas.add(&source.schema_json).unwrap();
+    // Some end at a record time.
+    let until_ms = (seed % 4 == 3).then(|| clock.now_ms() + rng.random_range(-1..40));
     let settings = FoldSettings {
         shards: rng.random_range(1..=8),
-        rules: Rules::new(view, &source),
+        rules: Rules { until_ms, ..Rules::new(view, &source) },
         lateness_us: view.options.lateness_over(&source),
         quiet: Quiet { idle_after_ms: 1_000, idle_drop_after_ms: i64::MAX },
         shares: Arc::new(Shares::new(usize::MAX, 1 << rng.random_range(12..=20), usize::MAX)),
@@ -78,7 +80,10 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
     let scene = Scene::new(source, Arc::new(schemas), view, clock.clone(), settings, None);
     for chunk in records.chunks(rng.random_range(1..3_000)) {
         scene.log.append(&scene.source.topic, chunk.to_vec()).unwrap();
+        clock.advance_ms(rng.random_range(0..3));
     }
+    let now_ms = clock.now_ms();
+    let ends = oracle::ends(&scene);
     let disk = Disk::new(MemoryState::default(), None);
     let mut epoch = 0;
     let mut owner: Option<Owner> = None;
@@ -94,7 +99,7 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
             0..45 => running.map(&scene, partition, rng.random_range(1..=max_bytes)).map(drop),
             45..80 => running.merge(&scene, partition).map(drop),
             80..84 => running.sweep(&scene),
-            84..88 if running.is_commit_due(1_900_000_000_000) => running.commit(&scene),
+            84..88 if running.is_commit_due(now_ms) => running.commit(&scene),
             88..99 => running.writer.step().map(drop),
             99 => {
                 owner = None;
@@ -103,9 +108,7 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
             _ => Ok(()),
         };
         stepped.map_err(|error| error.to_string())?;
-        let read_all = partitions.iter().all(|partition| {
-            running.fold.lock().before(*partition).position >= scene.log.bounds(&scene.source.topic, *partition).unwrap().end
-        });
+        let read_all = partitions.iter().all(|partition| running.fold.lock().before(*partition).position >= ends.position(*partition));
         if read_all {
             break;
         }
@@ -122,14 +125,14 @@ pub fn run(application: &Application, view: &Arc<View>, records: &[NewRecord], s
             owner.merge(&scene, *partition).map_err(|error| error.to_string())?;
         }
         owner.go_live(&scene).map_err(|error| error.to_string())?;
-        if owner.is_commit_due(1_900_000_000_000) {
+        if owner.is_commit_due(now_ms) {
             owner.commit(&scene).map_err(|error| error.to_string())?;
         }
         owner.writer.step().map_err(|error| error.to_string())?;
-        if owner.is_done(1_900_000_000_000) {
+        if owner.is_done(now_ms) {
             oracle::compare(&scene, &owner).map_err(|problem| format!("seed {seed}, {}: {problem}", view.name))?;
             return Ok(Ran { rows: oracle::counted(&scene), restarts: epoch - 1 });
         }
     }
-    Err(format!("seed {seed}, {}: it does not come to rest: {}", view.name, owner.unfinished(1_900_000_000_000)))
+    Err(format!("seed {seed}, {}: it does not come to rest: {}", view.name, owner.unfinished(now_ms)))
 }

@@ -7,7 +7,7 @@ import { Ago, Loading, Mark, type MarkState, Name, Note, Time, Wide } from '../p
 import { ActDialog, type Asked } from '../parts/VersionDialogs';
 import { DAY, count, day, duration, moment, parseTime, time as clock } from '../format';
 import { now, session, usePoll, views } from '../state';
-import { activeOf, candidates, diff, forwardOf, isDroppable, lives, may, partitions, previousOf, progress, progressText, stateWord, whatNext } from '../versions';
+import { activeOf, candidates, diff, forwardOf, isDroppable, isPausable, lives, may, partitions, previousOf, progress, progressText, stateWord, throttleText, whatNext } from '../versions';
 import type { AuditEntry, VersionDocument, ViewDocument } from '../types';
 
 export function Versions({ name }: { name: string | null }): JSX.Element {
@@ -99,7 +99,7 @@ function One({ view }: { view: ViewDocument }): JSX.Element {
             </button>
           </>
         ) : (
-          <p class="quiet small">Replays, switches, rollbacks and drops need the role operate; {session.value?.name ?? 'this session'} has {role ?? 'none'}.</p>
+          <p class="quiet small">Replays, pauses, switches, rollbacks and drops need the role operate; {session.value?.name ?? 'this session'} has {role ?? 'none'}.</p>
         )}
       </div>
       <Timeline view={view} audit={entries} />
@@ -112,7 +112,8 @@ function One({ view }: { view: ViewDocument }): JSX.Element {
             view={view}
             owner={ownerOf(version, entries)}
             isActive={version === active}
-            onResume={mayOperate && version.state === 'failed' ? () => setAsked({ is: 'resume', to: version }) : null}
+            onPause={mayOperate && isPausable(view, version) ? () => setAsked({ is: 'pause', to: version }) : null}
+            onResume={mayOperate && (version.state === 'failed' || version.paused === true) ? () => setAsked({ is: 'resume', to: version }) : null}
             onDrop={mayOperate && isDroppable(view, version) ? () => setAsked({ is: 'drop', to: version }) : null}
           />
         ))}
@@ -162,16 +163,19 @@ interface VersionProps {
   view: ViewDocument;
   owner: string | null;
   isActive: boolean;
+  onPause: (() => void) | null;
   onResume: (() => void) | null;
   onDrop: (() => void) | null;
 }
 
-function Version({ version, owner, isActive, onResume, onDrop }: VersionProps): JSX.Element {
+function Version({ version, owner, isActive, onPause, onResume, onDrop }: VersionProps): JSX.Element {
   const share = progress(version);
   const watermark = parseTime(version.watermark);
   const quarantined = Object.values(version.quarantined ?? {}).reduce((sum, number) => sum + number, 0);
   const created = parseTime(version.created);
   const dropsAt = parseTime(version.drops_at);
+  const until = parseTime(version.until);
+  const throttled = throttleText(version);
   const troubles = [
     version.error === null ? null : `It has failed: ${version.error}. ${version.way_on ?? ''}`,
     version.unable === null ? null : `It cannot be run here: ${version.unable}.`,
@@ -185,7 +189,7 @@ function Version({ version, owner, isActive, onResume, onDrop }: VersionProps): 
       <div>
         <h3 class="number">Version {version.version}</h3>
         <p class="nowrap">
-          <Mark state={markOf(version, isActive)} /> {isActive ? 'in service' : stateWord(version.state)}
+          <Mark state={markOf(version, isActive)} /> {isActive ? 'in service' : version.paused === true ? 'paused' : stateWord(version.state)}
         </p>
       </div>
       <div>
@@ -197,6 +201,12 @@ function Version({ version, owner, isActive, onResume, onDrop }: VersionProps): 
               up to <Time at={watermark} seconds />
             </span>
           )}
+          {until !== null && (
+            <span>
+              ends at <Time at={until} seconds />
+            </span>
+          )}
+          {throttled !== null && <span>{throttled}</span>}
           {quarantined > 0 && (
             <span>
               {count(quarantined)} quarantined
@@ -244,6 +254,11 @@ function Version({ version, owner, isActive, onResume, onDrop }: VersionProps): 
         )}
       </div>
       <div class="version-acts">
+        {onPause !== null && (
+          <button type="button" class="button" onClick={onPause}>
+            Pause…
+          </button>
+        )}
         {onResume !== null && (
           <button type="button" class="button" onClick={onResume}>
             Resume…

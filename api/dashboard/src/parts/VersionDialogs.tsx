@@ -1,4 +1,4 @@
-// What changes a view: replay, switch, roll back, resume, drop. Each says what is known before it is done.
+// What changes a view: replay, switch, roll back, pause, resume, drop. Each says what is known before it is done.
 
 import type { ComponentChildren, JSX } from 'preact';
 import { useState } from 'preact/hooks';
@@ -9,7 +9,7 @@ import { gates } from '../versions';
 import type { VersionDocument, ViewDocument } from '../types';
 import { Dialog, Mark, Note } from './ui';
 
-export type Asked = { is: 'switch'; to: VersionDocument } | { is: 'rollback'; to: VersionDocument } | { is: 'resume'; to: VersionDocument } | { is: 'drop'; to: VersionDocument } | { is: 'replay' };
+export type Asked = { is: 'switch'; to: VersionDocument } | { is: 'rollback'; to: VersionDocument } | { is: 'pause'; to: VersionDocument } | { is: 'resume'; to: VersionDocument } | { is: 'drop'; to: VersionDocument } | { is: 'replay' };
 
 interface Props {
   view: ViewDocument;
@@ -23,6 +23,8 @@ export function ActDialog(props: Props): JSX.Element {
   switch (props.asked.is) {
     case 'replay':
       return <Replay {...props} />;
+    case 'pause':
+      return <Pause {...props} to={props.asked.to} />;
     case 'resume':
       return <Resume {...props} to={props.asked.to} />;
     case 'drop':
@@ -195,8 +197,14 @@ function Resume({ view, to, onClose, onDone }: Props & { to: VersionDocument }):
   const path = `/v1/admin/views/${encodeURIComponent(view.view)}/versions/${to.version}/resume`;
   return (
     <Dialog title={`Resume version ${to.version}`} onClose={onClose}>
-      <p>It goes on where it stopped. If the cause is still there, it fails again:</p>
-      <p class="mono">{to.error}</p>
+      {to.error === null ? (
+        <p>It goes on where it was paused.</p>
+      ) : (
+        <>
+          <p>It goes on where it stopped. If the cause is still there, it fails again:</p>
+          <p class="mono">{to.error}</p>
+        </>
+      )}
       <Refusal error={error} what="Not resumed." />
       <div class="dialog-acts">
         <button type="button" class="button" onClick={onClose}>
@@ -206,6 +214,27 @@ function Resume({ view, to, onClose, onDone }: Props & { to: VersionDocument }):
           Resume
         </button>
       </div>
+    </Dialog>
+  );
+}
+
+function Pause({ view, to, onClose, onDone }: Props & { to: VersionDocument }): JSX.Element {
+  const [reason, setReason] = useState('');
+  const { isBusy, error, send } = useChange(onDone);
+  const path = `/v1/admin/views/${encodeURIComponent(view.view)}/versions/${to.version}/pause`;
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    const body: Record<string, unknown> = reason.trim() === '' ? {} : { reason: reason.trim() };
+    void send(path, body, () => `Version ${to.version} is paused.`);
+  };
+  return (
+    <Dialog title={`Pause version ${to.version}`} onClose={onClose}>
+      <p>It stands still, over restarts too, until you resume it. Readers are not affected.</p>
+      <Refusal error={error} what="Not paused." />
+      <form onSubmit={submit} style={{ display: 'grid', gap: '16px' }}>
+        <Reason value={reason} isRequired={false} onInput={setReason} />
+        <Acts label={isBusy ? 'Pausing…' : 'Pause'} isDisabled={isBusy} onClose={onClose} />
+      </form>
     </Dialog>
   );
 }

@@ -8,6 +8,7 @@ use refold_processor::engine::status::RunStatus;
 use refold_processor::engine::timing::Durations;
 use refold_processor::store::catalogue::Catalogue;
 use refold_processor::table::Version;
+use refold_versions::progress::{Bottleneck, Eta, forecast};
 
 use crate::problem::Problem;
 use crate::views::is_living;
@@ -102,6 +103,7 @@ pub fn gathered(runs: &[RunStatus], catalogued: &[Catalogued], now_ms: i64) -> p
         is_unable.with_label_values(&[run.view.as_str(), version]).set(i64::from(run.unable.is_some()));
     }
     of_versions(&registry, &versioned, now_ms)?;
+    of_replays(&registry, &versioned)?;
     of_parts(&registry, &versioned, now_ms)?;
     let active = IntGaugeVec::new(Opts::new("refold_active_version", "The version that readers are sent to."), &["view"])?;
     let states = IntGaugeVec::new(Opts::new("refold_versions", "Versions in the catalogue, by state."), &["view", "state"])?;
@@ -149,6 +151,53 @@ fn of_versions(registry: &Registry, versioned: &[(&RunStatus, String)], now_ms: 
     for (run, version) in versioned {
         if let Some(watermark_us) = run.watermark_us {
             delay.with_label_values(&[run.view.as_str(), version]).set(seconds(now_ms * 1_000 - watermark_us));
+        }
+    }
+    Ok(())
+}
+
+/// Figures of versions that are being built; of others, that nothing is left.
+fn of_replays(registry: &Registry, versioned: &[(&RunStatus, String)]) -> prometheus::Result<()> {
+    let labels = ["view", "version"];
+    let figures: [Figure<Option<f64>>; 5] = [
+        ("refold_replay_left_events", "Events until the end of the log, of a version that is being built.", |run| {
+            Some(forecast(run, false).map_or(0.0, |forecast| forecast.left as f64))
+        }),
+        ("refold_replay_events_per_second", "How fast the positions of a version that is being built moved in the last seconds.", |run| {
+            forecast(run, false).map_or(Some(0.0), |forecast| forecast.drain.map(|drain| drain.mean))
+        }),
+        (
+            "refold_replay_eta_seconds",
+            "When a version that is being built has read the log at the rates of the last seconds; +Inf: never.",
+            |run| {
+                let Some(forecast) = forecast(run, !run.ended.is_empty()) else { return Some(0.0) };
+                Some(match forecast.eta? {
+                    Eta::Never => f64::INFINITY,
+                    Eta::In { expected_s, .. } => expected_s as f64,
+                })
+            },
+        ),
+        ("refold_replay_paused", "1 while a version that is being built is paused.", |run| Some(f64::from(u8::from(run.paused)))),
+        ("refold_replay_limit_events_per_second", "How fast a version may be built now; +Inf: as fast as it can.", |run| {
+            Some(run.limit_per_s.unwrap_or(f64::INFINITY))
+        }),
+    ];
+    for (name, help, value) in figures {
+        let gauge = GaugeVec::new(Opts::new(name, help), &labels)?;
+        registry.register(Box::new(gauge.clone()))?;
+        for (run, version) in versioned {
+            if let Some(value) = value(run) {
+                gauge.with_label_values(&[run.view.as_str(), version]).set(value);
+            }
+        }
+    }
+    let waits = Opts::new("refold_replay_bottleneck", "1 for what a version that is being built waits for most.");
+    let waits = IntGaugeVec::new(waits, &["view", "version", "part"])?;
+    registry.register(Box::new(waits.clone()))?;
+    for (run, version) in versioned {
+        let bottleneck = forecast(run, false).and_then(|forecast| forecast.bottleneck);
+        for part in Bottleneck::ALL {
+            waits.with_label_values(&[run.view.as_str(), version, part.name()]).set(i64::from(Some(part) == bottleneck));
         }
     }
     Ok(())

@@ -33,6 +33,8 @@ pub(super) struct Reading {
     reported: Option<(Cut, u32)>,
     /// When consumers were last told where all partitions end.
     ends_told: Instant,
+    /// Of the records that were read last.
+    bytes_a_record: usize,
 }
 
 /// After this many reads consumers are told again of ends that have not moved: so those that are gone are noticed.
@@ -41,13 +43,37 @@ const READS_UNTIL_REPORTED_AGAIN: u32 = 10;
 impl Reading {
     /// From the positions of whoever is furthest behind, partition by partition.
     pub(super) fn new(served: &[Served], partitions: &[Partition]) -> Reading {
-        let earliest = |partition| served.iter().filter_map(|served| served.position(partition)).min().unwrap_or_default();
-        let positions = partitions.iter().map(|partition| (*partition, earliest(*partition))).collect();
+        let earliest = |partition| served.iter().filter_map(|served| served.position(partition)).min();
+        // Nobody needs it any more: then from where that was so.
+        let latest = |partition| served.iter().filter_map(|served| served.before(partition)).map(|before| before.position).max();
+        let from = |partition| earliest(partition).or_else(|| latest(partition)).unwrap_or_default();
+        let positions = partitions.iter().map(|partition| (*partition, from(*partition))).collect();
         Reading::from(positions)
     }
 
     fn from(positions: Cut) -> Reading {
-        Reading { reader: None, undecoded: None, positions, ends: BTreeMap::new(), reported: None, ends_told: now() }
+        Reading {
+            reader: None,
+            undecoded: None,
+            positions,
+            ends: BTreeMap::new(),
+            reported: None,
+            ends_told: now(),
+            bytes_a_record: LIKELY_BYTES_A_RECORD,
+        }
+    }
+
+    /// How much is read at a time: less where a version may not be fast, so that it goes on in small steps.
+    fn most_bytes(&self, chunk_bytes: usize, served: &[Served]) -> usize {
+        let slice = served.iter().filter_map(|served| served.consumer.pace.slice()).min();
+        slice.map_or(chunk_bytes, |events| {
+            usize::try_from(events).unwrap_or(usize::MAX).saturating_mul(self.bytes_a_record).min(chunk_bytes)
+        })
+    }
+
+    /// The records of a partition below `start` are gone, and nobody needs them.
+    pub(super) fn skip_to(&mut self, partition: Partition, start: Offset) {
+        self.positions.set(partition, self.positions.position(partition).max(start));
     }
 
     /// Whether consumers should be told that everything is read to its end.
@@ -82,7 +108,7 @@ impl Reading {
     /// By how many events this is ahead of a version, all partitions together.
     pub(super) fn ahead_of(&self, served: &Served) -> u64 {
         let ahead =
-            |(partition, position): (Partition, Offset)| position.0.saturating_sub(served.position(partition).unwrap_or_default().0);
+            |(partition, position): (Partition, Offset)| position.0.saturating_sub(served.position(partition).unwrap_or(position).0);
         self.positions.iter().map(ahead).sum()
     }
 
@@ -108,6 +134,7 @@ impl Reading {
             let end = |partition: &Partition| Some((*partition, settings.log.bounds(&source.topic, *partition).ok()?.end));
             report_ends(served, partitions.iter().map_while(end).collect());
         }
+        let most_bytes = self.most_bytes(settings.chunk_bytes, served);
         let Some(reader) = &mut self.reader else {
             let bounds = partitions.iter().map(|partition| Ok((*partition, settings.log.bounds(&source.topic, *partition)?)));
             let bounds = bounds.collect::<Result<Vec<_>, EngineError>>()?;
@@ -121,8 +148,9 @@ impl Reading {
             report_ends(served, self.ends.clone().into_iter().collect());
             return Ok(Read::Opened);
         };
-        match reader.read(settings.chunk_bytes, READ_WAIT) {
+        match reader.read(most_bytes, READ_WAIT) {
             Ok(Some(records)) => {
+                self.bytes_a_record = records.payload.len().div_ceil(records.spans.len().max(1)).max(1);
                 self.ends.insert(records.partition, records.end);
                 Ok(Read::Records(records))
             }
@@ -141,6 +169,9 @@ impl Reading {
         }
     }
 }
+
+/// Before anything was read.
+const LIKELY_BYTES_A_RECORD: usize = 200;
 
 /// How often the log is asked for the ends of partitions while some of them bring records without a pause: that the others are quiet is not
 /// known otherwise.

@@ -1,6 +1,6 @@
 //! One version as a feed sees it: where it is, and the mapping of chunks for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crossbeam_channel::{SendTimeoutError, TrySendError};
 use super::{Consumer, Message};
 use crate::engine::error::EngineError;
 use crate::engine::map::{Before, Chunk, ChunkMapper, Mapped};
+use crate::engine::pace::On;
 use crate::engine::watermark::LastRecord;
 use crate::log::LogError;
 use crate::position::{Offset, Partition};
@@ -30,6 +31,8 @@ pub(super) struct Served {
     pub(super) consumer: Consumer,
     mapper: ChunkMapper,
     before: BTreeMap<Partition, Before>,
+    /// Partitions of which nothing more is for the version.
+    ended: BTreeSet<Partition>,
 }
 
 impl Served {
@@ -42,7 +45,13 @@ impl Served {
                 (*partition, Before { position: consumer.cut.position(*partition), time, dropped_to_us: None })
             })
             .collect();
-        Ok(Served { consumer, mapper, before })
+        let ended = consumer.ended.iter().copied().filter(|partition| partitions.contains(partition)).collect();
+        Ok(Served { consumer, mapper, before, ended })
+    }
+
+    /// Whether nothing of any partition is for the version any more.
+    pub(super) fn is_over(&self) -> bool {
+        !self.before.is_empty() && self.before.keys().all(|partition| self.ended.contains(partition))
     }
 
     /// What is known before the next chunk of a partition.
@@ -50,14 +59,14 @@ impl Served {
         self.before.get(&partition)
     }
 
-    /// The position after the last chunk handed over.
+    /// The position after the last chunk handed over; `None`: nothing of the partition is for the version, or not any more.
     pub(super) fn position(&self, partition: Partition) -> Option<Offset> {
-        self.before(partition).map(|before| before.position)
+        self.before(partition).filter(|_| !self.ended.contains(&partition)).map(|before| before.position)
     }
 
-    /// The last record that was taken of a partition.
+    /// The last record that was taken of a partition, of which more is for the version.
     pub(super) fn last(&self, partition: Partition) -> Option<LastRecord> {
-        self.before(partition).and_then(|before| before.time.last)
+        self.before(partition).filter(|_| !self.ended.contains(&partition)).and_then(|before| before.time.last)
     }
 
     /// Whether the last record that was taken is still what it was, as far as this chunk has it: a version that is further than others of its feed.
@@ -77,6 +86,9 @@ impl Served {
     /// When the version has read another log than this one, or its view cannot be mapped.
     #[allow(clippy::disallowed_methods, reason = "paces reads, and reaches no row")]
     pub(super) fn take(&mut self, topic: &str, chunk: &Arc<Chunk>, mapping: &mut Duration) -> Result<Handed, EngineError> {
+        if self.ended.contains(&chunk.partition()) {
+            return Ok(Handed::Taken);
+        }
         self.check_last(topic, chunk)?;
         let before = self.before.entry(chunk.partition()).or_default();
         if chunk.records.next <= before.position {
@@ -86,18 +98,25 @@ impl Served {
         before.dropped_to_us = (dropped_to_us != i64::MIN).then_some(dropped_to_us);
         let begun = std::time::Instant::now();
         let mapped = Box::new(self.mapper.map(chunk, *before)?);
-        *mapping += begun.elapsed();
+        let took = begun.elapsed();
+        self.consumer.pace.spend(On::Working, took);
+        self.consumer.pace.took(begun, chunk.records.spans.len() as u64);
+        *mapping += took;
         Ok(self.hand_over(mapped, Duration::ZERO))
     }
 
     /// Hands a mapped chunk over, within `wait`.
     pub(super) fn hand_over(&mut self, mapped: Box<Mapped>, wait: Duration) -> Handed {
         let (partition, time, next) = (mapped.chunk.partition(), mapped.time, mapped.chunk.records.next);
+        let is_last = mapped.chunk.is_last;
         match self.consumer.sender.send_timeout(Message::Mapped(mapped), wait) {
             Ok(()) => {
                 let before = self.before.entry(partition).or_default();
                 before.time = time;
                 before.position = next;
+                if is_last {
+                    self.ended.insert(partition);
+                }
                 Handed::Taken
             }
             Err(SendTimeoutError::Timeout(Message::Mapped(mapped))) => Handed::Full(mapped),
@@ -120,6 +139,9 @@ impl Drop for Served {
     /// Whoever drops a version leaves its partitions without a reader, which its fold has to know: the other threads that read for it keep its
     /// channel open. A fold that has ended, or hears why before, needs no news.
     fn drop(&mut self) {
+        if self.is_over() {
+            return;
+        }
         let text = "the thread that reads the log for this version has ended; it is opened again".to_owned();
         let message = Message::Failed(EngineError::Unreadable { text, recovery: Recovery::Transient });
         let _ = self.consumer.sender.send_timeout(message, LONGEST_FAREWELL);

@@ -27,6 +27,7 @@ fn chunk(events: &[(i64, i64, &str)]) -> Arc<Chunk> {
     ];
     let end = Offset(events.len() as u64);
     Arc::new(Chunk {
+        is_last: false,
         from: Offset(0),
         records: Records { partition: Partition(0), spans: spans.collect(), payload: Bytes::new(), next: end, end },
         decoded: Decoded { events: RecordBatch::try_new(schema(), columns).unwrap(), origins, rejected: Vec::new() },
@@ -39,7 +40,8 @@ fn mapped(select: &str, events: &[(i64, i64, &str)]) -> Mapped {
          SELECT {select}, tumble(at, INTERVAL '1 minute') AS slot, count(*) AS c FROM events GROUP BY 1, 2"
     );
     let view = View::plan(&sql, "v.sql", &BTreeMap::from([("events".to_owned(), schema())])).unwrap();
-    let rules = Rules { event_time: "at".into(), accept_late_us: view.options.accept_late_us, future_tolerance_us: 600_000_000 };
+    let rules =
+        Rules { event_time: "at".into(), accept_late_us: view.options.accept_late_us, future_tolerance_us: 600_000_000, until_ms: None };
     let mut mapper = ChunkMapper::new(&Arc::new(view), rules, 1).unwrap();
     mapper.map(&chunk(events), Before::default()).unwrap()
 }
@@ -70,4 +72,24 @@ fn an_event_that_is_late_by_the_log_s_own_time_is_too_late() {
     let minute = 60_000;
     let mapped = mapped("k", &[(5 * minute, 5 * minute, "a"), (4 * minute - 1, 5 * minute, "late"), (4 * minute, 5 * minute, "b")]);
     assert_eq!(mapped.rejected.iter().map(|rejected| (rejected.offset.0, rejected.reason)).collect::<Vec<_>>(), [(1, Reason::TooLate)]);
+}
+
+#[test]
+fn a_version_ends_at_the_first_later_record_wherever_chunks_begin_and_end() {
+    // Record times that producers set may go back: what comes behind the first later one is no part of it.
+    let events = [(1, 10, "a"), (2, 20, "b"), (3, 31, "late"), (4, 25, "c")];
+    let whole = chunk(&events);
+    let ended = whole.up_to(30).unwrap();
+    assert_eq!((ended.is_last, ended.records.next, ended.records.end, ended.records.spans.len()), (true, Offset(2), Offset(2), 2));
+    assert_eq!((ended.decoded.events.num_rows(), ended.decoded.origins.len()), (2, 2));
+    assert!(whole.up_to(31).is_none() && whole.up_to(i64::MAX).is_none());
+    let at_once = whole.up_to(9).unwrap();
+    assert_eq!((at_once.records.next, at_once.decoded.events.num_rows()), (Offset(0), 0), "nothing of it");
+    // It is the same place where the chunk begins with that record, and again for what is cut already.
+    let (schema, columns) = (whole.decoded.events.schema(), whole.decoded.events.slice(2, 2).columns().to_vec());
+    let records = Records { spans: whole.records.spans[2..].to_vec(), ..whole.records.clone() };
+    let origins = whole.decoded.origins[2..].to_vec();
+    let decoded = Decoded { events: RecordBatch::try_new(schema, columns).unwrap(), origins, rejected: Vec::new() };
+    assert_eq!(Chunk::new(Offset(2), records, decoded).up_to(30).unwrap().records.next, Offset(2));
+    assert!(ended.up_to(30).is_none());
 }

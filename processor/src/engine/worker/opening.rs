@@ -15,7 +15,9 @@ use crate::engine::feed::{Consumer, NEAR_EVENTS};
 use crate::engine::fold::{Fold, FoldSettings, Told};
 use crate::engine::lease::{Held, Taking};
 use crate::engine::map::Rules;
+use crate::engine::meta::Meta;
 use crate::engine::outbox::Outbox;
+use crate::engine::pace::{Pace, limit};
 use crate::engine::publisher::{Publications, Publisher};
 use crate::engine::quarantined::Lent;
 use crate::engine::run::{self, Runner, Shared, progress};
@@ -23,7 +25,7 @@ use crate::engine::status::RunStatus;
 use crate::engine::wake::Wake;
 use crate::engine::writer::Writer;
 use crate::log::LogError;
-use crate::position::{Cut, Partition};
+use crate::position::Partition;
 use crate::recovery::Recovery;
 use crate::source::Source;
 use crate::state::rocks::RocksState;
@@ -223,8 +225,10 @@ impl Worker {
     }
 
     /// Whether the log still has what this state needs next. If it does not, but another's state was further, that one can go on.
-    fn check_readable(&self, source: &Source, cut: &Cut, told: &Progress, partitions: &[Partition]) -> Result<(), EngineError> {
-        for partition in partitions {
+    fn check_readable(&self, planned: (&Source, &[Partition]), meta: &Meta, told: &Progress) -> Result<(), EngineError> {
+        let (source, partitions) = planned;
+        let cut = &meta.cut;
+        for partition in partitions.iter().filter(|partition| !meta.ended.contains(partition)) {
             let bounds = self.ports.log.bounds(&source.topic, *partition)?;
             let (position, start) = (cut.position(*partition), bounds.start);
             // The state may have lost what it had not synced, and be within a log that lost more: what readers were told is not.
@@ -248,7 +252,7 @@ impl Worker {
         let table = Table { view: view.name.clone(), version: record.version, shape: view.shape.clone() };
         store.create_table(&table)?;
         let state = RocksState::open(&self.state_dir(&record.view, record.version), &self.memory)?;
-        let rules = Rules::new(&view, &source);
+        let rules = Rules { until_ms: record.controls.until_ms, ..Rules::new(&view, &source) };
         let fold_settings = FoldSettings {
             shards: self.settings.shards,
             rules: rules.clone(),
@@ -262,7 +266,7 @@ impl Worker {
         let before = store.fence(&table, epoch)?;
         let told = Told { writing: before.writing.clone(), writing_watermark_us: before.writing_watermark_us, now_ms: clock.now_ms() };
         let fold = Fold::open(view.clone(), state.clone(), fold_settings, &partitions, &told)?;
-        self.check_readable(&source, &fold.meta().cut, &before, &partitions)?;
+        self.check_readable((&source, &partitions), fold.meta(), &before)?;
         let committed = progress(fold.meta(), view.options.keep_us);
         let status =
             RunStatus { view: view.name.clone(), version: Some(record.version), topic: source.topic.clone(), ..RunStatus::default() };
@@ -304,7 +308,8 @@ impl Worker {
             status: status.clone(),
             faults: self.settings.faults.clone(),
         };
-        let (cut, times) = (fold.meta().cut.clone(), fold.meta().times.clone());
+        let (cut, times, ended) = (fold.meta().cut.clone(), fold.meta().times.clone(), fold.meta().ended.clone());
+        let pace = Arc::new(Pace::new(limit(record, *self.yielding.lock())));
         let (sender, messages) = crossbeam_channel::bounded(CHUNKS_IN_FLIGHT);
         let mut runner = Runner::new(fold, self.settings.run.clone(), messages, shared(&stop));
         let write_shared = shared(&stop_writing);
@@ -316,13 +321,15 @@ impl Worker {
             note_failure(&failed, || run::write(&mut writer, &write_shared, DRAIN_AT_STOP));
             writer.finish();
         })?;
-        let consumer = Consumer { view: view.clone(), rules, shards: self.settings.shards, cut, times, dropped_to_us, sender };
+        let shards = self.settings.shards;
+        let consumer = Consumer { view: view.clone(), rules, shards, cut, times, ended, pace: pace.clone(), dropped_to_us, sender };
         let threads = vec![fold_thread, write_thread];
         let (record, topic, count) = (record.clone(), source.topic.clone(), partitions.len());
         let running = Running {
             record,
             lease,
             view,
+            pace,
             topic,
             partitions: count,
             stop,

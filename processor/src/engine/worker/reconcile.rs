@@ -35,6 +35,7 @@ impl Worker {
             }
         }
         self.view_feeders.serve(self.served(&snapshot));
+        self.apply_limits();
         self.sweep_states(&snapshot);
         self.connect();
     }
@@ -54,7 +55,8 @@ impl Worker {
 
     fn reconcile_view(self: &Arc<Self>, view: &str, read: &ViewSnapshot) {
         let active = read.active.as_ref().map(|active| active.version);
-        let able = read.versions.iter().filter(|record| self.is_able(record, read));
+        // One that ends somewhere is not what a view's readers want.
+        let able = read.versions.iter().filter(|record| record.controls.until_ms.is_none() && self.is_able(record, read));
         let first = first_to_serve(active, able.map(|record| (record.version, &record.state)));
         for record in &read.versions {
             if let Err(error) = self.reconcile_version(record, read, first) {
@@ -133,6 +135,9 @@ impl Worker {
     fn keep(&self, key: &Key, record: &VersionRecord, first: Option<Version>) -> Result<(), EngineError> {
         let catalogue = &self.ports.catalogue;
         self.publish_positions(key);
+        if let Some(running) = self.running.lock().get_mut(key) {
+            running.record = record.clone();
+        }
         let found = self.running.lock().get(key).map(|running| {
             let is_lost = running.lease.lost.load(Ordering::Relaxed);
             let status = running.status.lock();

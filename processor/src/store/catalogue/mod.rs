@@ -3,6 +3,8 @@
 //! It stands on [`Registers`], so it works on any store. Every change is a compare-and-set, every verb can be run again
 //! after an interruption and goes on from where it was, and who comes second is told who was first, and when.
 
+mod building;
+mod controls;
 mod dropping;
 mod error;
 mod group;
@@ -19,6 +21,7 @@ mod workers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use controls::{Asking, Controls, Throttle};
 pub use error::CatalogueError;
 pub use group::Move;
 pub use ownership::{Ownership, Take};
@@ -58,6 +61,8 @@ pub struct Definition<'a> {
     pub fingerprint: &'a str,
     /// The commit of the folder that it came from, where that is known.
     pub commit: Option<&'a str>,
+    /// The record time at which the version ends, milliseconds since the Unix epoch; `None`: it follows the log.
+    pub until_ms: Option<i64>,
 }
 
 /// What a change of a view's register answers, and the entry that says so; without an entry nothing is changed.
@@ -109,8 +114,7 @@ impl Catalogue {
         Ok(dropped.map(|(register, _)| register.version))
     }
 
-    /// Creates the next version of a view, `building`. Run again with the same definition while that version is being built or
-    /// waits to be switched to, it answers with that version. Numbers are never given twice.
+    /// Creates the next version of a view, which follows the log without an end; as [`Catalogue::create`] does.
     pub fn create_version(
         &self,
         view: &str,
@@ -119,15 +123,17 @@ impl Catalogue {
         fingerprint: &str,
         by: &str,
     ) -> Result<VersionRecord, CatalogueError> {
-        self.create_from(&Definition { view, sql, digest, fingerprint, commit: None }, by)
+        self.create_from(&Definition { view, sql, digest, fingerprint, commit: None, until_ms: None }, by)
     }
 
-    /// The same, of a definition of which more is known.
+    /// The same, of a definition of which more is known, and of its end.
     pub fn create_from(&self, definition: &Definition<'_>, by: &str) -> Result<VersionRecord, CatalogueError> {
-        let Definition { view, sql, digest, fingerprint, commit } = *definition;
+        let Definition { view, sql, digest, fingerprint, commit, until_ms } = *definition;
         self.change(view, |register, now_ms| {
             let unfinished = |record: &&VersionRecord| matches!(record.state, VersionState::Building | VersionState::CaughtUp);
-            let same = |record: &&VersionRecord| record.digest == digest && record.schema_fingerprint == fingerprint;
+            let same = |record: &&VersionRecord| {
+                record.digest == digest && record.schema_fingerprint == fingerprint && record.controls.until_ms == until_ms
+            };
             if let Some(record) = register.versions.last().filter(unfinished).filter(same) {
                 return Ok(Change { answer: record.clone(), entry: None });
             }
@@ -144,6 +150,7 @@ impl Catalogue {
                 commit: commit.map(str::to_owned),
                 changed_ms: now_ms,
                 changed_by: by.into(),
+                controls: Controls { until_ms, ..Controls::default() },
             };
             register.versions.push(record.clone());
             let entry = AuditEntry {
@@ -200,8 +207,8 @@ impl Catalogue {
         })
     }
 
-    /// Resumes a failed version where it stopped, after the cause was fixed. It becomes `active` again if the active pointer is at it, else `building`: it reads on and
-    /// becomes caught up by itself. Idempotent: a version that has not failed is returned unchanged.
+    /// Resumes a version that has failed or is paused where it stopped. One that has failed becomes `active` again if the active pointer is at it, else
+    /// `building`: it reads on and becomes caught up by itself. Idempotent: any other version is returned unchanged.
     pub fn resume(&self, view: &str, version: Version, by: &str) -> Result<VersionRecord, CatalogueError> {
         if let Some(dropped) = self.version(view, version)?.filter(|record| record.state == VersionState::Dropped) {
             return Err(refused(&dropped, &VersionState::Building, self.clock.now_ms()));
@@ -209,18 +216,18 @@ impl Catalogue {
         self.change(view, |register, now_ms| {
             let in_service = register.active.as_ref().is_some_and(|active| active.version == version);
             let record = find(register, view, version)?;
-            let VersionState::Failed { error } = record.state.clone() else {
-                return Ok(Change { answer: record.clone(), entry: None });
+            let was_paused = std::mem::take(&mut record.controls.pause);
+            let (from, reason) = match record.state.clone() {
+                VersionState::Failed { error } => {
+                    let from = record.state.to_string();
+                    enter(record, if in_service { VersionState::Active } else { VersionState::Building }, by, now_ms);
+                    (from, Some(format!("it had failed: {error}")))
+                }
+                _ if was_paused => ("paused".to_owned(), None),
+                _ => return Ok(Change { answer: record.clone(), entry: None }),
             };
-            let state = if in_service { VersionState::Active } else { VersionState::Building };
-            let entry = AuditEntry {
-                version: Some(version),
-                from: Some(record.state.to_string()),
-                to: Some(state.to_string()),
-                reason: Some(format!("it had failed: {error}")),
-                ..AuditEntry::new("resume", view, by, now_ms)
-            };
-            enter(record, state, by, now_ms);
+            let to = Some(record.state.to_string());
+            let entry = AuditEntry { version: Some(version), from: Some(from), to, reason, ..AuditEntry::new("resume", view, by, now_ms) };
             Ok(Change { answer: record.clone(), entry: Some(entry) })
         })
     }

@@ -121,6 +121,8 @@ pub(super) fn make_move(register: &mut ViewRegister, view: &str, to: Version, to
     let target = register.versions.iter_mut().find(|record| record.version == to);
     if let Some(target) = target.filter(|target| target.state.may_become(&VersionState::Active)) {
         enter(target, VersionState::Active, by, now_ms);
+        // What readers are on does not stand still.
+        target.controls.pause = false;
     }
     let old = register.versions.iter_mut().find(|record| Some(record.version) == current);
     // One that failed in service stays failed.

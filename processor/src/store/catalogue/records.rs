@@ -7,6 +7,7 @@
 //! | `catalogue/dropped/<view>/<number>` | [`DroppedRegister`]: a dropped version, for the history and so that its number is known |
 //! | `catalogue/owner/<view>/<number>` | [`OwnerRegister`]: who feeds a version; isolated |
 //! | `catalogue/worker/<owner>` | [`WorkerRegister`]: the lease of a worker; isolated |
+//! | `catalogue/building/<owner>` | what a worker tells of the versions that it builds; isolated |
 //! | `catalogue/schema/<id>` | [`SchemaRegister`]: a writer schema of the embedded log |
 //!
 //! Pointer and versions share a register because a switch changes three things at once: with one compare-and-set it is
@@ -17,9 +18,9 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::CatalogueError;
 use super::group::Prepared;
-use crate::store::{OWNER_PREFIX, WORKER_PREFIX};
+use super::{CatalogueError, Controls};
+use crate::store::{BUILDING_PREFIX, OWNER_PREFIX, WORKER_PREFIX};
 use crate::table::{Epoch, Version};
 
 /// The format of all registers and journal entries; a reader refuses a greater one.
@@ -111,6 +112,9 @@ pub struct VersionRecord {
     pub changed_ms: i64,
     /// Who last changed its state.
     pub changed_by: String,
+    /// What is wanted of it beside that.
+    #[serde(default, skip_serializing_if = "Controls::is_default")]
+    pub controls: Controls,
 }
 
 /// Which version readers are sent to.
@@ -138,7 +142,7 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// By whom.
     pub by: String,
-    /// What: `create`, `state`, `resume`, `switch`, `rollback`, `drop`, `remove`, `take`, `release` or `register_schema`.
+    /// What: `create`, `state`, `pause`, `throttle`, `resume`, `switch`, `rollback`, `drop`, `remove`, `take`, `release` or `register_schema`.
     pub verb: String,
     /// The view; empty for what concerns none.
     pub view: String,
@@ -267,6 +271,10 @@ pub(super) fn owner_key(view: &str, version: Version) -> String {
 
 pub(super) fn worker_key(owner: &str) -> String {
     format!("{WORKER_PREFIX}{owner}")
+}
+
+pub(super) fn building_key(owner: &str) -> String {
+    format!("{BUILDING_PREFIX}{owner}")
 }
 
 pub(super) fn schema_key(id: u32) -> String {

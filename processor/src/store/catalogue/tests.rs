@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod controls;
 mod dropping;
 mod group;
 mod ownership;
@@ -430,6 +431,7 @@ fn registers_read_back_as_they_were_written() {
         commit: Some("1a2b3c".into()),
         changed_ms: i64::MAX,
         changed_by: String::new(),
+        controls: Controls { pause: true, throttle: Throttle::Rate(5), until_ms: Some(-7) },
     };
     let entry = AuditEntry { reason: Some("why".into()), change: Some(u64::MAX), ..AuditEntry::new("switch", VIEW, "ann", 7) };
     let pointer = ActivePointer { version: V3, previous: None, switched_ms: 5, switched_by: "ann".into(), reason: None, is_rollback: true };

@@ -138,7 +138,7 @@ impl History {
             let next = records.next.min(until);
             let count = records.spans.len() as u64;
             let decoded = self.decoder.decode(&records)?;
-            let chunk = Arc::new(Chunk { from: before.position, records, decoded });
+            let chunk = Arc::new(Chunk::new(before.position, records, decoded));
             let mapped = self.judge.map(&chunk, before)?;
             let times = chunk.decoded.events.column_by_name(&verified.source.event_time);
             let times = times.map(as_micros).transpose().map_err(arrow)?;

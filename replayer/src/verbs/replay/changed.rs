@@ -38,8 +38,12 @@ fn decide(view: &str, digest: &str, status: &Value) -> Need {
     let Some(document) = all.into_iter().find(|document| document.get("view").and_then(Value::as_str) == Some(view)) else {
         return Need::Replay;
     };
-    let is_usable =
-        |version: &&Value| text(version, "digest") == digest && !["failed", "dropped"].contains(&text(version, "state").as_str());
+    // One that ends at some time does not follow the log.
+    let is_usable = |version: &&Value| {
+        text(version, "digest") == digest
+            && !["failed", "dropped"].contains(&text(version, "state").as_str())
+            && text(version, "until").is_empty()
+    };
     let versions = document.get("versions").and_then(Value::as_array).into_iter().flatten();
     let usable: Vec<u64> = versions.filter(is_usable).filter_map(|version| version.get("version")?.as_u64()).collect();
     let active = document.pointer("/active/version").and_then(Value::as_u64);

@@ -1,5 +1,6 @@
 //! The command line, as it is typed: what goes to stdout, what to stderr, and how it ends.
 
+mod building;
 mod cases;
 pub mod client;
 mod collect;
@@ -14,8 +15,7 @@ use refold_tests::command::{Said, command, refold, run, text};
 use refold_tests::program::{binary, root};
 
 /// All verbs, with those below them.
-const VERBS: [&[&str]; 24] = [
-const VERBS: [&[&str]; 23] = [
+const VERBS: [&[&str]; 26] = [
     &["up"],
     &["collect"],
     &["source"],
