@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::error::ProtocolError;
 use tungstenite::http::{HeaderName, HeaderValue, Uri};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
@@ -180,6 +181,7 @@ fn ended(error: &Error) -> LiveError {
     match error {
         Error::ConnectionClosed | Error::AlreadyClosed => LiveError::transient("the server has ended the stream"),
         Error::Io(error) => lost(error),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => LiveError::transient("the connection was lost"),
         error => LiveError::transient(format!("the server does not keep to the protocol: {error}")),
     }
 }

@@ -14,7 +14,8 @@ fn a_new_project_is_checked_tested_and_run_as_it_is() {
     refold(&["new", text(&project)]).ends(1).complains("is there already, and nothing was written");
     refold(&["check", "--schemas", text(&project)]).ends(0);
     refold(&["test", "--schemas", text(&project)]).ends(0);
-    let program = up_over(&project, &folder.path().join("data"), &[]);
+    let data = tempfile::tempdir().unwrap();
+    let program = up_over(&project, data.path(), &[]);
     post_lines(&program.url, "visits", "{\"at\": \"2026-11-30T12:00:00Z\", \"visitor\": \"ann\", \"page\": \"/\"}\n").is(200);
     wait_until("the visit is counted", || {
         get(&format!("{}/v1/views/visits_per_minute/rows?page=%2F", program.url)).json["rows"][0]["visits"] == 1
