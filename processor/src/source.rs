@@ -126,8 +126,6 @@ pub enum SourceError {
 /// The keys of [`SourcesFile`] and of [`SourceEntry`], for the hint at a misspelt one.
 const FILE_KEYS: [&str; 3] = ["sources", "mappings", "streams"];
 const SOURCE_KEYS: [&str; 14] = [
-    "format",
-    "event_time_unit",
     "topic",
     "schema",
     "event_time",
@@ -140,6 +138,8 @@ const SOURCE_KEYS: [&str; 14] = [
     "retention",
     "retention_bytes",
     "collect",
+    "format",
+    "event_time_unit",
 ];
 /// A retention without end.
 const FOREVER: &str = "forever";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use refold_processor::log::{Bounds, LogError, LogReader};
+use refold_processor::log::{Bounds, LogError, LogReader, Retained};
 
 use super::*;
 
@@ -44,6 +44,10 @@ impl Log for Large {
     fn topic_bounds(&self, _: &str) -> Result<BTreeMap<Partition, Bounds>, LogError> {
         self.by_topic.fetch_add(1, Ordering::SeqCst);
         Ok((0..self.partitions).map(|partition| (Partition(partition), Bounds { start: Offset(0), end: Offset(7) })).collect())
+    }
+
+    fn retained(&self, _: &str) -> Result<Retained, LogError> {
+        Ok(Retained::default())
     }
 
     fn append(&self, _: &str, _: Vec<NewRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {
