@@ -90,7 +90,7 @@ async fn a_failed_version_in_service_is_not_said_to_be_served_already_and_goes_o
     );
     assert_eq!(world.told.looks.load(Ordering::SeqCst), looks + 1, "the worker is told at once");
     let (_, again) = world.ask(resume, json!({})).await;
-    assert_eq!(again, json!({ "view": "counts", "version": 1, "state": "active", "resumed": false }));
+    assert_eq!(again, json!({ "view": "counts", "version": 1, "state": "active", "resumed": false, "was": null }));
     assert_eq!(world.reasons().await, Vec::<String>::new());
     world.fail(Version(2), VersionState::CaughtUp);
     let (_, resumed) = world.ask("/v1/admin/views/counts/versions/v2/resume", json!({})).await;
