@@ -84,7 +84,10 @@ async fn a_failed_version_in_service_is_not_said_to_be_served_already_and_goes_o
     let resume = "/v1/admin/views/counts/versions/1/resume";
     let looks = world.told.looks.load(Ordering::SeqCst);
     let (status, resumed) = world.ask(resume, json!({ "by": "ann" })).await;
-    assert_eq!((status, &resumed), (StatusCode::OK, &json!({ "view": "counts", "version": 1, "state": "active", "resumed": true })));
+    assert_eq!(
+        (status, &resumed),
+        (StatusCode::OK, &json!({ "view": "counts", "version": 1, "state": "active", "resumed": true, "was": "failed" }))
+    );
     assert_eq!(world.told.looks.load(Ordering::SeqCst), looks + 1, "the worker is told at once");
     let (_, again) = world.ask(resume, json!({})).await;
     assert_eq!(again, json!({ "view": "counts", "version": 1, "state": "active", "resumed": false }));
