@@ -240,7 +240,8 @@ fn log_ends(ends: &[End]) -> prometheus::Result<Registry> {
 fn log_retention(ends: &[End], watch: &Watch) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let labels = ["source", "topic"];
-    let oldest = GaugeVec::new(Opts::new("refold_log_oldest_record_seconds", "The age of the oldest record kept."), &labels)?;
+    let oldest =
+        GaugeVec::new(Opts::new("refold_log_oldest_record_seconds", "The age of the oldest record kept; 0: there is none."), &labels)?;
     let retention = GaugeVec::new(Opts::new("refold_log_retention_seconds", "How long records are kept; +Inf: for good."), &labels)?;
     registry.register(Box::new(oldest.clone()))?;
     registry.register(Box::new(retention.clone()))?;
@@ -248,9 +249,8 @@ fn log_retention(ends: &[End], watch: &Watch) -> prometheus::Result<Registry> {
     for end in ends {
         let Some(retained) = watch.ends.retained(&end.topic) else { continue };
         let labels = [end.source.as_str(), end.topic.as_str()];
-        if let Some(oldest_ms) = retained.oldest_ms {
-            oldest.with_label_values(&labels).set(now_ms.saturating_sub(oldest_ms) as f64 / 1_000.0);
-        }
+        let age_ms = retained.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+        oldest.with_label_values(&labels).set(age_ms as f64 / 1_000.0);
         retention.with_label_values(&labels).set(retained.retention_ms.map_or(f64::INFINITY, |ms| ms as f64 / 1_000.0));
     }
     Ok(registry)

@@ -109,7 +109,7 @@ fn a_view_is_changed_by_replay_and_switch_and_the_history_tells() {
     let back = ask(url, &["switch", "hashtag_counts", "1", "--json"]).ends(0).objects();
     assert_eq!(back, [json!({ "view": "hashtag_counts", "from": 2, "to": 1, "switched": true })]);
     ask(url, &["switch", "hashtag_counts", "9"]).ends(1).complains("v9");
-    ask(url, &["resume", "hashtag_counts", "1"]).ends(0).says("version 1 of hashtag_counts has not failed, it is active");
+    ask(url, &["resume", "hashtag_counts", "1"]).ends(0).says("version 1 of hashtag_counts has not failed and is not paused, it is active");
     ask(url, &["resume", "hashtag_counts", "9"]).ends(1).complains("v9");
 
     let history = ask(url, &["history", "hashtag_counts"]).ends(0);
