@@ -219,6 +219,11 @@ impl Fold {
         self.times.at_end(partition, now_ms);
     }
 
+    /// The partitions that are read.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.times.all().keys().copied()
+    }
+
     /// Whether a partition is folded up to where the version ends.
     pub fn has_ended(&self, partition: Partition) -> bool {
         self.next.ended.contains(&partition)

@@ -297,7 +297,8 @@ impl Runner {
     fn is_caught_up(&self) -> bool {
         let cut = &self.fold.meta().cut;
         let lag = cut.behind(self.ends.iter().map(|(partition, end)| (*partition, *end)));
-        let all_known = self.fold.meta().times.keys().all(|partition| self.ends.contains_key(partition));
+        // Also those of which nothing is committed yet: each thread that reads tells of its own.
+        let all_known = self.fold.partitions().all(|partition| self.ends.contains_key(&partition));
         !self.ends.is_empty() && all_known && lag <= self.settings.caught_up_lag
     }
 

@@ -16,6 +16,8 @@ use super::client::ask;
 use crate::http::{NEW_YEAR_MS, counts, post, up};
 
 const EVENTS: i64 = 12_000;
+/// A version is being built until it has read all.
+const EXACTLY: [&str; 2] = ["--caught-up-lag-events", "0"];
 
 fn version(url: &str, number: usize) -> Value {
     get(&format!("{url}/v1/views/hashtag_counts")).json["versions"][number - 1].clone()
@@ -26,7 +28,7 @@ fn read(url: &str) -> u64 {
 }
 
 fn started(data: &Path) -> Program {
-    let mut program = Program::start(data, free_port(), &[]);
+    let mut program = Program::start(data, free_port(), &EXACTLY);
     assert!(program.wait_until_up());
     program
 }
