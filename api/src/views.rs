@@ -445,7 +445,8 @@ fn version_document(record: &VersionRecord, run: Option<&RunStatus>, progress: O
             put("events_per_s", rounded(run.events_per_s));
             let forecast = forecast(run, record.controls.until_ms.is_some()).filter(|_| lag(run).is_some());
             put("eta_s", expected_s(forecast.as_ref()).into());
-            put("replay", forecast.map_or(Value::Null, |forecast| forecast_document(&forecast)));
+            let building = forecast.filter(|_| record.state == VersionState::Building);
+            put("replay", building.map_or(Value::Null, |forecast| forecast_document(&forecast)));
             put("ended", run.ended.iter().map(|partition| partition.0).collect::<Vec<_>>().into());
             put("queued_rows", run.queued_rows.into());
             put("rows_written", run.rows_written.into());
