@@ -177,16 +177,19 @@ impl<'a, S: Sink<'a>> Visitor<'a> for Place<'_, 'a, S> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        let context = self.context;
-        let is_null = self.slot.nullable || matches!(self.slot.node, Node::Null);
-        let taken = if is_null { Ok(self.sink.null()) } else { Err(self.unexpected(&"null")) };
-        Self::done(context, taken)
+        if self.slot.nullable || matches!(self.slot.node, Node::Null) {
+            self.sink.null();
+            return Ok(());
+        }
+        Self::done(self.context, Err(self.unexpected(&"null")))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        let context = self.context;
-        let taken = if matches!(self.slot.node, Node::Boolean) { Ok(self.sink.boolean(value)) } else { Err(self.unexpected(&value)) };
-        Self::done(context, taken)
+        if matches!(self.slot.node, Node::Boolean) {
+            self.sink.boolean(value);
+            return Ok(());
+        }
+        Self::done(self.context, Err(self.unexpected(&value)))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
@@ -314,8 +317,7 @@ fn record<'a, S: Sink<'a>, A: MapAccess<'a>>(
         expected = index + 1;
         value(context, field, sink, &mut object)?;
     }
-    for (index, field) in record.fields.iter().enumerate().filter(|(index, _)| !seen.has(*index)) {
-        let _ = index;
+    for (_, field) in record.fields.iter().enumerate().filter(|(index, _)| !seen.has(*index)) {
         let part = field.part.and_then(|part| sink.part(part));
         let taken = match (&field.default, part) {
             (Some(default), Some(part)) => default.append(part),
