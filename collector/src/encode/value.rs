@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use refold_processor::text::uuid::parse_uuid;
 use serde_json::{Map, Number, Value};
 
 use super::decimal;
@@ -311,13 +312,7 @@ fn base64_bytes(json: &Value) -> Result<Vec<u8>, Refused> {
 }
 
 fn uuid_bytes(text: &str) -> Result<[u8; 16], Refused> {
-    let refused = || Refused::new(BadReason::WrongType, format!("expected a UUID, found {text:?}"));
-    let groups: Vec<&str> = text.split('-').collect();
-    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-    if lengths != [8, 4, 4, 4, 12] || !text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()) {
-        return Err(refused());
-    }
-    u128::from_str_radix(&groups.concat(), 16).map(u128::to_be_bytes).map_err(|_| refused())
+    parse_uuid(text).ok_or_else(|| Refused::new(BadReason::WrongType, format!("expected a UUID, found {text:?}")))
 }
 
 fn write_decimal(json: &Value, (precision, scale): (usize, usize), fixed: Option<usize>, out: &mut Vec<u8>) -> Result<(), Refused> {

@@ -155,7 +155,7 @@ fn changed_rows<'a>(table: &'a Table, batch: &'a RowBatch, wanted: &'a impl Fn(&
 }
 
 /// The values of the key columns of a row: of the partition key, then of the clustering columns.
-fn key<'a>(table: &'a Table, rows: &'a RecordBatch, row: usize) -> impl Iterator<Item = Value> + 'a {
+pub(crate) fn key<'a>(table: &'a Table, rows: &'a RecordBatch, row: usize) -> impl Iterator<Item = Value> + 'a {
     let columns = table.shape.key_columns().filter_map(|column| rows.columns().get(column));
     columns.map(move |column| json::value(column.as_ref(), row))
 }

@@ -2,3 +2,4 @@
 
 pub mod decimal;
 pub mod time;
+pub mod uuid;

@@ -14,6 +14,7 @@ use super::node::{FieldSlot, Node, Record, Slot};
 use crate::quarantine::Reason;
 use crate::text::decimal;
 use crate::text::time::{Unit, parse_date, parse_local_timestamp, parse_time_of_day, parse_timestamp};
+use crate::text::uuid::parse_uuid;
 
 /// Whole numbers up to this one are what their text says although they were read as doubles.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -111,11 +112,11 @@ impl<'a, S: Sink<'a>> Place<'_, 'a, S> {
         match &self.slot.node {
             Node::Text => return self.sink.text(keep()),
             Node::UuidText => {
-                uuid(text).ok_or_else(refused)?;
+                parse_uuid(text).ok_or_else(refused)?;
                 return self.sink.text(keep());
             }
             Node::UuidBytes => {
-                let bytes = uuid(text).ok_or_else(refused)?;
+                let bytes = parse_uuid(text).ok_or_else(refused)?;
                 return self.sink.bytes(self.context.arena.alloc_slice_copy(&bytes));
             }
             Node::Enum(symbols, default) => match (symbols.iter().find(|symbol| *symbol == text), default) {
@@ -317,7 +318,7 @@ fn record<'a, S: Sink<'a>, A: MapAccess<'a>>(
         expected = index + 1;
         value(context, field, sink, &mut object)?;
     }
-    for (_, field) in record.fields.iter().enumerate().filter(|(index, _)| !seen.has(*index)) {
+    for field in record.fields.iter().enumerate().filter(|(index, _)| !seen.has(*index)).map(|(_, field)| field) {
         let part = field.part.and_then(|part| sink.part(part));
         let taken = match (&field.default, part) {
             (Some(default), Some(part)) => default.append(part),
@@ -420,14 +421,6 @@ fn time_of_day<'a>(value: i64, unit: Unit, sink: &mut impl Sink<'a>) -> Faulty<(
 fn decimal_of(text: &str, precision: usize, scale: usize) -> Faulty<i128> {
     decimal::parse(text, precision, scale)
         .map_err(|why| Fault::invalid(format!("{} {why} (precision {precision}, scale {scale})", shortened(text))))
-}
-
-fn uuid(text: &str) -> Option<[u8; 16]> {
-    let lengths = text.split('-').map(str::len);
-    if !lengths.eq([8, 4, 4, 4, 12]) || !text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    u128::from_str_radix(&text.replace('-', ""), 16).ok().map(u128::to_be_bytes)
 }
 
 #[cold]

@@ -12,7 +12,7 @@ use super::copy::{Copy, Now, Rows};
 use super::marks::{self, Reached, Why};
 use super::{Served, ViewFeedStatus};
 use crate::changes::view_feed::{ViewFeed, ViewFeedError, ViewRecord};
-use crate::changes::{ChangeFeed, Changes, Subscription};
+use crate::changes::{self, ChangeFeed, Changes, Subscription};
 use crate::clock::Clock;
 use crate::engine::codec::as_micros;
 use crate::engine::dirty::{epoch_of, sum_of};
@@ -196,12 +196,7 @@ impl Feeder {
         let mut published = 0;
         let mut rows = Rows::new();
         for row in (0..batch.num_rows()).filter(|row| is_kept(*row)) {
-            let key: Vec<Value> = table
-                .shape
-                .key_columns()
-                .filter_map(|column| batch.columns().get(column))
-                .map(|column| json::value(column.as_ref(), row))
-                .collect();
+            let key: Vec<Value> = changes::key(table, batch, row).collect();
             rows.insert(Value::from(key).to_string(), Now { row: Some(json::object(batch, row).to_string()), written_at: None });
             if rows.len() >= RECORDS_AT_ONCE {
                 published += self.publish_changed(&std::mem::take(&mut rows), followed)?;
